@@ -1,0 +1,254 @@
+import os
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms.v2 import functional as TF
+
+from visionkit.classification.types import ClassTarget
+from visionkit.component import build, spec_of
+from visionkit.errors import DataError, UsageError
+from visionkit.sample import ImageInfo, Sample
+from visionkit.transforms.preprocessing import Preprocessing, to_model, to_original
+
+DATA = Path(os.environ.get("VISIONKIT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+RESIZES = ["squash", "crop", "letterbox"]
+
+
+def make_sample(pixels):
+    """uint8 [H, W, C] -> Sample with a channels_last image, as the reader makes it."""
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    return Sample(image, ClassTarget(torch.tensor([1.0, 0.0])), ImageInfo("a.png", pixels.shape[:2]))
+
+
+def smooth(height, width, channels=3, seed=0):
+    """A picture without sharp edges, so that resizers that differ in detail agree."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, channels), dtype=np.uint8)
+    planes = [
+        cv2.resize(coarse[..., c].copy(), (width, height), interpolation=cv2.INTER_LINEAR) for c in range(channels)
+    ]
+    return np.stack(planes, -1)
+
+
+def run(pixels, size, **options):
+    return Preprocessing(size, channels=pixels.shape[2], **options)(make_sample(pixels))
+
+
+def hwc(sample):
+    return sample.image.permute(1, 2, 0).numpy().astype(int)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 120),
+    width=st.integers(1, 120),
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    resize=st.sampled_from(RESIZES),
+    channels=st.sampled_from([1, 2, 3, 4, 7]),
+)
+def test_size_layout_and_way_back(height, width, size, resize, channels):
+    sample = make_sample(np.random.default_rng(1).integers(0, 256, (height, width, channels), dtype=np.uint8))
+    result = Preprocessing(size, resize=resize, channels=channels)(sample)
+    assert result.image.shape == (channels, *size)
+    assert result.image.dtype == torch.uint8
+    assert result.image.permute(1, 2, 0).is_contiguous()
+    assert result.info.size == (height, width)
+    assert result.target is sample.target
+    points = torch.rand(20, 2, dtype=torch.float64) * torch.tensor([width, height])
+    assert torch.allclose(to_original(to_model(points, result.info), result.info), points, atol=1e-6)
+    corners = to_model(torch.tensor([[0.0, 0.0], [width, height]], dtype=torch.float64), result.info)
+    edges = torch.tensor([size[1], size[0]], dtype=torch.float64)
+    if resize == "squash":
+        assert torch.allclose(corners, torch.stack([torch.zeros(2, dtype=torch.float64), edges]))
+    elif resize == "letterbox":  # the whole picture lies inside
+        assert (corners[0] >= 0).all()
+        assert (corners[1] <= edges + 1e-6).all()
+    else:  # the picture covers the frame
+        assert (corners[0] <= 0).all()
+        assert (corners[1] >= edges - 1e-6).all()
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_info_points_at_the_same_thing(resize):
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    pixels[88:112, 138:162] = 255  # a square around (x 150, y 100)
+    pixels[78:92, 188:202] = 255
+    result = run(pixels, (64, 80), resize=resize)
+    for x, y in ((150, 100), (195, 85)):
+        u, v = to_model(torch.tensor([float(x), float(y)]), result.info).tolist()
+        assert hwc(result)[int(v), int(u)].min() > 200
+    u, v = to_model(torch.tensor([150.0, 60.0]), result.info).tolist()
+    assert hwc(result)[int(v), int(u)].max() < 50
+
+
+def test_letterbox_bars_are_grey_and_crop_has_none():
+    pixels = np.full((50, 100, 3), 250, np.uint8)
+    boxed = hwc(run(pixels, 64, resize="letterbox"))
+    assert (boxed[:16] == 114).all()
+    assert (boxed[16:48] == 250).all()
+    assert (boxed[48:] == 114).all()
+    assert (hwc(run(pixels, 64, resize="crop")) == 250).all()
+    info = run(pixels, 64, resize="letterbox").info
+    assert info.offset == (16, 0)
+    assert info.scale == (0.64, 0.64)
+    assert run(pixels, 64, resize="crop").info.offset == (0, -32)
+
+
+@pytest.mark.parametrize("size", [(60, 90), (32, 200), (300, 400)])
+def test_squash_agrees_with_pil_and_torchvision(size):
+    pixels = smooth(150, 220)
+    ours = hwc(run(pixels, size))
+    smaller = (min(150, size[0]), min(220, size[1]))
+    pil = Image.fromarray(pixels).resize(smaller[::-1], Image.Resampling.BOX)
+    pil = np.asarray(pil.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(ours - pil).max() <= 6  # PIL's box takes whole pixels only
+    assert np.abs(ours - pil).mean() < 1
+    tv = TF.resize(torch.from_numpy(pixels).permute(2, 0, 1), list(size), antialias=True).permute(1, 2, 0).numpy()
+    assert np.abs(ours - tv.astype(int)).mean() < 2
+
+
+def overlaps(source, target):
+    """Share of each source pixel in each target pixel, [target, source]."""
+    edges = np.arange(target + 1) * source / target
+    low, high = edges[:-1, None], edges[1:, None]
+    left = np.arange(source)[None]
+    return np.clip(np.minimum(high, left + 1) - np.maximum(low, left), 0, None) * target / source
+
+
+def test_shrinking_averages_areas():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    means = np.einsum("ah,hwc,bw->abc", overlaps(50, 18), pixels, overlaps(70, 31))
+    assert np.abs(hwc(run(pixels, (18, 31))) - means).max() <= 0.51
+
+
+def test_crop_agrees_with_torchvision():
+    pixels = smooth(150, 225)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
+    theirs = TF.center_crop(TF.resize(image, [64], antialias=True), [64, 64]).permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(hwc(run(pixels, 64, resize="crop")) - theirs).mean() < 2
+
+
+def test_shrinking_does_not_alias():
+    checkers = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    assert np.abs(hwc(run(checkers, 32)) - 127.5).max() <= 1
+    strip = checkers[:8]  # shrinks in one direction, grows in the other
+    assert np.abs(hwc(run(strip, (32, 32))) - 127.5).max() <= 1
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1000), (1000, 1), (2, 30000)])
+def test_extreme_shapes_survive(resize, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    assert run(pixels, 224, resize=resize, denoise="median").image.shape == (3, 224, 224)
+
+
+def test_long_strip_is_cropped_as_if_enlarged_whole():
+    strip = smooth(4, 100)
+    ours = hwc(run(strip, 32, resize="crop"))
+    whole = cv2.resize(strip, (800, 32), interpolation=cv2.INTER_LINEAR)[:, 384:416].astype(int)
+    assert np.abs(ours - whole).max() <= 1
+
+
+def test_same_size_needs_no_copy():
+    sample = make_sample(smooth(32, 32))
+    assert Preprocessing(32)(sample).image.data_ptr() == sample.image.data_ptr()
+
+
+def test_scale_of_a_reader_is_kept():
+    pixels = smooth(100, 200)
+    info = ImageInfo("a.jpg", (200, 400), scale=(0.5, 0.5))
+    result = Preprocessing(50)(make_sample(pixels).replace(info=info)).info
+    assert (result.size, result.scale) == ((200, 400), (0.25, 0.125))
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+def noisy(clean, kind):
+    rng = np.random.default_rng(3)
+    if kind == "salt":
+        hit = rng.random(clean.shape) < 0.04
+        return np.where(hit, rng.choice([0, 255], clean.shape), clean).astype(np.uint8)
+    return np.clip(clean + rng.normal(0, 12, clean.shape), 0, 255).round().astype(np.uint8)
+
+
+def photo():
+    files = sorted((DATA / "classification" / "coco5" / "train").glob("*/*.jpg"))
+    if not files:
+        pytest.skip(f"no photos at {DATA}: set VISIONKIT_TEST_DATA")
+    picture = cv2.imread(str(max(files, key=lambda f: f.stat().st_size)))
+    return cv2.resize(picture, (160, 160), interpolation=cv2.INTER_AREA)
+
+
+def drawn():
+    picture = smooth(96, 96)
+    cv2.circle(picture, (40, 50), 20, (200, 60, 20), -1)
+    return picture
+
+
+@pytest.mark.parametrize("source", [drawn, photo])
+@pytest.mark.parametrize(
+    ("denoise", "kind", "gain"), [("median", "salt", 3), ("bilateral", "gauss", 1), ("nlm", "gauss", 1)]
+)
+def test_denoise_comes_closer_to_the_clean_picture(source, denoise, kind, gain):
+    clean = source()
+    dirty = noisy(clean, kind)
+    result = hwc(run(dirty, clean.shape[:2], denoise=denoise))
+    assert psnr(result, clean) > psnr(dirty, clean) + gain
+    weaker = hwc(run(dirty, clean.shape[:2], denoise=denoise, denoise_strength=0.2))
+    stronger = hwc(run(dirty, clean.shape[:2], denoise=denoise, denoise_strength=2.0))
+    assert not np.array_equal(result, stronger)
+    if denoise != "median":  # whose window cannot be smaller than 3 x 3
+        assert np.abs(weaker - dirty).mean() < np.abs(result - dirty).mean() < np.abs(stronger - dirty).mean()
+
+
+@pytest.mark.parametrize("denoise", ["median", "bilateral", "nlm"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_denoise_takes_any_channels(denoise, channels):
+    dirty = noisy(smooth(24, 24, channels), "salt")
+    result = run(dirty, 24, denoise=denoise)
+    assert result.image.shape == (channels, 24, 24)
+    alone = run(dirty[..., -1:].copy(), 24, denoise=denoise)
+    if not (denoise == "median" and channels == 4):
+        assert torch.equal(result.image[-1], alone.image[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 0},
+        {"size": (10, -1)},
+        {"size": (1, 2, 3)},
+        {"size": "224"},
+        {"size": 2.5},
+        {"resize": "stretch"},
+        {"denoise": "wavelet"},
+        {"denoise_strength": 0},
+        {"denoise_strength": float("nan")},
+        {"channels": 0},
+    ],
+)
+def test_bad_values_are_named(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Preprocessing(**options)
+
+
+def test_wrong_image_is_named():
+    with pytest.raises(DataError, match=r"a\.png.*channels"):
+        Preprocessing(8, channels=1)(make_sample(smooth(9, 9)))
+
+
+def test_checkpoint_round_trip():
+    made = Preprocessing((40, 56), resize="letterbox", denoise="bilateral", denoise_strength=0.5)
+    again = build(spec_of(made))
+    sample = make_sample(smooth(70, 50))
+    assert again.size == (40, 56)
+    for other in (again, pickle.loads(pickle.dumps(made))):
+        assert torch.equal(other(sample).image, made(sample).image)

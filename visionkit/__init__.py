@@ -1,0 +1,68 @@
+"""visionkit: one shared backbone for classification, detection and segmentation."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+__version__ = "0.1.0"
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the package index at import; never here
+
+PUBLIC: dict[str, str] = {
+    "Backbone": "visionkit.backbones.base",
+    "FeatureSpec": "visionkit.backbones.base",
+    "ResNet": "visionkit.backbones.resnet",
+    "TimmBackbone": "visionkit.backbones.timm",
+    "load_weights": "visionkit.weights",
+    "WeightsReport": "visionkit.weights",
+    "Neck": "visionkit.necks.base",
+    "IdentityNeck": "visionkit.necks.identity",
+    "Head": "visionkit.head",
+    "VisionModel": "visionkit.model",
+    "load": "visionkit.checkpoint",
+    "save": "visionkit.checkpoint",
+    "ImageInfo": "visionkit.sample",
+    "Sample": "visionkit.sample",
+    "Batch": "visionkit.sample",
+    "Target": "visionkit.sample",
+    "Prediction": "visionkit.sample",
+    "collate": "visionkit.sample",
+    "Preprocessing": "visionkit.transforms.preprocessing",
+    "read_image": "visionkit.transforms.images",
+    "Augmentation": "visionkit.transforms.augmentation",
+    "MixUpCutMix": "visionkit.transforms.mix",
+    "TaskMetric": "visionkit.metric",
+    "Task": "visionkit.task",
+    "VisionDataset": "visionkit.dataset",
+    "VisionDataModule": "visionkit.datamodule",
+    "ClassTarget": "visionkit.classification.types",
+    "ClassPrediction": "visionkit.classification.types",
+    "LinearHead": "visionkit.classification.heads",
+    "MLPHead": "visionkit.classification.heads",
+    "ClassificationMetric": "visionkit.classification.metric",
+    "ClassificationData": "visionkit.classification.data",
+    "FolderDataset": "visionkit.classification.datasets",
+    "ManifestDataset": "visionkit.classification.datasets",
+    "ShapesClassification": "visionkit.classification.datasets",
+    "Classifier": "visionkit.classification.task",
+    "DataError": "visionkit.errors",
+    "UsageError": "visionkit.errors",
+    "VisionkitError": "visionkit.errors",
+}
+"""The public API: name -> module that defines it. Nothing heavy is imported until a name is used."""
+
+__all__ = ["__version__", *PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'visionkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The classification room: one label, or several, for a whole image."""

@@ -1,0 +1,52 @@
+"""Classifier: the task of classification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from visionkit.backbones.base import Backbone, FeatureSpec
+from visionkit.classification.heads import ClassificationHead, LinearHead
+from visionkit.classification.metric import ClassificationMetric
+from visionkit.model import VisionModel
+from visionkit.recipe import Recipe
+from visionkit.task import Task
+from visionkit.transforms.mix import MixUpCutMix
+from visionkit.transforms.preprocessing import Preprocessing
+
+__all__ = ["Classifier"]
+
+
+class Classifier(Task):
+    """One class, or several, for a whole picture.
+
+    Args:
+        backbone: Turns pictures into feature maps: ResNet or TimmBackbone.
+        head: Turns feature maps into classes: LinearHead or MLPHead.
+        classes: Class names; the command line takes them from the data.
+        multilabel: Whether a picture can have several classes; the command line takes it from the data.
+        preprocessing: Brings pictures to the model's size; the command line takes it from the data.
+        recipe: Optimizer, schedule, averaging and stopping.
+        mix: MixUpCutMix blends the pictures of a training batch; none leaves them.
+        seed: Seed of dropout, stochastic depth and mix; the command line takes it from seed_everything.
+    """
+
+    config = "classify.yaml"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: Callable[[FeatureSpec, int], ClassificationHead] = LinearHead,
+        classes: Sequence[str] = (),
+        *,
+        multilabel: bool = False,
+        preprocessing: Preprocessing | None = None,
+        recipe: Recipe | None = None,
+        mix: MixUpCutMix | None = None,
+        seed: int = 0,
+    ) -> None:
+        make_head = partial(head, multilabel=True) if multilabel else head
+        model = VisionModel(backbone, make_head, classes, preprocessing=preprocessing)
+        assert isinstance(model.head, ClassificationHead)
+        metric = partial(ClassificationMetric, multilabel=model.head.multilabel)
+        super().__init__(model, metric, recipe=recipe, batch_transform=mix, seed=seed)

@@ -1,0 +1,124 @@
+"""jsonargparse's long messages, in one line: what, where, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from visionkit.commands.configs import line_of
+
+__all__ = ["explain"]
+
+KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)')
+CLASS = re.compile(r"Problem with given class_path '([^']+)'")
+NO_OPTION = re.compile(r"Option '([^']+)' is not accepted")
+NO_KEY = re.compile(r"(?:Subcommand '\w+' does not accept option|Key|Unrecognized key) '([^']+)'")
+NO_ARGUMENT = re.compile(r"Unrecognized arguments: (.+)")
+NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
+
+
+def explain(message: str, files: Sequence[Path]) -> str:
+    """Return a message of the parser in one line.
+
+    Args:
+        message: As jsonargparse raises it; nested and several lines long.
+        files: The config files of the command line, to name file and line.
+    """
+    keys: list[str] = []
+    cls: type | None = None
+    leaf = ""
+    for line in message.splitlines():
+        text = line.strip().removeprefix("- ")
+        if match := KEY.match(text):
+            keys += match.group(1).split(".")
+            text = match.group(2)
+        if match := CLASS.match(text):
+            cls = _import(match.group(1))
+            continue
+        if text and not text.startswith(UNION) and not leaf:
+            leaf = text
+        if NO_OPTION.search(text):
+            leaf = text
+            break
+    if match := NO_OPTION.search(leaf):
+        name = match.group(1)
+        path = [*keys, *name.split(".")]
+        return f"{_where(path, files)}: {_no_key(name, cls)}"
+    if match := NO_KEY.search(leaf):
+        path = match.group(1).split(".")
+        return f"{_where(path, files)}: there is no such key{_near(path[-1], _siblings(path))}"
+    if match := NO_ARGUMENT.search(leaf):
+        word = match.group(1).split()[0].partition("=")[0]
+        return f"{word}: there is no such option{_near(word.lstrip('-'), TOP, '--')}"
+    if match := NO_CLASS.search(leaf):
+        return f"{_where(keys, files)}: there is no class {match.group(1)!r}{_near(match.group(1), _class_names())}"
+    return f"{_where(keys, files)}: {_plain(leaf)}" if keys else _plain(leaf)
+
+
+def _where(keys: Sequence[str], files: Iterable[Path]) -> str:
+    name = ".".join(k for k in keys if k not in ("init_args", "class_path"))
+    for file in files:
+        line = line_of(file, keys) or (line_of(file, keys[:-1]) if keys[-1:] == ["class_path"] else None)
+        if line is not None:
+            return f"{file}:{line}: {name}"
+    return name
+
+
+def _no_key(name: str, cls: type | None) -> str:
+    if cls is None:
+        return f"there is no key {name!r}"
+    known = _parameters(cls)
+    near = _near(name.partition(".")[0], known)
+    return f"{cls.__name__} has no key {name!r}{near or '; it has ' + ', '.join(known)}"
+
+
+def _near(word: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix + near[0]!r}?" if near else ""
+
+
+def _parameters(cls: type) -> list[str]:
+    return [p for p in inspect.signature(cls).parameters if p not in ("self", "features", "num_classes")]
+
+
+def _siblings(path: Sequence[str]) -> list[str]:
+    if len(path) > 1 and path[0] == "trainer":
+        import lightning
+
+        return _parameters(lightning.Trainer)
+    if len(path) > 1:
+        return [name for cls in _components() for name in _parameters(cls)]
+    return list(TOP)
+
+
+def _components() -> list[type]:
+    import visionkit
+
+    loaded = [getattr(visionkit, name) for name in visionkit.PUBLIC]
+    return [c for c in loaded if isinstance(c, type) and not issubclass(c, Exception)]
+
+
+def _class_names() -> list[str]:
+    return [c.__name__ for c in _components()] + ["SGD", "AdamW", "Adam"]
+
+
+def _import(path: str) -> type | None:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if isinstance(found, type) else None
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"<class '([^']+)'>", r"\1", text)
+    text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
+    text = re.sub(r"Expected an? (.+?)\. Got value: (.*)", r"expected \1, got \2", text)
+    return text.strip() or "not understood"

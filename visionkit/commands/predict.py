@@ -1,0 +1,83 @@
+"""predict: apply a checkpoint to pictures; needs no YAML."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from visionkit.errors import UsageError
+
+__all__ = ["main"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises instead of printing its usage, and names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError."""
+        if message.startswith("unrecognized arguments:"):
+            options = [o for action in self._actions for o in action.option_strings]
+            unknown = [w for w in message.partition(":")[2].split() if w.startswith("-")]
+            for word in unknown:
+                near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
+                if near:
+                    message += f"; did you mean {near[0]}?"
+        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def parser() -> Parser:
+    """Return the parser of ``visionkit predict``."""
+    p = Parser(
+        prog="visionkit predict",
+        description="Apply a checkpoint to pictures. Writes DIR/predictions.jsonl and DIR/predictions.csv, one record "
+        "a picture: image, label, score and the probability of each class by name.",
+        allow_abbrev=False,
+    )
+    p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
+                   help="picture files, folders (searched through), quoted globs, or .csv/.jsonl manifests, whose "
+                   "further columns come back in the records")  # fmt: skip
+    p.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of visionkit fit or visionkit.save")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
+    p.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at once (default: 32)")
+    p.add_argument("--num-workers", type=int, metavar="N", help="processes that read pictures (default: one a core)")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
+    p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
+                   help="arithmetic of the network (default: bf16 where the processor is fast at it)")  # fmt: skip
+    p.add_argument("--save-images", action="store_true", help="also write DIR/images/, the pictures with predictions")
+    p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
+                   help="a package beside visionkit whose classes the checkpoint may name (repeatable)")  # fmt: skip
+    return p
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
+    arguments = parser().parse_args(argv)
+    if arguments.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+
+    from visionkit.commands.pictures import find_pictures
+    from visionkit.inference import predict_to_folder
+
+    pictures = find_pictures(arguments.pictures)
+    result = predict_to_folder(
+        arguments.ckpt,
+        pictures,
+        arguments.out,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.num_workers,
+        device=arguments.device,
+        precision=arguments.precision,
+        save_images=arguments.save_images,
+        overwrite=arguments.overwrite,
+        trust=arguments.trust,
+    )
+    for message in result.problems:
+        print(message, file=sys.stderr)
+    if result.problems:
+        print(f"error: {len(result.problems)} of {len(pictures)} pictures could not be read", file=sys.stderr)
+    print(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
+    return 1 if result.problems else 0

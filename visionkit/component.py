@@ -1,0 +1,124 @@
+"""Components remember how they were made, so that a checkpoint can say it in plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from visionkit.errors import UsageError
+
+__all__ = ["Component", "Spec", "build", "spec_of"]
+
+Spec = dict[str, Any]
+"""A component in plain data: ``{"class_path": str, "init_args": {name: plain value or Spec}}``."""
+
+
+class Component:
+    """Mix-in that records the arguments of the outermost constructor call.
+
+    Put it first among the bases of a class that checkpoints describe. Constructors take explicit arguments only
+    (no ``**kwargs``) whose values are plain data, dataclasses or other components.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments, then make the object."""
+        self = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
+        except TypeError:  # the constructor itself raises the better message
+            bound = {}
+        arguments = dict(list(bound.items())[1:])
+        object.__setattr__(self, "_arguments", arguments)  # works before nn.Module.__init__
+        return self
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Return the constructor arguments that describe this object; override to drop what must not be repeated."""
+        return dict(self._arguments)
+
+
+def spec_of(component: Component, *, drop: Collection[str] = ()) -> Spec:
+    """Describe a component in plain data.
+
+    Args:
+        component: The object to describe.
+        drop: Names of arguments that the one who builds it again passes itself.
+
+    Raises:
+        UsageError: An argument is not plain data.
+    """
+    arguments = {k: v for k, v in component.recorded_arguments().items() if k not in drop}
+    path = class_path(type(component))
+    return {"class_path": path, "init_args": {k: _plain(v, f"{path}({k}=...)") for k, v in arguments.items()}}
+
+
+def class_path(cls: type) -> str:
+    """Return the import path of a class: the public one where visionkit names it, else module and name."""
+    import visionkit
+
+    if visionkit.PUBLIC.get(cls.__name__) == cls.__module__:
+        return f"visionkit.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any) -> Any:
+    """Make the object that a spec describes.
+
+    Args:
+        spec: What :func:`spec_of` returned.
+        trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+        given: Arguments that the spec left out because the caller knows them.
+
+    Raises:
+        UsageError: The class lies outside the trusted packages, does not exist or is no component.
+    """
+    path = spec["class_path"]
+    module_name, _, name = str(path).rpartition(".")
+    package = module_name.partition(".")[0]
+    if package != "visionkit" and package not in trust:
+        raise UsageError(
+            f"the checkpoint names the class {path}, outside visionkit: load it with trust=[{package!r}] "
+            f"(command line: --trust {package}) if you know where the file comes from"
+        )
+    try:
+        cls = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as e:
+        raise UsageError(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
+    if not (isinstance(cls, type) and issubclass(cls, Component)):
+        raise UsageError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
+    arguments = {k: _revive(v, trust) for k, v in spec["init_args"].items()}
+    return cls(**arguments, **given)
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Component):
+        return spec_of(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), where) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, where) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, where) for v in value]
+    raise UsageError(
+        f"{where} holds a {type(value).__name__}, which a checkpoint cannot describe in plain data: "
+        "use numbers, strings, lists, dicts or components as constructor arguments"
+    )
+
+
+def _revive(value: Any, trust: Collection[str]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"class_path", "init_args"}:
+            return build(value, trust=trust)
+        return {k: _revive(v, trust) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_revive(v, trust) for v in value]
+    return value

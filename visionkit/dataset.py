@@ -1,0 +1,47 @@
+"""The contract of a reader: a data set that knows its class names and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+from torch.utils.data import Dataset
+
+from visionkit.sample import Sample, Target
+
+__all__ = ["VisionDataset"]
+
+T = TypeVar("T", bound=Target)
+
+
+class VisionDataset(Dataset[Sample[T]], Generic[T]):
+    """A map-style data set of samples at their original size.
+
+    Subclasses set ``classes`` and ``ids`` in their constructor, which reads labels but no pixels.
+    """
+
+    classes: tuple[str, ...]
+    """Class names; a name's position is its id inside tensors."""
+    ids: Sequence[str]
+    """One name an image, unique in the data set: its path where it comes from a file."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample[T]:
+        """Read image and target ``index``.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        raise NotImplementedError
+
+    def files(self) -> Sequence[Path | None]:
+        """Return the image file of each entry, or None where an image comes from elsewhere."""
+        return [Path(i) for i in self.ids]
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return the same data set with these entries only, in this order."""
+        raise NotImplementedError

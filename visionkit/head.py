@@ -1,0 +1,52 @@
+"""The contract of a head: the one place that knows a task's outputs, loss and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from visionkit.backbones.base import FeatureSpec
+from visionkit.component import Component
+from visionkit.sample import Prediction
+
+__all__ = ["Head", "HeadFactory"]
+
+
+class Head(Component, nn.Module):
+    """Turns feature maps into outputs, outputs into losses, and outputs into predictions.
+
+    The first two constructor arguments are ``features: FeatureSpec`` and ``num_classes: int``, which the model passes;
+    all others are keywords, which the configuration passes.
+    """
+
+    def forward(self, features: list[Tensor]) -> Any:
+        """Compute the outputs: a NamedTuple of tensors, the same in training and evaluation.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+        """
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the named, weighted losses; the model minimises their sum.
+
+        Args:
+            outputs: What ``forward`` returned.
+            targets: The truth of each image, length B.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: Any) -> Sequence[Prediction]:
+        """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
+        raise NotImplementedError
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Describe the head without what the model passes."""
+        return {k: v for k, v in super().recorded_arguments().items() if k not in ("features", "num_classes")}
+
+
+HeadFactory = Callable[[FeatureSpec, int], Head]
+"""Makes a head for feature maps of this spec and this number of classes."""
+

@@ -1,0 +1,234 @@
+"""From data sets to loaders: what each sample is depends on (seed, epoch, index), never on workers or order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
+
+from visionkit.dataset import VisionDataset
+from visionkit.ops.machine import available_cores
+from visionkit.ops.seeds import derive_seed
+from visionkit.sample import Batch, Sample, Target, collate
+from visionkit.transforms.augmentation import Augmentation
+from visionkit.transforms.preprocessing import Preprocessing
+
+__all__ = ["EpochSampler", "EvaluationSampler", "EvaluationView", "TrainingLoader", "TrainingView", "evaluation_loader", "loader_settings"]
+
+T = TypeVar("T", bound=Target)
+Key = tuple[int, int]
+"""(epoch, index): what a training sample is asked for by."""
+
+
+class TrainingView(Dataset[Sample[T]], Generic[T]):
+    """A data set, preprocessed and augmented; asked for by (epoch, index).
+
+    Args:
+        dataset: The reader.
+        preprocessing: Brings each image to the model's size.
+        augmentation: Changes it at random.
+        seed: Seed of the random changes.
+    """
+
+    def __init__(
+        self, dataset: VisionDataset[T], preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int
+    ) -> None:
+        self.dataset = dataset
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.dataset)
+
+    def __getitem__(self, key: Key) -> Sample[T]:
+        """Return the sample ``index`` as it is in ``epoch``."""
+        epoch, index = key
+        sample = self.preprocessing(self.dataset[index])
+        return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index))
+
+
+class EvaluationView(Dataset[Sample[T]], Generic[T]):
+    """A data set, preprocessed and unchanged otherwise.
+
+    Args:
+        dataset: The reader.
+        preprocessing: Brings each image to the model's size.
+    """
+
+    def __init__(self, dataset: VisionDataset[T], preprocessing: Preprocessing) -> None:
+        self.dataset = dataset
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample[T]:
+        """Return sample ``index``."""
+        return self.preprocessing(self.dataset[index])
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """The order of training samples: a new one each epoch, the same for the same (seed, epoch), on any machine.
+
+    It is a DistributedSampler only so that Lightning leaves it in place and tells it the epoch. Every process gets
+    equally many samples; up to (processes - 1) samples are left out of an epoch, other ones each time.
+
+    Args:
+        dataset: A view with a length.
+        seed: Seed of the order.
+        weights: float64 [N], how often each image is drawn (with replacement) relative to the others, or None for
+            each exactly once.
+        num_replicas: Number of processes.
+        rank: This process, from 0.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        *,
+        seed: int,
+        weights: Tensor | None = None,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
+        self.weights = weights
+        self.start = 0
+        """Samples of the epoch that a resumed run has seen already."""
+
+    def __len__(self) -> int:
+        """Return the number of samples of this process in an epoch."""
+        return len(self.dataset) // self.num_replicas  # type: ignore[arg-type]  # views have a length
+
+    def __iter__(self) -> Iterator[Key]:  # type: ignore[override]  # a key holds its epoch
+        """Return the keys of this epoch, in order."""
+        n = len(self.dataset)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, self.epoch))
+        if self.weights is None:
+            order = torch.randperm(n, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        mine = order[: len(self) * self.num_replicas][self.rank :: self.num_replicas].tolist()
+        return iter([(self.epoch, i) for i in mine[self.start :]])
+
+
+class EvaluationSampler(DistributedSampler[Any]):
+    """Every sample exactly once over all processes: nothing is repeated to fill up, so metrics are exact.
+
+    Args:
+        dataset: A view with a length.
+        num_replicas: Number of processes.
+        rank: This process, from 0.
+    """
+
+    def __init__(self, dataset: Dataset[Any], *, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+
+    def __len__(self) -> int:
+        """Return the number of samples of this process."""
+        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        """Return the indices of this process."""
+        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
+
+
+class TrainingLoader(DataLoader[Sample[T]]):
+    """Loads training batches and remembers where it is, so that a run resumed within an epoch goes on with the rest.
+
+    Args:
+        view: What to load.
+        sampler: In which order.
+        batch_size: Images a batch; an incomplete last batch is left out unless it is the only one.
+        workers: Processes that read and augment; 0 does it in this one.
+        pin_memory: Whether to copy batches to page-locked memory, for a GPU.
+    """
+
+    def __init__(
+        self, view: TrainingView[T], sampler: EpochSampler, *, batch_size: int, workers: int, pin_memory: bool = False
+    ) -> None:
+        self.batches = 0
+        super().__init__(
+            view,
+            sampler=sampler,
+            batch_size=batch_size,
+            drop_last=len(sampler) >= batch_size,
+            **loader_settings(workers, pin_memory),
+        )
+
+    def __iter__(self) -> Iterator[Batch[T]]:  # type: ignore[override]  # collate makes Batch
+        """Yield the batches of the sampler's epoch that are still to come."""
+        sampler = self.sampler
+        assert isinstance(sampler, EpochSampler)
+        self.batches %= len(self)
+        sampler.start = self.batches * (self.batch_size or 1)
+        for batch in super().__iter__():
+            self.batches += 1
+            yield batch  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        start, self.sampler.start = self.sampler.start, 0  # type: ignore[attr-defined]
+        length = super().__len__()
+        self.sampler.start = start  # type: ignore[attr-defined]
+        return length
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the place within the epoch."""
+        return {"batches": self.batches % len(self)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a place within the epoch."""
+        self.batches = state["batches"]
+
+
+def evaluation_loader(
+    view: EvaluationView[T],
+    *,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool = False,
+    num_replicas: int = 1,
+    rank: int = 0,
+) -> DataLoader[Sample[T]]:
+    """Return a loader of every sample once, in order.
+
+    Args:
+        view: What to load.
+        batch_size: Images a batch; the last one can be smaller.
+        workers: Processes that read; 0 does it in this one.
+        pin_memory: Whether to copy batches to page-locked memory, for a GPU.
+        num_replicas: Number of processes that share the work.
+        rank: This process, from 0.
+    """
+    sampler = EvaluationSampler(view, num_replicas=num_replicas, rank=rank)
+    return DataLoader(view, sampler=sampler, batch_size=batch_size, **loader_settings(workers, pin_memory))
+
+
+def loader_settings(workers: int, pin_memory: bool) -> dict[str, Any]:
+    """Return what all loaders have in common."""
+    return {
+        "num_workers": workers,
+        "collate_fn": collate,
+        "pin_memory": pin_memory,
+        "worker_init_fn": _start_worker,
+        "persistent_workers": workers > 0,
+        "generator": torch.Generator().manual_seed(0),  # its own: making an iterator draws from the global one else
+    }
+
+
+def _start_worker(worker_id: int) -> None:
+    """Keep a worker to one thread; where it would compete with training for the processor, let it step back."""
+    cv2.setNumThreads(0)
+    info = get_worker_info()
+    assert info is not None
+    if not torch.cuda.is_available() and hasattr(os, "SCHED_IDLE") and info.num_workers <= available_cores():
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

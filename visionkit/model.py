@@ -1,0 +1,133 @@
+"""VisionModel: backbone -> neck -> head. Plain PyTorch; what people import, export and serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.backbones.base import Backbone, FeatureSpec
+from visionkit.component import Spec, build, spec_of
+from visionkit.errors import UsageError
+from visionkit.head import Head, HeadFactory
+from visionkit.necks.base import Neck
+from visionkit.necks.identity import IdentityNeck
+from visionkit.sample import Prediction
+from visionkit.transforms.preprocessing import Preprocessing
+
+__all__ = ["NeckFactory", "VisionModel"]
+
+NeckFactory = Callable[[FeatureSpec], Neck]
+"""Makes a neck for feature maps of this spec."""
+
+
+class VisionModel(nn.Module):
+    """A backbone, a neck and a head, with the class names and the preprocessing that belong to them.
+
+    Args:
+        backbone: Turns images into feature maps.
+        head: Makes the head from the neck's feature spec and the number of classes.
+        classes: Class names; a name's position is its id inside tensors.
+        neck: Makes the neck from the backbone's feature spec.
+        preprocessing: Brings an image of any size to the size that the model was trained for.
+
+    Raises:
+        UsageError: Class names are missing or not unique.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: HeadFactory,
+        classes: Sequence[str],
+        neck: NeckFactory = IdentityNeck,
+        *,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        if not classes or len(set(classes)) != len(classes):
+            raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
+        self.classes = tuple(classes)
+        self.preprocessing = preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
+        self.backbone = backbone
+        self.neck: Neck = neck(backbone.features)
+        self.head: Head = head(self.neck.features, len(self.classes))
+        std = torch.tensor(backbone.std).view(1, -1, 1, 1) * 255.0
+        mean = torch.tensor(backbone.mean).view(1, -1, 1, 1) * 255.0
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", 1.0 / std, persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bring uint8 images to the statistics that the backbone expects.
+
+        Args:
+            images: uint8 [B, C, H, W].
+
+        Returns:
+            Float [B, C, H, W] in the same memory order.
+
+        Raises:
+            UsageError: The images have another number of channels than the backbone takes.
+        """
+        if images.shape[1] != self.backbone.in_channels:
+            raise UsageError(
+                f"the images have {images.shape[1]} channels but the backbone takes {self.backbone.in_channels}: "
+                f"set --data.channels {self.backbone.in_channels} or --model.backbone.in_channels {images.shape[1]}"
+            )
+        return (images * self.scale).add_(self.shift)
+
+    def forward(self, images: Tensor) -> Any:
+        """Compute the head's outputs.
+
+        Args:
+            images: uint8 [B, C, H, W]; normalised here, on the device.
+        """
+        return self.head(self.neck(self.backbone(self.normalise(images))))
+
+    def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the head's named losses."""
+        return self.head.loss(outputs, targets)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction an image, in pixels of the images given.
+
+        Args:
+            images: uint8 [B, C, H, W].
+
+        Raises:
+            UsageError: The model is in training mode.
+        """
+        if self.training:
+            raise UsageError("the model is in training mode: call model.eval() before predict")
+        return self.head.decode(self(images))
+
+    def spec(self) -> Spec:
+        """Describe the model in plain data; :meth:`from_spec` makes it again, without its weights."""
+        return {
+            "backbone": spec_of(self.backbone),
+            "neck": spec_of(self.neck, drop=("features",)),
+            "head": spec_of(self.head),
+            "classes": list(self.classes),
+            "preprocessing": spec_of(self.preprocessing),
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, trust: Collection[str] = ()) -> VisionModel:
+        """Make the model that a spec describes, with fresh weights.
+
+        Args:
+            spec: What :meth:`spec` returned.
+            trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+        """
+        return cls(
+            build(spec["backbone"], trust=trust),
+            lambda features, num_classes: build(spec["head"], trust=trust, features=features, num_classes=num_classes),
+            spec["classes"],
+            lambda features: build(spec["neck"], trust=trust, features=features),
+            preprocessing=build(spec["preprocessing"], trust=trust),
+        )

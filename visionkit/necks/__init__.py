@@ -1,0 +1,1 @@
+"""Necks: feature maps in, feature maps out."""

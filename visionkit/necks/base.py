@@ -1,0 +1,38 @@
+"""The contract of a neck: feature maps in, feature maps out, with known channels and strides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from visionkit.backbones.base import FeatureSpec
+from visionkit.component import Component
+
+__all__ = ["Neck", "NeckFactory"]
+
+
+class Neck(Component, nn.Module):
+    """Turns a backbone's feature maps into those that a head takes.
+
+    The first argument of a constructor is the incoming :class:`FeatureSpec`, named ``features``, which the model
+    passes; subclasses set the attribute of the same name to what ``forward`` returns.
+    """
+
+    features: FeatureSpec
+    """Channels and strides of what ``forward`` returns."""
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Compute the outgoing feature maps.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] an incoming level, fine to coarse.
+
+        Returns:
+            One such tensor an outgoing level, fine to coarse.
+        """
+        raise NotImplementedError
+
+
+NeckFactory = Callable[[FeatureSpec], Neck]
+"""Makes a neck for given incoming features; the configuration's arguments are bound already."""

@@ -1,0 +1,1 @@
+"""Numerical and machine-level helpers."""

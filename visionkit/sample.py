@@ -1,0 +1,118 @@
+"""What flows through visionkit: images with their targets, alone and in batches, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from visionkit.errors import DataError
+
+__all__ = ["Batch", "ImageInfo", "Prediction", "Sample", "Target", "collate"]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """Where an image comes from and how to go back to its original pixels.
+
+    A pixel (y, x) of the original lies at ``(y * scale[0] + offset[0], x * scale[1] + offset[1])`` of the image
+    that the model sees.
+
+    Args:
+        id: Path of the file, or another name that is unique in the data set.
+        size: Height and width of the original in pixels, after EXIF orientation.
+        scale: Vertical and horizontal factor of the resize.
+        offset: Vertical and horizontal shift in pixels; positive after padding, negative after cropping.
+        extra: Further columns of the manifest (a text beside the image, ...); they come back with predictions.
+    """
+
+    id: str
+    size: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[int, int] = (0, 0)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """The truth about one image. Each room has its own."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the target with its tensors on ``device``."""
+        ...
+
+
+class Prediction(Protocol):
+    """What the model says of one image. Each room has its own."""
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the prediction in pixels of the original image."""
+        ...
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Draw it onto a uint8 RGB image [3, H, W] and return the picture, uint8 [3, H, W]."""
+        ...
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return it as a JSON-ready dict with class names, never ids."""
+        ...
+
+
+T = TypeVar("T", bound=Target)
+
+
+@dataclass(frozen=True)
+class Sample(Generic[T]):
+    """One image, uint8 [C, H, W] (RGB for C = 3), its target and its info."""
+
+    image: Tensor
+    target: T
+    info: ImageInfo
+
+    def replace(self, **changes: Any) -> Sample[T]:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Batch(Generic[T]):
+    """Images of one size, uint8 [B, C, H, W] in channels_last memory order, their targets and infos."""
+
+    images: Tensor
+    targets: list[T]
+    infos: list[ImageInfo]
+
+    def __len__(self) -> int:
+        """Return the number of images, B."""
+        return len(self.infos)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch[T]:
+        """Return the batch with its tensors on ``device``; the images stay uint8."""
+        images = self.images.to(device, non_blocking=non_blocking)
+        return Batch(images, [t.to(device, non_blocking=non_blocking) for t in self.targets], self.infos)
+
+    def pin_memory(self) -> Batch[T]:
+        """Return the batch with its images in page-locked memory, for a faster copy to a GPU."""
+        return Batch(self.images.pin_memory(), self.targets, self.infos)
+
+
+def collate(samples: Sequence[Sample[T]]) -> Batch[T]:
+    """Put samples of one image size into a batch.
+
+    Raises:
+        DataError: The images differ in size or channels.
+    """
+    shape = samples[0].image.shape
+    for s in samples:
+        if s.image.shape != shape:
+            raise DataError(
+                f"{s.info.id}: image of shape {tuple(s.image.shape)} in a batch of {tuple(shape)}; "
+                "a preprocessing with a fixed size brings all images to one shape"
+            )
+    channels, height, width = shape
+    pixels = torch.empty((len(samples), height, width, channels), dtype=torch.uint8)
+    for row, s in zip(pixels, samples, strict=True):
+        row.copy_(s.image.permute(1, 2, 0))
+    return Batch(pixels.permute(0, 3, 1, 2), [s.target for s in samples], [s.info for s in samples])

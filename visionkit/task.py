@@ -1,0 +1,195 @@
+"""Task: the only LightningModule of the project, with all its train, validation and test steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from visionkit import checkpoint as checkpoints
+from visionkit.callbacks.ema import EMA
+from visionkit.component import class_path
+from visionkit.errors import DataError
+from visionkit.metric import MetricFactory, TaskMetric
+from visionkit.model import VisionModel
+from visionkit.ops.seeds import derive_seed
+from visionkit.recipe import Recipe
+from visionkit.sample import Batch
+
+__all__ = ["BatchTransform", "Task"]
+
+BatchTransform = Callable[[Batch[Any]], Batch[Any]]
+"""Changes a training batch on the device, such as MixUp and CutMix."""
+
+
+class Task(L.LightningModule):
+    """Trains, validates and tests a VisionModel. Rooms subclass it to choose model, metric and defaults only.
+
+    Random numbers of a training step depend on (seed, epoch, batch, process) alone, so a resumed run is the same run.
+
+    Args:
+        model: Backbone, neck and head with their class names.
+        metric: Makes the metric from the class names.
+        recipe: Optimizer, schedule, averaging and stopping.
+        batch_transform: Changes each training batch on the device, such as MixUpCutMix.
+        seed: Seed of dropout, stochastic depth and batch transforms.
+    """
+
+    config: ClassVar[str]
+    """Name of the shipped config of this task."""
+
+    def __init__(
+        self,
+        model: VisionModel,
+        metric: MetricFactory,
+        *,
+        recipe: Recipe | None = None,
+        batch_transform: BatchTransform | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe if recipe is not None else Recipe()
+        self.batch_transform = batch_transform
+        self.seed = seed
+        self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
+        self.values: dict[str, dict[str, Tensor]] = {}
+        """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
+
+    @property
+    def monitor(self) -> str:
+        """Key of the validation metric that says which checkpoint is the best."""
+        return f"val/{self.metric('val').monitor}"
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether a higher ("max") or lower ("min") value of ``monitor`` is better."""
+        return self.metric("val").monitor_mode
+
+    def forward(self, images: Tensor) -> Any:
+        """Compute the model's outputs.
+
+        Args:
+            images: uint8 [B, C, H, W].
+        """
+        return self.model(images)
+
+    # ---- steps
+
+    def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Tie the random numbers of this step to its place in the training."""
+        torch.manual_seed(derive_seed("step", self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: Batch[Any], batch_idx: int) -> Tensor:
+        """Return the sum of the head's losses over a batch."""
+        if self.batch_transform is not None:
+            batch = self.batch_transform(batch)
+        losses = self.model.loss(self.model(batch.images), batch.targets)
+        return self._log_losses("train", losses, len(batch))
+
+    def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Add a batch to the validation loss and metric, from one forward pass."""
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Add a batch to the test loss and metric, from one forward pass."""
+        self._evaluation_step("test", batch)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop with a clear message when the training has diverged."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not math.isfinite(loss):
+            rates = sorted({g["lr"] for o in self.trainer.optimizers for g in o.param_groups})
+            raise DataError(
+                f"training diverged in epoch {self.current_epoch + 1}: the loss is {float(loss)} "
+                f"(learning rate {rates[-1]:.3g}); lower the learning rate or set --trainer.gradient_clip_val 1"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the validation metric anew."""
+        self.metric("val").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log the validation metric."""
+        self._log_metric("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start the test metric anew."""
+        self.metric("test").reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Compute and log the test metric."""
+        self._log_metric("test")
+
+    def _evaluation_step(self, stage: str, batch: Batch[Any]) -> None:
+        outputs = self.model(batch.images)
+        self._log_losses(stage, self.model.loss(outputs, batch.targets), len(batch))
+        self.metric(stage).update(self.model.head.decode(outputs), batch.targets)
+
+    def _log_losses(self, stage: str, losses: dict[str, Tensor], batch_size: int) -> Tensor:
+        total = torch.stack(list(losses.values())).sum()
+        named = {f"{stage}/{k}": v.detach() for k, v in losses.items() if k != "loss"}
+        self.log_dict(
+            {f"{stage}/loss": total.detach(), **named},
+            on_step=False,
+            on_epoch=True,
+            batch_size=batch_size,
+            sync_dist=True,
+        )
+        return total
+
+    def _log_metric(self, stage: str) -> None:
+        values = self.metric(stage).compute()
+        self.values[stage] = {k: v.detach().cpu() for k, v in values.items()}
+        scalars = {f"{stage}/{k}": v.float() for k, v in values.items() if v.ndim == 0}
+        self.log_dict(scalars, sync_dist=True)  # equal on all processes already; sync_dist says so to Lightning
+
+    def metric(self, stage: str) -> TaskMetric:
+        """Return the metric of a stage, "val" or "test"."""
+        metric = self.metrics[stage]
+        assert isinstance(metric, TaskMetric)
+        return metric
+
+    # ---- set-up
+
+    def setup(self, stage: str) -> None:
+        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA)."""
+        if self.device.type in ("cpu", "cuda"):
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Make optimizer and schedule as the recipe says."""
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs
+        per_epoch = total / epochs if epochs and epochs > 0 else total
+        optimizer, scheduler = self.recipe.configure(self.model, total_steps=total, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Bring the callbacks that the recipe asks for."""
+        callbacks: list[Callback] = []
+        if self.recipe.ema is not None:
+            callbacks.append(EMA(self.recipe.ema))
+        if self.recipe.early_stopping is not None:
+            callbacks.append(
+                EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode)
+            )
+        return callbacks
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
+        checkpoint[checkpoints.KEY] = checkpoints.describe(self.model, task=class_path(type(self)))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose classes are not this model's, by name and order."""
+        theirs = tuple(checkpoint.get(checkpoints.KEY, {}).get("model", {}).get("classes", self.model.classes))
+        if theirs != self.model.classes:
+            raise DataError(
+                f"the checkpoint's classes are {list(theirs)}, the data's are {list(self.model.classes)}: "
+                "name the checkpoint's with --data.classes, or start without --ckpt_path"
+            )

@@ -1,0 +1,219 @@
+"""Random changes of training images: a list of albumentations transforms in plain data."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+
+from visionkit.component import Component
+from visionkit.errors import UsageError
+from visionkit.sample import Sample, Target
+
+__all__ = ["CLASSIFICATION_AUGMENTATION", "Augmentation"]
+
+T = TypeVar("T", bound=Target)
+
+CLASSIFICATION_AUGMENTATION: list[dict[str, Any] | str] = [
+    {"RandomResizedCrop": {"size": "input", "scale": [0.35, 1.0], "ratio": [0.75, 1.3333]}},
+    {"HorizontalFlip": {"p": 0.5}},
+    {"Affine": {"rotate": [-15, 15], "shear": [-5, 5], "border_mode": 4, "p": 0.2}},  # 4 = mirrored border
+    {"ColorJitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.03, "p": 0.5}},
+    {"ToGray": {"p": 0.05}},
+    {"GaussianBlur": {"sigma_limit": [0.3, 1.2], "p": 0.1}},
+    {
+        "CoarseDropout": {
+            "num_holes_range": [1, 2],
+            "hole_height_range": [0.1, 0.3],
+            "hole_width_range": [0.1, 0.3],
+            "fill": 114,
+            "p": 0.25,
+        }
+    },
+]
+"""A default for some hundred to some ten thousand photos that a network sees 15 to 50 times; grey or RGB images."""
+
+SIZE_ARGUMENTS = ("size", "height", "width")
+LISTS = ("transforms",)  # arguments that hold transforms
+SINGLES = ("first", "second")  # arguments that hold one transform
+NO_PIXELS = {  # what they do belongs elsewhere
+    "Normalize": "the model normalises the images itself",
+    "ToFloat": "images stay uint8 until they are in the model",
+    "FromFloat": "images are uint8 already",
+    "ToTensorV2": "images are tensors already",
+    "ToTensor3D": "images are tensors already",
+}
+
+
+class Augmentation(Component):
+    """Change training images at random, as a list of albumentations transforms says.
+
+    What happens to a sample depends on the seed alone: not on worker, order or global random state.
+
+    Args:
+        transforms: The transforms in order, each as ``{HorizontalFlip: {p: 0.5}}``, as
+            ``{class_path: albumentations.HorizontalFlip, init_args: {p: 0.5}}`` or as the bare name. OneOf, SomeOf,
+            Sequential and the like take a list ``transforms`` of the same kind. Where an argument size, height or width
+            is "input", the image's own size is put in. None or an empty list changes nothing.
+
+    Raises:
+        UsageError: An unknown transform or argument, or a value that the transform refuses.
+    """
+
+    def __init__(self, transforms: list[dict[str, Any] | str] | None) -> None:
+        self.transforms = list(transforms or [])
+        self._composed: dict[tuple[int, int] | None, Any] = {}
+        self._sized = _mentions_input(self.transforms)
+        if self.transforms:
+            self._compose((64, 64))  # finds mistakes before training
+
+    def __call__(self, sample: Sample[T], seed: int) -> Sample[T]:
+        """Return the sample with its image changed, uint8 [C, H, W] in channels_last memory order.
+
+        Args:
+            sample: A sample at the model's size.
+            seed: Any whole number; the same number changes the same image in the same way.
+
+        Raises:
+            UsageError: A transform cannot take this kind of image or does not return uint8.
+        """
+        if not self.transforms:
+            return sample
+        seed %= 2**32
+        pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())  # [H, W, C]
+        compose = self._compose((pixels.shape[0], pixels.shape[1]))
+        # One stream through all transforms. set_random_seed would give each its own copy of the same stream: those with
+        # the same p would always act together and draw the same numbers.
+        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        cv2.setRNGSeed(seed % 2**31)  # a few transforms draw in OpenCV
+        try:
+            changed = compose(image=pixels)["image"]  # boxes and masks of other rooms go through this call
+        except Exception as e:  # albumentations and OpenCV raise all kinds
+            raise UsageError(
+                f"augmentation fails on {sample.info.id}, {pixels.shape[0]} x {pixels.shape[1]} pixels, "
+                f"{pixels.shape[2]} channels: {_one_line(e)}; change or remove the transform"
+            ) from e
+        if changed.dtype != np.uint8:
+            raise UsageError(f"augmentation turns uint8 images into {changed.dtype}: remove the transform that does so")
+        changed = np.ascontiguousarray(changed if changed.ndim == 3 else changed[..., None])
+        return sample.replace(image=torch.from_numpy(changed).permute(2, 0, 1))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to worker processes as plain data; they compose the transforms again."""
+        return self.__dict__ | {"_composed": {}}
+
+    def _compose(self, size: tuple[int, int]) -> Any:
+        key = size if self._sized else None
+        if key not in self._composed:
+            import albumentations
+
+            made = _make_list(self.transforms, size, "augmentation")
+            self._composed[key] = albumentations.Compose(made, is_check_shapes=False)
+        return self._composed[key]
+
+
+def _mentions_input(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any((k in SIZE_ARGUMENTS and v == "input") or _mentions_input(v) for k, v in value.items())
+    return isinstance(value, list | tuple) and any(_mentions_input(v) for v in value)
+
+
+@cache
+def _known() -> dict[str, type]:
+    """Return albumentations' transforms and compositions by name."""
+    import albumentations
+    from albumentations import BaseCompose, BasicTransform, ReplayCompose
+
+    return {
+        name: cls
+        for name, cls in vars(albumentations).items()
+        if inspect.isclass(cls)
+        and issubclass(cls, BasicTransform | BaseCompose)
+        and cls not in (BaseCompose, ReplayCompose)
+        and not (issubclass(cls, BasicTransform) and cls.__module__.startswith("albumentations.core"))  # base classes
+    }
+
+
+def _make_list(entries: Any, size: tuple[int, int], where: str) -> list[Any]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise UsageError(f"{where}: a list of transforms is needed, not {entries!r}")
+    return [_make(entry, size, f"{where}[{i}]") for i, entry in enumerate(entries)]
+
+
+def _make(entry: Any, size: tuple[int, int], where: str) -> Any:
+    """Build one transform from its plain data."""
+    name, arguments = _name_and_arguments(entry, where)
+    if name in NO_PIXELS:
+        raise UsageError(f"{where}: remove {name}: {NO_PIXELS[name]}")
+    known = _known()
+    if name not in known:
+        raise UsageError(f"{where}: albumentations has no transform {name!r}{_nearest(name, known)}")
+    cls = known[name]
+    accepted = [a for a in inspect.signature(cls).parameters if a != "strict"]
+    for argument in arguments:
+        if argument not in accepted:
+            raise UsageError(
+                f"{where}: {name} has no argument {argument!r}{_nearest(argument, accepted)}; "
+                f"it takes {', '.join(accepted)}"
+            )
+    inputs = {"size": size, "height": size[0], "width": size[1]}
+    values = {k: inputs[k] if k in inputs and v == "input" else v for k, v in arguments.items()}
+    for argument in LISTS:
+        if values.get(argument) is not None:
+            values[argument] = _make_list(values[argument], size, f"{where}.{name}.{argument}")
+    for argument in SINGLES:
+        if values.get(argument) is not None:
+            values[argument] = _make(values[argument], size, f"{where}.{name}.{argument}")
+    owner = next(c for c in cls.__mro__ if "__init__" in vars(c))
+    if "InitSchema" in vars(owner):
+        values["strict"] = True  # a value that its check cannot digest is an error, not a warning and the default
+    try:
+        made = cls(**values)
+    except Exception as e:  # albumentations raises all kinds
+        raise UsageError(f"{where}: {name} refuses its arguments: {_one_line(e)}") from e
+    if getattr(made, "targets_as_params", None):
+        raise UsageError(f"{where}: {name} needs further input beside the image ({', '.join(made.targets_as_params)})")
+    return made
+
+
+def _name_and_arguments(entry: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(entry, str):
+        path, arguments = entry, None
+    elif isinstance(entry, Mapping) and "class_path" in entry and not set(entry) - {"class_path", "init_args"}:
+        path, arguments = entry["class_path"], entry.get("init_args")
+    elif isinstance(entry, Mapping) and len(entry) == 1 and "class_path" not in entry:
+        ((path, arguments),) = entry.items()
+    else:
+        raise UsageError(
+            f"{where}: {entry!r} is no transform; write {{HorizontalFlip: {{p: 0.5}}}} or "
+            "{class_path: HorizontalFlip, init_args: {p: 0.5}}"
+        )
+    if not isinstance(path, str) or not isinstance(arguments, Mapping | None):
+        raise UsageError(f"{where}: {entry!r}: a transform is a name and a mapping of its arguments")
+    package, _, name = path.rpartition(".")
+    if package and package.partition(".")[0] != "albumentations":
+        raise UsageError(f"{where}: {path}: only albumentations' transforms can stand here")
+    return name, dict(arguments or {})
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f", did you mean {lower[near[0]]!r}?" if near else ""
+
+
+def _one_line(error: Exception) -> str:
+    """Return an error's message in one line; pydantic's as argument, complaint and value."""
+    cause: Any = error.__cause__
+    if hasattr(cause, "errors"):
+        return "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']}, given {e['input']!r}" for e in cause.errors()
+        )
+    return " ".join(str(error).split())
