@@ -25,7 +25,8 @@ SHAPES = ("circle", "cross", "ring", "square", "star", "triangle")
 
 _FINE = 4  # objects are drawn this much larger, then averaged
 _VISIBLE = 0.6  # share of an object that later objects and the border leave to see, at least
-_CONTRAST = 100.0  # distance in RGB between an object and what is behind it, at least
+_CONTRAST = 70.0  # distance in RGB between an object and what is behind it, at least
+_LIGHTER = 70.0  # an object is so much lighter than what is behind it, 0..255
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,9 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Array:
         blend = np.float32(0.5) * np.sign(np.sin(along * period) * np.sin(across * period)) + np.float32(0.5) * blend
     fine = _noise(rng, height, width, int(rng.integers(12, 40)))
     blend = np.clip(0.5 + 0.5 * blend + np.float32(rng.uniform(0.05, 0.25)) * fine, 0, 1)[:, :, None]
-    first, second = rng.uniform(20, 235, (2, 3)).astype(np.float32)
-    second = first + (second - first) * np.float32(rng.uniform(0.1, 0.5))
+    muted = rng.uniform(15, 110, (2, 1)) + rng.uniform(-20, 20, (2, 3))  # two dim colours, weakly tinted
+    first, second = np.clip(muted, 0, 255).astype(np.float32)
+    second = first + (second - first) * np.float32(rng.uniform(0.2, 0.6))
     return np.asarray(first + (second - first) * blend)
 
 
@@ -171,14 +173,14 @@ def _noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Arr
 def _place(rng: np.random.Generator, names: Sequence[str], height: int, width: int) -> list[Array]:
     """Return the coverage, float32 [H, W] of 0..1, of each object; every one can be recognised."""
     short = min(height, width)
-    largest = {0: 0.42, 1: 0.42, 2: 0.36}.get(len(names), 0.29)
+    largest = {0: 0.34, 1: 0.34, 2: 0.34}.get(len(names), 0.3)
     while True:
         alphas: list[Array] = []
         areas: list[float] = []
         for name in names:
             for _ in range(8):
-                radius = short * float(rng.uniform(0.58 * largest, largest))
-                centre = rng.uniform(0.75 * radius, (width - 0.75 * radius, height - 0.75 * radius))
+                radius = short * float(rng.uniform(0.66 * largest, largest))
+                centre = rng.uniform(0.9 * radius, (width - 0.9 * radius, height - 0.9 * radius))
                 alpha, area = _shape(rng, name, radius, centre, height, width)
                 if all(
                     v.sum() >= _VISIBLE * a for v, a in zip(_visible([*alphas, alpha]), [*areas, area], strict=True)
@@ -207,7 +209,7 @@ def _shape(
     rng: np.random.Generator, name: str, radius: float, centre: Array, height: int, width: int
 ) -> tuple[Array, float]:
     """Return an object's coverage, float32 [H, W], and its whole area in pixels."""
-    turn, stretch = float(rng.uniform(-0.6, 0.6)), float(rng.uniform(0.82, 1.0))
+    turn, stretch = float(rng.uniform(-0.4, 0.4)), float(rng.uniform(0.88, 1.0))
     tilt = float(rng.uniform(0, 2 * math.pi))
     side = math.ceil(radius) * 2 + 3  # a window around the object, in pixels
     corner = np.floor(centre).astype(int) - side // 2
@@ -257,18 +259,28 @@ def _rotation(angle: float) -> Array:
 
 def _paint(rng: np.random.Generator, canvas: Array, alpha: Array) -> None:
     """Lay an object onto the canvas, in a colour that stands out from what is behind it."""
+    ys, xs = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    window = slice(ys[0], ys[-1] + 7), slice(xs[0], xs[-1] + 7)  # room for the shadow
+    alpha, canvas = alpha[window], canvas[window]
     height, width = alpha.shape
     behind = canvas[alpha >= 0.5].mean(0)
-    colour = rng.uniform(15, 240, 3)
-    while np.linalg.norm(colour - behind) < _CONTRAST:
-        colour = rng.uniform(15, 240, 3)
-    shade = _noise(rng, height, width, int(rng.integers(2, 10))) * np.float32(rng.uniform(4, 22))
+    colour = _colour(rng, behind)
+    shade = _noise(rng, height, width, int(rng.integers(2, 6))) * np.float32(rng.uniform(4, 22))
     if rng.random() < 0.4:  # a soft shadow below and beside
         dx, dy = rng.integers(1, 4, 2)
-        shadow = cv2.blur(np.roll(alpha, (dy, dx), (0, 1)), (5, 5))[:, :, None]
-        canvas *= 1 - np.float32(rng.uniform(0.2, 0.5)) * shadow
-    cover = alpha[:, :, None]
-    canvas += cover * (colour.astype(np.float32) + shade[:, :, None] - canvas)
+        shadow = np.zeros_like(alpha)
+        shadow[dy:, dx:] = alpha[:-dy, :-dx]
+        canvas *= 1 - np.float32(rng.uniform(0.2, 0.5)) * cv2.blur(shadow, (5, 5))[:, :, None]
+    canvas += alpha[:, :, None] * (colour.astype(np.float32) + shade[:, :, None] - canvas)
+
+
+def _colour(rng: np.random.Generator, behind: Array) -> Array:
+    """Return a colour, float64 [3], at a distance from the one behind it and lighter where that leaves room."""
+    lightest = min(float(behind.mean()) + _LIGHTER, 200.0)
+    while True:
+        colour = rng.uniform(15, 250, 3)
+        if np.linalg.norm(colour - behind) >= _CONTRAST and colour.mean() >= lightest:
+            return colour
 
 
 def _photograph(rng: np.random.Generator, canvas: Array) -> Array:
@@ -278,5 +290,5 @@ def _photograph(rng: np.random.Generator, canvas: Array) -> Array:
     canvas = canvas * cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)[:, :, None]
     if rng.random() < 0.5:
         canvas = cv2.GaussianBlur(canvas, (3, 3), float(rng.uniform(0.3, 0.8)))
-    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(1, 9))
+    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(1, 7))
     return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)

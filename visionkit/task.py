@@ -147,7 +147,7 @@ class Task(L.LightningModule):
         values = self.metric(stage).compute()
         self.values[stage] = {k: v.detach().cpu() for k, v in values.items()}
         scalars = {f"{stage}/{k}": v.float() for k, v in values.items() if v.ndim == 0}
-        self.log_dict(scalars, sync_dist=True)  # equal on all processes already; sync_dist says so to Lightning
+        self.log_dict(scalars)  # compute() has gathered from all processes: the values are equal already
 
     def metric(self, stage: str) -> TaskMetric:
         """Return the metric of a stage, "val" or "test"."""

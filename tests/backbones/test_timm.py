@@ -16,7 +16,7 @@ def images(*shape):
 def test_levels_are_those_of_features_only(name):
     theirs = timm.create_model(name, features_only=True).eval()
     ours = TimmBackbone(name).eval()
-    missing = ours.net.load_state_dict({k: v for k, v in timm_state(name, theirs).items()}, strict=False).missing_keys
+    missing = ours.net.load_state_dict(timm_state(name, theirs), strict=False).missing_keys
     assert missing == []
     x = images(2, 3, 64, 64)
     with torch.no_grad():

@@ -215,9 +215,10 @@ def _divide(found: Splits, fraction: float, seed: int) -> Splits:
     train = data.subset([i for i, v in enumerate(chosen) if not v])
     val = data.subset([i for i, v in enumerate(chosen) if v])
     if not len(train) or not len(val):
-        what = f"all are in one group ({groups[0]})" if len(set(groups)) == 1 else "too few a class"
+        why = f"all are in one group ({groups[0]})" if len(set(groups)) == 1 else "the classes have too few images"
         raise DataError(
-            f"{found.source}: {fraction:g} of them for validation leaves one side empty, {what}; add images"
+            f"{found.source}: no validation images can be set aside ({fraction:g} of them), {why}; "
+            "add images, or give validation images of their own"
         )
     how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
     how += f", {len(set(groups))} groups kept whole" if data.groups else ""

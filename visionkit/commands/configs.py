@@ -126,7 +126,7 @@ def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
     for part in ("backbone", "head"):
         arguments.append(f"--model.{part}={json.dumps(model[part])}")
     for key, value in model["preprocessing"]["init_args"].items():
-        arguments.append(f"--data.{key}={json.dumps(value)}")
+        arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
 
 

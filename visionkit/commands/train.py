@@ -334,14 +334,20 @@ def _quiet() -> None:
 
     def useful(record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        noise = ("Tip:", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped: `max_epochs", "Using")
+        noise = ("Tip:", "Loading `train_dataloader`", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped: `max_epochs", "Using")
         noise += ("Restor", "Loaded model weights", "Found current_model_state")
         return not any(n in text for n in noise)
 
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(useful)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(useful)
-    for noise in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*log_every_n_steps.*"):
+    for noise in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists.*",
+        ".*log_every_n_steps.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none of them
+        ".*recommended to use `self.log.*sync_dist=True.*",  # metrics are equal on all processes already
+    ):
         warnings.filterwarnings("ignore", noise)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
 

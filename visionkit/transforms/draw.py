@@ -30,6 +30,7 @@ def draw_text(image: Tensor, text: str) -> Tensor:
     height, width = image.shape[1:]
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())).convert("RGBA")
     if min(height, width) >= 12 and text.strip():
+        text = text[:300]  # more never fits
         layer = Image.new("RGBA", picture.size)
         canvas = ImageDraw.Draw(layer)
         lines, font, margin = _fit(canvas, text, width, height)
@@ -55,7 +56,9 @@ def _fit(canvas: ImageDraw.ImageDraw, text: str, width: int, height: int) -> tup
         if size > smallest:
             size -= 1
         else:
-            text = "\n".join(lines[:-1])[:-1].rstrip("…") + "…"
+            room = max(1, int(len(lines) * (height / 2) / (bottom - top + 2 * margin)))
+            shown = " ".join(lines[: min(room, len(lines) - 1)])
+            text = shown[:-1].rstrip("…") + "…"
 
 
 def _font(text: str, size: int) -> Font:

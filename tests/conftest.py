@@ -1,0 +1,55 @@
+"""What all tests share: where real data lies, small models, the command line in process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real test data; tests that need it are skipped where it is absent."""
+    root = Path(os.environ.get("VISIONKIT_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no test data at {root}; set VISIONKIT_TEST_DATA")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _one_run_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test chooses its own run folder, whatever a test before it left in the environment."""
+    monkeypatch.delenv("VISIONKIT_RUN_FOLDER", raising=False)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 3 classes with 8 tiny pictures each, told apart by colour."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "photos"
+    for k, name in enumerate(("blue", "green", "red")):
+        (root / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 60, (20, 24, 3), dtype=np.uint8)
+            pixels[..., 2 - k] += 150
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def tiny_model():
+    """A classifier of 3 classes with a few thousand weights, in evaluation mode."""
+    import visionkit
+
+    torch.manual_seed(0)
+    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), width_per_group=64, stem="small")
+    return visionkit.VisionModel(
+        backbone,
+        visionkit.LinearHead,
+        ["blue", "green", "red"],
+        preprocessing=visionkit.Preprocessing(32),
+    ).eval()
