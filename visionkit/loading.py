@@ -155,7 +155,8 @@ class TrainingLoader(DataLoader[Sample[T]]):
     def __init__(
         self, view: TrainingView[T], sampler: EpochSampler, *, batch_size: int, workers: int, pin_memory: bool = False
     ) -> None:
-        self.batches = 0
+        self._next = 0
+        self._skip = 0
         super().__init__(
             view,
             sampler=sampler,
@@ -165,29 +166,26 @@ class TrainingLoader(DataLoader[Sample[T]]):
         )
 
     def __iter__(self) -> Iterator[Batch[T]]:  # type: ignore[override]  # collate makes Batch
-        """Yield the batches of the sampler's epoch that are still to come."""
+        """Yield the batches of the sampler's epoch; after :meth:`skip` those that are still to come, once."""
         sampler = self.sampler
         assert isinstance(sampler, EpochSampler)
-        self.batches %= len(self)
-        sampler.start = self.batches * (self.batch_size or 1)
+        self._next, self._skip = self._skip, 0
+        sampler.start = self._next * (self.batch_size or 1)
         for batch in super().__iter__():
-            self.batches += 1
+            self._next += 1
             yield batch  # type: ignore[misc]
 
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        start, self.sampler.start = self.sampler.start, 0  # type: ignore[attr-defined]
-        length = super().__len__()
-        self.sampler.start = start  # type: ignore[attr-defined]
-        return length
+    def skip(self, batches: int) -> None:
+        """Let the next epoch start after this many batches: a resumed run has seen them."""
+        self._skip = batches
 
     def state_dict(self) -> dict[str, int]:
         """Return the place within the epoch."""
-        return {"batches": self.batches % len(self)}
+        return {"batches": self._next}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a place within the epoch."""
-        self.batches = state["batches"]
+        self.skip(state["batches"] % len(self))
 
 
 def evaluation_loader(
@@ -230,5 +228,8 @@ def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
     info = get_worker_info()
     assert info is not None
+    how = os.environ.get("VKP", "idle")
+    if how.startswith("n"): os.nice(int(how[1:])); return
+    if how == "0": return
     if not torch.cuda.is_available() and hasattr(os, "SCHED_IDLE") and info.num_workers <= available_cores():
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

@@ -26,7 +26,7 @@ SHAPES = ("circle", "cross", "ring", "square", "star", "triangle")
 _FINE = 4  # objects are drawn this much larger, then averaged
 _VISIBLE = 0.6  # share of an object that later objects and the border leave to see, at least
 _CONTRAST = 70.0  # distance in RGB between an object and what is behind it, at least
-_LIGHTER = 70.0  # an object is so much lighter than what is behind it, 0..255
+_LIGHTER = 80.0  # an object is so much lighter than what is behind it, 0..255
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Array:
     elif kind == 2:  # checker
         blend = np.float32(0.5) * np.sign(np.sin(along * period) * np.sin(across * period)) + np.float32(0.5) * blend
     fine = _noise(rng, height, width, int(rng.integers(12, 40)))
-    blend = np.clip(0.5 + 0.5 * blend + np.float32(rng.uniform(0.05, 0.25)) * fine, 0, 1)[:, :, None]
+    blend = np.clip(0.5 + 0.5 * blend + np.float32(rng.uniform(0.03, 0.12)) * fine, 0, 1)[:, :, None]
     muted = rng.uniform(15, 110, (2, 1)) + rng.uniform(-20, 20, (2, 3))  # two dim colours, weakly tinted
     first, second = np.clip(muted, 0, 255).astype(np.float32)
     second = first + (second - first) * np.float32(rng.uniform(0.2, 0.6))
@@ -173,7 +173,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Arr
 def _place(rng: np.random.Generator, names: Sequence[str], height: int, width: int) -> list[Array]:
     """Return the coverage, float32 [H, W] of 0..1, of each object; every one can be recognised."""
     short = min(height, width)
-    largest = {0: 0.34, 1: 0.34, 2: 0.34}.get(len(names), 0.3)
+    largest = {0: 0.48, 1: 0.48, 2: 0.38}.get(len(names), 0.3)
     while True:
         alphas: list[Array] = []
         areas: list[float] = []
@@ -290,5 +290,5 @@ def _photograph(rng: np.random.Generator, canvas: Array) -> Array:
     canvas = canvas * cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)[:, :, None]
     if rng.random() < 0.5:
         canvas = cv2.GaussianBlur(canvas, (3, 3), float(rng.uniform(0.3, 0.8)))
-    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(1, 7))
+    noise = rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(1, 4))
     return np.clip(np.rint(canvas + noise), 0, 255).astype(np.uint8)

@@ -15,8 +15,10 @@ from visionkit import checkpoint as checkpoints
 from visionkit.callbacks.ema import EMA
 from visionkit.component import class_path
 from visionkit.errors import DataError
+from visionkit.loading import TrainingLoader
 from visionkit.metric import MetricFactory, TaskMetric
 from visionkit.model import VisionModel
+from visionkit.ops.distributed import gather_objects
 from visionkit.ops.seeds import derive_seed
 from visionkit.recipe import Recipe
 from visionkit.sample import Batch
@@ -58,6 +60,8 @@ class Task(L.LightningModule):
         self.batch_transform = batch_transform
         self.seed = seed
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
+        self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
+        self._images = 0
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
 
@@ -81,6 +85,17 @@ class Task(L.LightningModule):
 
     # ---- steps
 
+    def on_train_start(self) -> None:
+        """After a resume within an epoch, go on with its remaining batches.
+
+        Lightning would do so itself, had the scheduler not asked for the number of steps, and with it for the loader,
+        before the checkpoint's progress was known.
+        """
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, TrainingLoader):
+            loader.skip(done if done < self.trainer.num_training_batches else 0)
+
     def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
         """Tie the random numbers of this step to its place in the training."""
         torch.manual_seed(derive_seed("step", self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -90,7 +105,9 @@ class Task(L.LightningModule):
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
         losses = self.model.loss(self.model(batch.images), batch.targets)
-        return self._log_losses("train", losses, len(batch))
+        named = {k: v.detach() for k, v in _named_losses("train", losses).items()}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        return torch.stack(list(losses.values())).sum()
 
     def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
         """Add a batch to the validation loss and metric, from one forward pass."""
@@ -111,43 +128,42 @@ class Task(L.LightningModule):
             )
 
     def on_validation_epoch_start(self) -> None:
-        """Start the validation metric anew."""
-        self.metric("val").reset()
+        """Start loss and metric anew."""
+        self._start_evaluation("val")
 
     def on_validation_epoch_end(self) -> None:
-        """Compute and log the validation metric."""
-        self._log_metric("val")
+        """Log loss and metric."""
+        self._finish_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
-        """Start the test metric anew."""
-        self.metric("test").reset()
+        """Start loss and metric anew."""
+        self._start_evaluation("test")
 
     def on_test_epoch_end(self) -> None:
-        """Compute and log the test metric."""
-        self._log_metric("test")
+        """Log loss and metric."""
+        self._finish_evaluation("test")
+
+    def _start_evaluation(self, stage: str) -> None:
+        self.metric(stage).reset()
+        self._losses, self._images = {}, 0
 
     def _evaluation_step(self, stage: str, batch: Batch[Any]) -> None:
         outputs = self.model(batch.images)
-        self._log_losses(stage, self.model.loss(outputs, batch.targets), len(batch))
+        for name, value in _named_losses(stage, self.model.loss(outputs, batch.targets)).items():
+            self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * len(batch)
+        self._images += len(batch)
         self.metric(stage).update(self.model.head.decode(outputs), batch.targets)
 
-    def _log_losses(self, stage: str, losses: dict[str, Tensor], batch_size: int) -> Tensor:
-        total = torch.stack(list(losses.values())).sum()
-        named = {f"{stage}/{k}": v.detach() for k, v in losses.items() if k != "loss"}
-        self.log_dict(
-            {f"{stage}/loss": total.detach(), **named},
-            on_step=False,
-            on_epoch=True,
-            batch_size=batch_size,
-            sync_dist=True,
-        )
-        return total
-
-    def _log_metric(self, stage: str) -> None:
+    def _finish_evaluation(self, stage: str) -> None:
+        """Log loss and metric over all images of all processes, each counted once."""
+        parts = gather_objects(({k: float(v) for k, v in self._losses.items()}, self._images))
+        images = sum(n for _, n in parts)
+        names = {name for losses, _ in parts for name in losses}
+        means = {name: sum(losses.get(name, 0.0) for losses, _ in parts) / images for name in sorted(names)}
         values = self.metric(stage).compute()
         self.values[stage] = {k: v.detach().cpu() for k, v in values.items()}
         scalars = {f"{stage}/{k}": v.float() for k, v in values.items() if v.ndim == 0}
-        self.log_dict(scalars)  # compute() has gathered from all processes: the values are equal already
+        self.log_dict({**means, **scalars})  # equal on all processes already
 
     def metric(self, stage: str) -> TaskMetric:
         """Return the metric of a stage, "val" or "test"."""
@@ -193,3 +209,9 @@ class Task(L.LightningModule):
                 f"the checkpoint's classes are {list(theirs)}, the data's are {list(self.model.classes)}: "
                 "name the checkpoint's with --data.classes, or start without --ckpt_path"
             )
+
+
+def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sum as "<stage>/loss", and each loss by name where there are several."""
+    total = torch.stack(list(losses.values())).sum()
+    return {f"{stage}/loss": total} | {f"{stage}/{k}": v for k, v in losses.items() if k != "loss"}
