@@ -20,12 +20,6 @@ def data_root() -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _one_run_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test chooses its own run folder, whatever a test before it left in the environment."""
-    monkeypatch.delenv("VISIONKIT_RUN_FOLDER", raising=False)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of 3 classes with 8 tiny pictures each, told apart by colour."""
@@ -42,11 +36,11 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_model():
-    """A classifier of 3 classes with a few thousand weights, in evaluation mode."""
+    """A classifier of 3 classes with one block a stage, in evaluation mode."""
     import visionkit
 
     torch.manual_seed(0)
-    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), width_per_group=64, stem="small")
+    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), block="basic", stem="small")
     return visionkit.VisionModel(
         backbone,
         visionkit.LinearHead,

@@ -31,7 +31,7 @@ def test_file_holds_plain_data_only(tiny_model, tmp_path):
 
 def test_weights_file_is_not_needed_again(tiny_model, tmp_path):
     torch.save(tiny_model.backbone.state_dict(), tmp_path / "w.pth")
-    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), stem="small", weights=str(tmp_path / "w.pth"))
+    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), block="basic", stem="small", weights=str(tmp_path / "w.pth"))
     model = visionkit.VisionModel(backbone, visionkit.LinearHead, ["a", "b"])
     visionkit.save(model, tmp_path / "m.ckpt")
     (tmp_path / "w.pth").unlink()

@@ -34,7 +34,7 @@ def test_no_weight_decay_on_biases_and_norms():
     assert all(p.ndim == 1 for p in free["params"])
     assert free["weight_decay"] == 0
     optimizer, _ = Recipe().configure(model(), total_steps=10, steps_per_epoch=5)
-    assert [g["weight_decay"] for g in optimizer.param_groups] == [5e-4, 0.0]
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.05, 0.0]
 
 
 def test_frozen_parameters_are_left_out_and_all_frozen_is_an_error():

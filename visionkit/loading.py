@@ -9,10 +9,9 @@ from typing import Any, Generic, TypeVar
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from visionkit.dataset import VisionDataset
-from visionkit.ops.machine import available_cores
 from visionkit.ops.seeds import derive_seed
 from visionkit.sample import Batch, Sample, Target, collate
 from visionkit.transforms.augmentation import Augmentation
@@ -224,12 +223,10 @@ def loader_settings(workers: int, pin_memory: bool) -> dict[str, Any]:
 
 
 def _start_worker(worker_id: int) -> None:
-    """Keep a worker to one thread; where it would compete with training for the processor, let it step back."""
+    """Keep a worker to one thread, and let training go first where both want the same processor.
+
+    Not SCHED_IDLE: any other program on the machine would starve the workers, and the training with them.
+    """
     cv2.setNumThreads(0)
-    info = get_worker_info()
-    assert info is not None
-    how = os.environ.get("VKP", "idle")
-    if how.startswith("n"): os.nice(int(how[1:])); return
-    if how == "0": return
-    if not torch.cuda.is_available() and hasattr(os, "SCHED_IDLE") and info.num_workers <= available_cores():
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if not torch.cuda.is_available() and hasattr(os, "nice"):
+        os.nice(10)

@@ -34,7 +34,7 @@ class VisionModel(nn.Module):
         preprocessing: Brings an image of any size to the size that the model was trained for.
 
     Raises:
-        UsageError: Class names are missing or not unique.
+        UsageError: Class names are missing or not unique, or preprocessing and backbone differ in channels.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class VisionModel(nn.Module):
             raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
         self.classes = tuple(classes)
         self.preprocessing = preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
+        _check_channels(self.preprocessing.channels, backbone.in_channels)
         self.backbone = backbone
         self.neck: Neck = neck(backbone.features)
         self.head: Head = head(self.neck.features, len(self.classes))
@@ -73,11 +74,7 @@ class VisionModel(nn.Module):
         Raises:
             UsageError: The images have another number of channels than the backbone takes.
         """
-        if images.shape[1] != self.backbone.in_channels:
-            raise UsageError(
-                f"the images have {images.shape[1]} channels but the backbone takes {self.backbone.in_channels}: "
-                f"set --data.channels {self.backbone.in_channels} or --model.backbone.in_channels {images.shape[1]}"
-            )
+        _check_channels(images.shape[1], self.backbone.in_channels)
         return (images * self.scale).add_(self.shift)
 
     def forward(self, images: Tensor) -> Any:
@@ -130,4 +127,12 @@ class VisionModel(nn.Module):
             spec["classes"],
             lambda features: build(spec["neck"], trust=trust, features=features),
             preprocessing=build(spec["preprocessing"], trust=trust),
+        )
+
+
+def _check_channels(images: int, backbone: int) -> None:
+    if images != backbone:
+        raise UsageError(
+            f"the images have {images} channels but the backbone takes {backbone}: "
+            f"set --data.channels {backbone} or --model.backbone.in_channels {images}"
         )

@@ -25,8 +25,8 @@ class Recipe:
     """Optimizer, learning-rate schedule, weight averaging and early stopping.
 
     Args:
-        optimizer: A torch optimizer and its settings; None is SGD with lr 0.05, Nesterov momentum 0.9 and
-            weight_decay 5e-4. Weight decay is kept off biases and normalisation layers.
+        optimizer: A torch optimizer and its settings; None is AdamW with lr 1e-3 and weight_decay 0.05.
+            Weight decay is kept off biases and normalisation layers.
         schedule: "cosine" lowers the learning rate to final_lr along half a cosine (Loshchilov & Hutter 2017);
             "constant" keeps it.
         warmup_epochs: Epochs over which the learning rate rises linearly from zero, >= 0.
@@ -69,7 +69,7 @@ class Recipe:
         if not groups:
             raise UsageError("every parameter of the model is frozen: nothing is left to train")
         if self.optimizer is None:
-            optimizer: Optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+            optimizer: Optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
         else:
             optimizer = self.optimizer(groups)
         warmup = min(round(self.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))

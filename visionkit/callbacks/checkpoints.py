@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 
 from visionkit import checkpoint as checkpoints
+from visionkit.callbacks.run_folder import RunFolder
+from visionkit.ops.files import replacing
 
 __all__ = ["FOLDER", "BestAndLast", "SafeCheckpointIO"]
 
@@ -16,27 +21,32 @@ FOLDER = "checkpoints"
 """Where a run folder keeps its checkpoints."""
 
 
-class BestAndLast(ModelCheckpoint):
-    """Keep ``best.ckpt`` and ``last.ckpt``, both saved at the end of an epoch, after its validation.
+class BestAndLast(Checkpoint):
+    """Save ``last.ckpt`` at the end of each epoch, after its validation, and keep the best epoch's as ``best.ckpt``.
+
+    Lightning's ModelCheckpoint writes its "last" only when the best improves, which loses epochs when a run is killed.
 
     Args:
-        folder: The run folder.
-        monitor: Key of the metric that says which epoch is the best.
-        mode: Whether a higher ("max") or lower ("min") value is better.
+        run: The run folder, which knows the best epoch.
     """
 
-    def __init__(self, folder: Path, *, monitor: str, mode: str) -> None:
-        super().__init__(
-            dirpath=folder / FOLDER,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_top_k=1,
-            save_last=True,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-            auto_insert_metric_name=False,
-        )
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.last_model_path = str(run.folder / FOLDER / "last.ckpt")
+        self.best_model_path = str(run.folder / FOLDER / "best.ckpt")
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the epoch."""
+        if trainer.fast_dev_run:
+            return
+        trainer.save_checkpoint(self.last_model_path)
+        if trainer.is_global_zero and self.run.best.get("epoch") == trainer.current_epoch + 1:
+            with replacing(self.best_model_path) as temporary:
+                temporary.unlink()
+                try:
+                    os.link(self.last_model_path, temporary)  # no second copy: last.ckpt is replaced, never changed
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(self.last_model_path, temporary)
 
 
 class SafeCheckpointIO(CheckpointIO):

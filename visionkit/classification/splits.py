@@ -18,7 +18,7 @@ from visionkit.split import split
 __all__ = ["Splits", "find_splits"]
 
 _WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-_SHAPES_TRAIN, _SHAPES_VAL = 400, 100
+_SHAPES_TRAIN, _SHAPES_VAL = 1200, 300
 
 
 @dataclass(frozen=True)

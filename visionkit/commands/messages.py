@@ -7,9 +7,8 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from visionkit.commands.configs import line_of
+from visionkit.commands.configs import line_of, paths
 
 __all__ = ["explain"]
 
@@ -17,18 +16,18 @@ KEY = re.compile(r'Parser key "([^"]+)":?\s*(.*)')
 CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 NO_OPTION = re.compile(r"Option '([^']+)' is not accepted")
 NO_KEY = re.compile(r"(?:Subcommand '\w+' does not accept option|Key|Unrecognized key) '([^']+)'")
-NO_ARGUMENT = re.compile(r"Unrecognized arguments: (.+)")
-NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+NO_ARGUMENT = re.compile(r"unrecognized arguments: (.+)", re.IGNORECASE)
+NO_CLASS = re.compile(r"Expected a (?:dot import path string: (\S+)|path but (\S+) either not accessible)")
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
 
-def explain(message: str, files: Sequence[Path]) -> str:
+def explain(message: str, arguments: Sequence[str]) -> str:
     """Return a message of the parser in one line.
 
     Args:
         message: As jsonargparse raises it; nested and several lines long.
-        files: The config files of the command line, to name file and line.
+        arguments: The command line, to name the option, or the config file and the line, that is meant.
     """
     keys: list[str] = []
     cls: type | None = None
@@ -49,21 +48,28 @@ def explain(message: str, files: Sequence[Path]) -> str:
     if match := NO_OPTION.search(leaf):
         name = match.group(1)
         path = [*keys, *name.split(".")]
-        return f"{_where(path, files)}: {_no_key(name, cls)}"
+        return f"{_where(path, arguments)}: {_no_key(name, cls)}"
     if match := NO_KEY.search(leaf):
         path = match.group(1).split(".")
-        return f"{_where(path, files)}: there is no such key{_near(path[-1], _siblings(path))}"
+        if path[0] not in TOP:
+            path = path[:1]
+        return f"{_where(path, arguments)}: there is no such key{_near(path[-1], _siblings(path))}"
     if match := NO_ARGUMENT.search(leaf):
         word = match.group(1).split()[0].partition("=")[0]
-        return f"{word}: there is no such option{_near(word.lstrip('-'), TOP, '--')}"
+        return f"{word}: there is no such option{_near_option(word.lstrip('-'))}"
     if match := NO_CLASS.search(leaf):
-        return f"{_where(keys, files)}: there is no class {match.group(1)!r}{_near(match.group(1), _class_names())}"
-    return f"{_where(keys, files)}: {_plain(leaf)}" if keys else _plain(leaf)
+        name = match.group(1) or match.group(2)
+        key = [k for k in keys if k not in ("init_args", "class_path")][-1:]
+        return f"{_where(keys, arguments)}: there is no class {name!r}; there are {', '.join(_class_names(*key))}"
+    return f"{_where(keys, arguments)}: {_plain(leaf)}" if keys else _plain(leaf)
 
 
-def _where(keys: Sequence[str], files: Iterable[Path]) -> str:
+def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     name = ".".join(k for k in keys if k not in ("init_args", "class_path"))
-    for file in files:
+    given = (a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--"))
+    if f"--{name}" in given:
+        return f"--{name}"
+    for file in paths(arguments):
         line = line_of(file, keys) or (line_of(file, keys[:-1]) if keys[-1:] == ["class_path"] else None)
         if line is not None:
             return f"{file}:{line}: {name}"
@@ -87,6 +93,19 @@ def _parameters(cls: type) -> list[str]:
     return [p for p in inspect.signature(cls).parameters if p not in ("self", "features", "num_classes")]
 
 
+def _near_option(name: str) -> str:
+    """Return the nearest option of the whole tree: `max_epochs` is meant as `trainer.max_epochs`."""
+    import lightning
+
+    known = [*TOP, *(f"trainer.{p}" for p in _parameters(lightning.Trainer))]
+    for prefix, base in (("data", "VisionDataModule"), ("model", "Task")):
+        for cls in _components():
+            if any(b.__name__ == base for b in cls.__mro__[1:]):
+                known += [f"{prefix}.{p}" for p in _parameters(cls)]
+    whole = [k for k in known if k.rpartition(".")[2] == name]
+    return _near(whole[0] if whole else name, known, "--")
+
+
 def _siblings(path: Sequence[str]) -> list[str]:
     if len(path) > 1 and path[0] == "trainer":
         import lightning
@@ -104,8 +123,13 @@ def _components() -> list[type]:
     return [c for c in loaded if isinstance(c, type) and not issubclass(c, Exception)]
 
 
-def _class_names() -> list[str]:
-    return [c.__name__ for c in _components()] + ["SGD", "AdamW", "Adam"]
+def _class_names(key: str = "") -> list[str]:
+    """Return the classes that a key takes, by their short names."""
+    base = {"model": "Task", "data": "VisionDataModule"}.get(key, key.capitalize())
+    if key == "optimizer":
+        return ["AdamW", "SGD", "Adam", "and the others of torch.optim"]
+    found = [c.__name__ for c in _components() if any(b.__name__ == base for b in c.__mro__[1:])]
+    return found or [c.__name__ for c in _components()]
 
 
 def _import(path: str) -> type | None:

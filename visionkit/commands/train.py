@@ -17,6 +17,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import visionkit
 from visionkit import __version__
@@ -27,7 +28,7 @@ from visionkit.callbacks.run_folder import RunFolder
 from visionkit.commands import configs, messages
 from visionkit.commands.train_help import train_help
 from visionkit.datamodule import VisionDataModule
-from visionkit.errors import UsageError
+from visionkit.errors import UsageError, VisionkitError
 from visionkit.ops.machine import choose_precision, describe_processor, keep_freed_memory
 from visionkit.task import Task
 
@@ -66,15 +67,11 @@ class Parser(LightningArgumentParser):
         """Raise a UsageError that names file, line, key and the nearest right name."""
         if not self.exit_on_error:
             super().error(message, ex)
-        raise UsageError(messages.explain(message, configs.paths(sys_argv()))) from None
+        raise UsageError(messages.explain(message, _argv)) from None
 
 
 _argv: list[str] = []
-
-
-def sys_argv() -> list[str]:
-    """Return the arguments being parsed."""
-    return _argv
+"""The arguments being parsed; Lightning makes the parsers without a way to tell them."""
 
 
 class CLI(LightningCLI):
@@ -131,15 +128,28 @@ class CLI(LightningCLI):
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
 
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
+        try:
+            super().instantiate_classes()
+        except Exception as e:
+            cause: BaseException | None = e
+            while cause is not None and not isinstance(cause, VisionkitError):
+                last, cause = cause, cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from None
+            if isinstance(e, ValueError | TypeError | MisconfigurationException):
+                raise UsageError(" ".join(str(last).split())) from e
+            raise
+
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
         config = self.config[self.subcommand]
         self.run = RunFolder(self.folder, config=self._config_text() if self.subcommand == "fit" else None)
         callbacks = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
-        validates = settings["limit_val_batches"] != 0
-        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False and validates:
-            callbacks.append(BestAndLast(self.folder, monitor=self.model.monitor, mode=self.model.monitor_mode))
+        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
+            callbacks.append(BestAndLast(self.run))
         if sys.stderr.isatty() and settings["enable_progress_bar"] is not False:
             callbacks.append(QuietBar())
         else:
@@ -190,7 +200,7 @@ class CLI(LightningCLI):
 
     def _choose_folder(self, config: Namespace) -> Path:
         asked = config.trainer.default_root_dir
-        if asked is None and RUN_VARIABLE in os.environ:
+        if asked is None and int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
             return Path(os.environ[RUN_VARIABLE])
         resumes = config.get("ckpt_path") in ("last", "best")
         if asked is None:
@@ -254,12 +264,9 @@ class CLI(LightningCLI):
             return
         backbone = model.model.backbone
         splits = datamodule.splits
-        sizes = ", ".join(
-            f"{len(d)} {n}" for n, d in (("train", splits.train), ("val", splits.val), ("test", splits.test)) if d
-        )
         names = ", ".join(datamodule.classes[:8]) + (", ..." if len(datamodule.classes) > 8 else "")
         millions = sum(p.numel() for p in model.model.parameters()) / 1e6
-        print(f"data     {splits.source}: {sizes}; {len(datamodule.classes)} classes: {names}")
+        print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
         print(f"input    {datamodule.preprocessing}")
         print(f"model    {backbone.describe()} + {type(model.model.head).__name__}, {millions:.1f} M parameters")
         if backbone.weights_report is not None:
@@ -293,7 +300,7 @@ def _complete(command: str, arguments: list[str]) -> list[str]:
 
 
 def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("config.yaml", "metrics.csv", "metrics.json", FOLDER))
+    return any((folder / name).exists() for name in ("metrics.csv", "metrics.json", FOLDER))
 
 
 def _numbered(path: Path) -> bool:
@@ -303,7 +310,7 @@ def _numbered(path: Path) -> bool:
 def _config_name(config: Namespace) -> str:
     path = str(config.model.class_path)
     for cls in _subclasses(Task):
-        if path in (cls.__name__, f"{cls.__module__}.{cls.__qualname__}"):
+        if path.rpartition(".")[2] == cls.__name__ and hasattr(cls, "config"):
             return Path(cls.config).stem
     return "run"
 
@@ -343,6 +350,7 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(useful)
     for noise in (
         ".*does not have many workers.*",
+        "The image is already gray.*",  # ToGray of the default augmentation on grey pictures
         ".*Checkpoint directory .* exists.*",
         ".*log_every_n_steps.*",
         ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none of them

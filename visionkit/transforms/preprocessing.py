@@ -71,6 +71,12 @@ class Preprocessing(Component):
         self.denoise_strength = denoise_strength
         self.channels = channels
 
+    def __str__(self) -> str:
+        """Return what it does, for the first lines of a run."""
+        noise = f", {self.denoise} denoising {self.denoise_strength:g}" if self.denoise else ""
+        channels = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
+        return f"{self.size[0]} x {self.size[1]} pixels, {channels}, {self.resize}{noise}"
+
     def __call__(self, sample: Sample[T]) -> Sample[T]:
         """Return the sample with its image at the model's size, uint8 [C, H, W] in channels_last memory order.
 
