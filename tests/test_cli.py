@@ -31,7 +31,9 @@ SMALL = [
 
 
 def fit(root, out, *more):
-    return run(["fit", "-c", "classify.yaml", "--data.root", str(root), *SMALL, "--trainer.default_root_dir", str(out), *more])
+    return run(
+        ["fit", "-c", "classify.yaml", "--data.root", str(root), *SMALL, "--trainer.default_root_dir", str(out), *more]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,9 @@ def test_validate_test_and_predict_agree(trained, tmp_path, capsys):
     assert float(printed["val/top1"]) == pytest.approx(best["val/top1"], abs=1e-4)
 
     pictures = str(trained / "photos" / "val")
-    assert run(["predict", "--ckpt", str(out / "checkpoints" / "best.ckpt"), "--out", str(tmp_path / "p"), pictures]) == 0
+    assert (
+        run(["predict", "--ckpt", str(out / "checkpoints" / "best.ckpt"), "--out", str(tmp_path / "p"), pictures]) == 0
+    )
     records = [json.loads(line) for line in (tmp_path / "p" / "predictions.jsonl").read_text().splitlines()]
     right = [r["label"] == Path(r["image"]).parent.name for r in records]
     assert len(records) == 12
@@ -99,7 +103,9 @@ def test_validate_test_and_predict_agree(trained, tmp_path, capsys):
 
 def test_checkpoint_alone_is_enough_to_validate(trained, capsys):
     best = trained / "out" / "checkpoints" / "best.ckpt"
-    assert run(["validate", "--ckpt_path", str(best), "--data.root", str(trained / "photos"), "--data.num_workers=0"]) == 0
+    assert (
+        run(["validate", "--ckpt_path", str(best), "--data.root", str(trained / "photos"), "--data.num_workers=0"]) == 0
+    )
     out = capsys.readouterr().out
     assert "32 x 32 pixels" in out
     assert "val/top1" in out
@@ -183,7 +189,11 @@ def test_killed_run_goes_on_to_bit_equal_weights(trained, tmp_path):
                *SMALL, *extra, "--trainer.default_root_dir", str(tmp_path / "cut")]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     killed = subprocess.run(
-        [*command, "--trainer.callbacks+=kill_callback.Kill"], env=environment, cwd=tmp_path, check=False, capture_output=True
+        [*command, "--trainer.callbacks+=kill_callback.Kill"],
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     assert fit(trained / "photos", tmp_path / "cut", *extra, "--ckpt_path", "last") == 0

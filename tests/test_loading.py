@@ -3,7 +3,14 @@ import torch
 
 from visionkit import Augmentation, Preprocessing
 from visionkit.classification.drawn import ShapesClassification
-from visionkit.loading import EpochSampler, EvaluationSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+from visionkit.loading import (
+    EpochSampler,
+    EvaluationSampler,
+    EvaluationView,
+    TrainingLoader,
+    TrainingView,
+    evaluation_loader,
+)
 
 AUGMENT = [{"HorizontalFlip": {"p": 0.5}}, {"ColorJitter": {"p": 1.0}}]
 

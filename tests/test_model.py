@@ -7,7 +7,9 @@ from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 
 
 def images(batch=2, size=32, channels=3):
-    return torch.randint(0, 256, (batch, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (batch, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def test_normalise_equals_torchvision(tiny_model):

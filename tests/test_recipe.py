@@ -23,7 +23,9 @@ def test_cosine_equals_torch():
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50, eta_min=0.1)
     for step in range(50):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(learning_rate_factor(step, warmup=0, total=50, final=0.1))
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(
+            learning_rate_factor(step, warmup=0, total=50, final=0.1)
+        )
         optimizer.step()
         scheduler.step()
 
@@ -47,7 +49,9 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_an_error():
 
 
 def test_any_torch_optimizer():
-    recipe = Recipe(optimizer=lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.2), schedule="constant", warmup_epochs=2)
+    recipe = Recipe(
+        optimizer=lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.2), schedule="constant", warmup_epochs=2
+    )
     optimizer, scheduler = recipe.configure(model(), total_steps=10, steps_per_epoch=2)
     assert type(optimizer) is torch.optim.AdamW
     rates = []

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from visionkit import Classifier, ClassificationData, DataError, LinearHead, MixUpCutMix, ResNet, checkpoint
+from visionkit import ClassificationData, Classifier, DataError, LinearHead, MixUpCutMix, ResNet, checkpoint
 from visionkit.callbacks.checkpoints import SafeCheckpointIO
 from visionkit.callbacks.run_folder import RunFolder
 from visionkit.classification.drawn import ShapesClassification

@@ -166,7 +166,9 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self._dataset(name)
         files = dataset.files()
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
-        problems = [(on_disk[k][0], m) for k, m in check_images([f for _, f in on_disk], channels=self.preprocessing.channels)]
+        problems = [
+            (on_disk[k][0], m) for k, m in check_images([f for _, f in on_disk], channels=self.preprocessing.channels)
+        ]
         if not problems:
             return
         messages = [m for _, m in problems]
@@ -177,7 +179,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         kept = dataset.subset([i for i in range(len(dataset)) if i not in faulty])
         if len(kept) == 0:
             raise DataError("\n".join([*messages, f"no image of the {name} split can be read"]))
-        self._splits = replace(self.splits, **{name: kept})
+        self._splits = replace(self.splits, **{name: kept})  # type: ignore[arg-type]  # name is a split's, not source
 
     def _processes(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
@@ -195,5 +197,3 @@ def _summary(name: str, messages: Sequence[str]) -> str:
         f"{len(messages)} {what} of the {name} split cannot be read; "
         "repair or remove them, or go on without them with --data.skip_corrupt true"
     )
-
-

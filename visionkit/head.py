@@ -49,4 +49,3 @@ class Head(Component, nn.Module):
 
 HeadFactory = Callable[[FeatureSpec, int], Head]
 """Makes a head for feature maps of this spec and this number of classes."""
-

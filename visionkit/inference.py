@@ -76,7 +76,7 @@ def predict_files(
         precision: "32", "bf16", or "auto" for bf16 where the processor is fast at it.
     """
     device = model.scale.device
-    model = model.to(memory_format=torch.channels_last) if device.type in ("cpu", "cuda") else model  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last) if device.type in ("cpu", "cuda") else model
     fast = precision == "bf16" or (precision == "auto" and choose_precision(device) == "bf16-mixed")
     loader = DataLoader(
         _Pictures(pictures, model.preprocessing),
@@ -88,16 +88,12 @@ def predict_files(
         if batch is not None:
             with torch.autocast(device.type, torch.bfloat16) if fast else nullcontext():
                 predictions = model.predict(batch.images.to(device, non_blocking=True))
-            rest = iter(zip(batch.infos, predictions, strict=True))
-            size = len(batch) + len(found)
+            results = [(i, p.restore(i)) for i, p in zip(batch.infos, predictions, strict=True)]
         else:
-            rest, size = iter(()), len(found)
-        for k in range(size):
-            if k in found:
-                yield DataError(found[k])
-            else:
-                info, prediction = next(rest)
-                yield info, prediction.restore(info)
+            results = []
+        rest = iter(results)
+        for k in range(len(results) + len(found)):
+            yield DataError(found[k]) if k in found else next(rest)
 
 
 def predict_to_folder(

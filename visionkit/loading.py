@@ -17,7 +17,15 @@ from visionkit.sample import Batch, Sample, Target, collate
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
 
-__all__ = ["EpochSampler", "EvaluationSampler", "EvaluationView", "TrainingLoader", "TrainingView", "evaluation_loader", "loader_settings"]
+__all__ = [
+    "EpochSampler",
+    "EvaluationSampler",
+    "EvaluationView",
+    "TrainingLoader",
+    "TrainingView",
+    "evaluation_loader",
+    "loader_settings",
+]
 
 T = TypeVar("T", bound=Target)
 Key = tuple[int, int]
@@ -107,7 +115,7 @@ class EpochSampler(DistributedSampler[Any]):
         """Return the number of samples of this process in an epoch."""
         return len(self.dataset) // self.num_replicas  # type: ignore[arg-type]  # views have a length
 
-    def __iter__(self) -> Iterator[Key]:  # type: ignore[override]  # a key holds its epoch
+    def __iter__(self) -> Iterator[Key]:
         """Return the keys of this epoch, in order."""
         n = len(self.dataset)  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(derive_seed("order", self.seed, self.epoch))
@@ -172,7 +180,7 @@ class TrainingLoader(DataLoader[Sample[T]]):
         sampler.start = self._next * (self.batch_size or 1)
         for batch in super().__iter__():
             self._next += 1
-            yield batch  # type: ignore[misc]
+            yield batch
 
     def skip(self, batches: int) -> None:
         """Let the next epoch start after this many batches: a resumed run has seen them."""

@@ -50,7 +50,9 @@ class VisionModel(nn.Module):
         if not classes or len(set(classes)) != len(classes):
             raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
         self.classes = tuple(classes)
-        self.preprocessing = preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
+        self.preprocessing = (
+            preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
+        )
         _check_channels(self.preprocessing.channels, backbone.in_channels)
         self.backbone = backbone
         self.neck: Neck = neck(backbone.features)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from visionkit import checkpoint as checkpoints
@@ -176,9 +177,9 @@ class Task(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA)."""
         if self.device.type in ("cpu", "cuda"):
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+            self.model.to(memory_format=torch.channels_last)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make optimizer and schedule as the recipe says."""
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs
@@ -192,9 +193,7 @@ class Task(L.LightningModule):
         if self.recipe.ema is not None:
             callbacks.append(EMA(self.recipe.ema))
         if self.recipe.early_stopping is not None:
-            callbacks.append(
-                EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode)
-            )
+            callbacks.append(EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
         return callbacks
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

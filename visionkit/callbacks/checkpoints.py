@@ -37,7 +37,7 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the epoch."""
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
             return
         trainer.save_checkpoint(self.last_model_path)
         if trainer.is_global_zero and self.run.best.get("epoch") == trainer.current_epoch + 1:

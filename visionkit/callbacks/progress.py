@@ -46,6 +46,8 @@ class QuietBar(RichProgressBar):
     def __init__(self) -> None:
         super().__init__(leave=False)
 
-    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, int | str | float]:
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """Show no metrics in the bar: the epoch's line has them."""
         return {}

@@ -56,7 +56,7 @@ class ClassificationData(VisionDataModule[ClassTarget]):
         denoise: Literal["median", "bilateral", "nlm"] | None = None,
         denoise_strength: float = 1.0,
         channels: int = 3,
-        augment: list[str | dict[str, Any]] | None = CLASSIFICATION_AUGMENTATION,  # noqa: B006  # never changed
+        augment: list[str | dict[str, Any]] | None = CLASSIFICATION_AUGMENTATION,  # never changed
         balance: Literal["none", "loss", "sampling"] = "none",
         batch_size: int = 32,
         num_workers: int | None = None,
@@ -113,7 +113,9 @@ class ClassificationData(VisionDataModule[ClassTarget]):
             return None
         counts = class_counts(dataset)
         labels = dataset.labels  # type: ignore[attr-defined]  # every reader of this room has them
-        return torch.tensor([1.0 / min((float(counts[i]) for i in ids), default=len(labels)) for ids in labels]).double()
+        return torch.tensor(
+            [1.0 / min((float(counts[i]) for i in ids), default=len(labels)) for ids in labels]
+        ).double()
 
 
 def class_counts(dataset: VisionDataset[ClassTarget]) -> Tensor:

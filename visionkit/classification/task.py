@@ -45,7 +45,7 @@ class Classifier(Task):
         mix: MixUpCutMix | None = None,
         seed: int = 0,
     ) -> None:
-        make_head = partial(head, multilabel=True) if multilabel else head
+        make_head = partial(head, multilabel=True) if multilabel else head  # type: ignore[call-arg]  # heads of this room take it
         model = VisionModel(backbone, make_head, classes, preprocessing=preprocessing)
         assert isinstance(model.head, ClassificationHead)
         metric = partial(ClassificationMetric, multilabel=model.head.multilabel)

@@ -15,9 +15,9 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import visionkit
 from visionkit import __version__
@@ -144,7 +144,6 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
-        config = self.config[self.subcommand]
         self.run = RunFolder(self.folder, config=self._config_text() if self.subcommand == "fit" else None)
         callbacks = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
@@ -276,7 +275,11 @@ class CLI(LightningCLI):
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
         print(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}", flush=True)
         if self.subcommand == "fit":
-            print(f"run      {self.folder}" + (f", from {self._get(self.config, 'ckpt_path')}" if self._get(self.config, "ckpt_path") else ""), flush=True)
+            print(
+                f"run      {self.folder}"
+                + (f", from {self._get(self.config, 'ckpt_path')}" if self._get(self.config, "ckpt_path") else ""),
+                flush=True,
+            )
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:
@@ -336,27 +339,29 @@ def _without_header(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("# lightning")) + "\n"
 
 
+NOISE = (
+    *("Tip:", "Loading `train_dataloader`", "GPU available", "TPU available", "HPU available", "Using"),
+    *("`Trainer.fit` stopped: `max_epochs", "Restor", "Loaded model weights", "Found current_model_state"),
+)
+"""Parts of Lightning's notices that mean nothing to a user, or that the first lines of a run say better."""
+WARNINGS = (
+    ".*does not have many workers.*",
+    "The image is already gray.*",  # ToGray of the default augmentation on grey pictures
+    ".*Checkpoint directory .* exists.*",
+    ".*log_every_n_steps.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none of them
+    ".*recommended to use `self.log.*sync_dist=True.*",  # metrics are equal on all processes already
+)
+
+
+def _useful(record: logging.LogRecord) -> bool:
+    return not any(n in record.getMessage() for n in NOISE)
+
+
 def _quiet() -> None:
-    """Keep Lightning's advertisements and notices that mean nothing to the user off the screen."""
-
-    def useful(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        noise = ("Tip:", "Loading `train_dataloader`", "GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped: `max_epochs", "Using")
-        noise += ("Restor", "Loaded model weights", "Found current_model_state")
-        return not any(n in text for n in noise)
-
+    """Keep Lightning's advertisements and notices off the screen."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(useful)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(useful)
-    for noise in (
-        ".*does not have many workers.*",
-        "The image is already gray.*",  # ToGray of the default augmentation on grey pictures
-        ".*Checkpoint directory .* exists.*",
-        ".*log_every_n_steps.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none of them
-        ".*recommended to use `self.log.*sync_dist=True.*",  # metrics are equal on all processes already
-    ):
-        warnings.filterwarnings("ignore", noise)
+        logging.getLogger(name).addFilter(_useful)
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
-
-

@@ -1,0 +1,44 @@
+# Two commands do everything on a machine with Python 3.11 or newer:
+#   make demo   installs, trains a classifier on drawn pictures and predicts with it
+#   make test   installs and passes the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types check slow clean
+
+demo: $(VENV)/.installed
+	rm -rf demo
+	$(BIN)/visionkit fit -c classify.yaml --trainer.default_root_dir demo/run
+	$(BIN)/visionkit shapes --out demo/pictures --count 30
+	$(BIN)/visionkit predict --ckpt demo/run/checkpoints/best.ckpt --out demo/predictions demo/pictures --save-images
+	@echo "The run is in demo/run, the predictions are in demo/predictions (predictions.jsonl, .csv and images/)."
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+check: lint types test
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
