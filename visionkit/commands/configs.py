@@ -71,7 +71,7 @@ def check_syntax(path: Path) -> None:
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise UsageError(f"{path}:{line}: not valid YAML: {e.problem or e}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: no UTF-8, or a date such as 2024-13-45
         raise UsageError(f"{path}: not valid YAML: {str(e).splitlines()[0]}") from e
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a config is a mapping of keys (trainer, model, data), this file holds none")

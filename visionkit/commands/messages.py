@@ -18,7 +18,9 @@ NO_OPTION = re.compile(r"Option '([^']+)' is not accepted")
 NO_KEY = re.compile(r"(?:Subcommand '\w+' does not accept option|Key|Unrecognized key) '([^']+)'")
 NO_ARGUMENT = re.compile(r"unrecognized arguments: (.+)", re.IGNORECASE)
 NO_CLASS = re.compile(r"Expected a (?:dot import path string: (\S+)|path but (\S+) either not accessible)")
-UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+KIND = re.compile(r"Expected an? (?!path but|dot import path)((?:(?!Got value).)+)")
+GIVEN = re.compile(r"Given value: (.*)")
+UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
 TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
 
@@ -32,6 +34,8 @@ def explain(message: str, arguments: Sequence[str]) -> str:
     keys: list[str] = []
     cls: type | None = None
     leaf = ""
+    kinds: list[str] = []  # what a union would have taken
+    given: str | None = None
     for line in message.splitlines():
         text = line.strip().removeprefix("- ")
         if match := KEY.match(text):
@@ -42,6 +46,10 @@ def explain(message: str, arguments: Sequence[str]) -> str:
             continue
         if text and not text.startswith(UNION) and not leaf:
             leaf = text
+        if (match := KIND.fullmatch(text)) and given is None and not text.startswith(UNION):
+            kinds.append(match.group(1))
+        if given is None and (match := GIVEN.match(text)):
+            given = match.group(1)
         if NO_OPTION.search(text):
             leaf = text
             break
@@ -61,6 +69,8 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         name = match.group(1) or match.group(2)
         key = [k for k in keys if k not in ("init_args", "class_path")][-1:]
         return f"{_where(keys, arguments)}: there is no class {name!r}; there are {', '.join(_class_names(*key))}"
+    if KIND.fullmatch(leaf) and given is not None:
+        leaf = f"Expected a {' or '.join(kinds)}. Got value: {given}"
     return f"{_where(keys, arguments)}: {_plain(leaf)}" if keys else _plain(leaf)
 
 

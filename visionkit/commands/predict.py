@@ -58,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     if arguments.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    if arguments.num_workers is not None and arguments.num_workers < 0:
+        raise UsageError(f"--num-workers must be at least 0, got {arguments.num_workers}")
 
     from visionkit.commands.pictures import find_pictures
     from visionkit.inference import predict_to_folder

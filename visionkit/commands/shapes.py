@@ -28,8 +28,8 @@ def parser() -> Parser:
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     arguments = parser().parse_args(argv)
-    if arguments.count < 1 or arguments.size < 16:
-        raise UsageError("--count must be at least 1 and --size at least 16")
+    if arguments.count < 1 or arguments.size < 32:
+        raise UsageError("--count must be at least 1 and --size at least 32")
 
     from visionkit.shapes import write_shapes
 

@@ -51,14 +51,23 @@ def train_help(command: str, files: Sequence[Path]) -> str:
     content: dict[str, Any] = {}
     for file in chosen:
         configs.check_syntax(file)
-        content |= yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _merged(content, yaml.safe_load(file.read_text(encoding="utf-8")))
     ckpt = CKPT.get(command, CKPT["validate"])
     lines = [USAGE.format(command=command, shipped=", ".join(configs.shipped()), ckpt=ckpt)]
     for part in ("model", "data"):
-        if isinstance(content.get(part), Mapping):
+        if isinstance(content.get(part), Mapping) and "class_path" in content[part]:
             lines += _explain_class(content[part], f"--{part}", skip=LINKED[part])
     lines += ["", "Trainer of Lightning:", *_arguments(L.Trainer, "--trainer", content.get("trainer") or {}, set())]
     return "\n".join(lines)
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both as one, the second's leaves before the first's: configs may hold parts."""
+    merged = dict(first)
+    for key, value in second.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def _explain_class(entry: Mapping[str, Any], prefix: str, *, skip: set[str]) -> list[str]:
