@@ -72,11 +72,17 @@ def visionkit(steps: int, batch_size: int, depth: int, data: str) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "run")
-        status = run(
-            ["fit", "-c", "classify.yaml", "--data.root", data, "--data.size", "224", "--data.batch_size", str(batch_size),
-             "--model.backbone.depth", str(depth), "--trainer.max_epochs", "3", "--trainer.limit_train_batches", str(steps),
-             "--trainer.limit_val_batches", "1", "--trainer.default_root_dir", out]
-        )  # fmt: skip
+        settings = {
+            "data.root": data,
+            "data.size": 224,
+            "data.batch_size": batch_size,
+            "model.backbone.depth": depth,
+            "trainer.max_epochs": 3,
+            "trainer.limit_train_batches": steps,
+            "trainer.limit_val_batches": 1,
+            "trainer.default_root_dir": out,
+        }
+        status = run(["fit", "-c", "classify.yaml", *(f"--{k}={v}" for k, v in settings.items())])
         if status:
             sys.exit(status)
         rows = list(csv.DictReader((Path(out) / "metrics.csv").open()))

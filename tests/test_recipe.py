@@ -66,3 +66,24 @@ def test_any_torch_optimizer():
 def test_values_out_of_range(bad):
     with pytest.raises(UsageError, match=f"recipe.{next(iter(bad))}"):
         Recipe(**bad)
+
+
+@pytest.mark.parametrize("make", [torch.optim.AdamW, torch.optim.SGD])
+def test_fused_update_equals_the_plain_one(make):
+    torch.manual_seed(0)
+    start = model()
+    results = []
+    for fused in (None, False):
+        net = model()
+        net.load_state_dict(start.state_dict())
+        optimizer, _ = Recipe(optimizer=lambda p, f=fused: make(p, lr=0.1, fused=f)).configure(
+            net, total_steps=5, steps_per_epoch=5
+        )
+        assert all(g["fused"] is (fused is None) for g in optimizer.param_groups)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(2, 3, 3, 3)).square().sum().backward()
+            optimizer.step()
+        results.append(net.state_dict())
+    for k in results[0]:
+        torch.testing.assert_close(results[0][k], results[1][k])

@@ -31,7 +31,7 @@ def draw_learning_curves(rows: Sequence[Mapping[str, float]], path: Path, *, mon
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        if len(keys) > 1:
+        if len(keys) > 1 and axes.lines:
             axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110)

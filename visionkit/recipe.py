@@ -72,10 +72,20 @@ class Recipe:
             optimizer: Optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
         else:
             optimizer = self.optimizer(groups)
+        _fuse(optimizer)
         warmup = min(round(self.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
         final = 1.0 if self.schedule == "constant" else self.final_lr
         factor = lambda step: learning_rate_factor(step, warmup=warmup, total=total_steps, final=final)  # noqa: E731
         return optimizer, LambdaLR(optimizer, factor)
+
+
+def _fuse(optimizer: Optimizer) -> None:
+    """Let the optimizer update all weights in one kernel where torch has one and the settings leave it open."""
+    devices = {p.device.type for g in optimizer.param_groups for p in g["params"]}
+    for group in optimizer.param_groups:
+        chosen = group.get("foreach") or group.get("capturable") or group.get("differentiable")
+        if "fused" in group and group["fused"] is None and not chosen and devices <= {"cpu", "cuda"}:
+            group["fused"] = True
 
 
 def learning_rate_factor(step: int, *, warmup: int, total: int, final: float) -> float:

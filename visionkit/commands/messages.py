@@ -20,6 +20,9 @@ NO_ARGUMENT = re.compile(r"unrecognized arguments: (.+)", re.IGNORECASE)
 NO_CLASS = re.compile(r"Expected a (?:dot import path string: (\S+)|path but (\S+) either not accessible)")
 KIND = re.compile(r"Expected an? (?!path but|dot import path)((?:(?!Got value).)+)")
 GIVEN = re.compile(r"Given value: (.*)")
+CALLABLE = re.compile(
+    r".*expects a function or a callable class: (.*?)(?:\. Got value: Namespace\(class_path='([^']+)'.*)?"
+)
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
 TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
@@ -36,8 +39,13 @@ def explain(message: str, arguments: Sequence[str]) -> str:
     leaf = ""
     kinds: list[str] = []  # what a union would have taken
     given: str | None = None
+    in_callable = False  # such as an optimizer, that is called with more arguments later
     for line in message.splitlines():
         text = line.strip().removeprefix("- ")
+        if match := CALLABLE.fullmatch(text):
+            in_callable = True
+            text = match.group(1)
+            cls = _import(match.group(2)) if match.group(2) else cls
         if match := KEY.match(text):
             keys += match.group(1).split(".")
             text = match.group(2)
@@ -49,7 +57,7 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         if (match := KIND.fullmatch(text)) and given is None and not text.startswith(UNION):
             kinds.append(match.group(1))
         if given is None and (match := GIVEN.match(text)):
-            given = match.group(1)
+            given = match.group(1).partition(". Got value: Namespace(")[0]
         if NO_OPTION.search(text):
             leaf = text
             break
@@ -65,12 +73,12 @@ def explain(message: str, arguments: Sequence[str]) -> str:
     if match := NO_ARGUMENT.search(leaf):
         word = match.group(1).split()[0].partition("=")[0]
         return f"{word}: there is no such option{_near_option(word.lstrip('-'))}"
+    if kinds and given is not None and (in_callable or KIND.fullmatch(leaf)):
+        leaf = f"Expected a {' or '.join(kinds)}. Got value: {given}"
     if match := NO_CLASS.search(leaf):
         name = match.group(1) or match.group(2)
         key = [k for k in keys if k not in ("init_args", "class_path")][-1:]
         return f"{_where(keys, arguments)}: there is no class {name!r}; there are {', '.join(_class_names(*key))}"
-    if KIND.fullmatch(leaf) and given is not None:
-        leaf = f"Expected a {' or '.join(kinds)}. Got value: {given}"
     return f"{_where(keys, arguments)}: {_plain(leaf)}" if keys else _plain(leaf)
 
 
@@ -138,6 +146,8 @@ def _class_names(key: str = "") -> list[str]:
     base = {"model": "Task", "data": "VisionDataModule"}.get(key, key.capitalize())
     if key == "optimizer":
         return ["AdamW", "SGD", "Adam", "and the others of torch.optim"]
+    if key == "mix":
+        return ["MixUpCutMix"]
     found = [c.__name__ for c in _components() if any(b.__name__ == base for b in c.__mro__[1:])]
     return found or [c.__name__ for c in _components()]
 
@@ -152,6 +162,7 @@ def _import(path: str) -> type | None:
 
 
 def _plain(text: str) -> str:
+    text = text.partition(". Got value: Namespace(")[0]
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
     text = re.sub(r"Expected an? (.+?)\. Got value: (.*)", r"expected \1, got \2", text)

@@ -75,7 +75,8 @@ def _explain_class(entry: Mapping[str, Any], prefix: str, *, skip: set[str]) -> 
     if cls is None:
         return ["", f"{prefix}: {entry['class_path']}"]
     given = entry.get("init_args") or {}
-    lines = ["", f"{prefix} {cls.__name__}: {_summary(cls)}", *_arguments(cls, prefix, given, skip)]
+    head = textwrap.wrap(f"{prefix} {cls.__name__}: {_summary(cls)}", WIDTH, subsequent_indent="  ")
+    lines = ["", *head, *_arguments(cls, prefix, given, skip)]
     for name, value in given.items():
         if isinstance(value, Mapping) and "class_path" in value:
             lines += _explain_class(value, f"{prefix}.{name}", skip=set())

@@ -1,0 +1,62 @@
+"""A task and a trainer that only say what a callback asks them: epochs with known numbers, no training."""
+
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+
+from visionkit.metric import TaskMetric
+from visionkit.task import Task
+
+
+class Metric(TaskMetric):
+    monitor = "score"
+
+    def __init__(self):
+        super().__init__(["a", "b"])
+        self.plotted = []
+
+    def plot(self, values, folder, prefix):
+        self.plotted.append((dict(values), folder, prefix))
+        return []
+
+
+class ToldTask(Task):
+    monitor = "val/score"
+    monitor_mode = "max"
+
+    def __init__(self, mode):
+        L.LightningModule.__init__(self)
+        self.monitor_mode = mode
+        self.values = {}
+        self.made = Metric()
+
+    def metric(self, stage):
+        return self.made
+
+
+@pytest.fixture
+def told_task():
+    """Make a task that monitors val/score, where higher ("max") or lower ("min") is better."""
+    return ToldTask
+
+
+@pytest.fixture
+def told_trainer():
+    """Make a trainer that is in an epoch, counted from 0, with these logged values."""
+
+    def make(epoch=0, *, rank=0, lrs=(0.1,), max_epochs=10, world_size=1, **logged):
+        values = {k.replace("_", "/", 1): torch.tensor(v) for k, v in logged.items()}
+        return SimpleNamespace(
+            current_epoch=epoch,
+            global_step=7 * (epoch + 1),
+            callback_metrics=values,
+            optimizers=[SimpleNamespace(param_groups=[{"lr": lr} for lr in lrs])],
+            is_global_zero=rank == 0,
+            world_size=world_size,
+            max_epochs=max_epochs,
+            fast_dev_run=False,
+        )
+
+    return make

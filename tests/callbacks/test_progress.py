@@ -1,0 +1,63 @@
+import re
+
+import pytest
+
+from visionkit.callbacks.progress import EpochLines, QuietBar
+from visionkit.callbacks.run_folder import RunFolder
+
+
+@pytest.fixture
+def line(tmp_path, told_task, told_trainer, capsys):
+    """Return what is printed for the last of these epochs."""
+
+    def after(*epochs, mode="max", **settings):
+        run, task = RunFolder(tmp_path), told_task(mode)
+        for k, logged in enumerate(epochs):
+            capsys.readouterr()
+            trainer = told_trainer(k, **{**settings, **logged})
+            run.on_train_epoch_end(trainer, task)
+            run.rows[-1] |= {"images_per_second": 123.4, "seconds": 4.56}
+            EpochLines(run).on_train_epoch_end(trainer, task)
+        return capsys.readouterr().out
+
+    return after
+
+
+def test_a_line_says_all_that_matters(line):
+    logged = {"train_loss": 0.12344, "val_loss": 0.5, "val_score": 0.75}
+    assert line(logged, lrs=(0.001,)) == (
+        "epoch   1/10  loss 0.1234  val/loss 0.5000  val/score 0.7500*  lr 1.00e-03  123 img/s  4.6 s\n"
+    )
+
+
+@pytest.mark.parametrize(("mode", "scores", "star"), [("max", (0.5, 0.6), True), ("max", (0.6, 0.5), False), ("min", (0.6, 0.5), True)])  # fmt: skip
+def test_a_star_marks_the_best_so_far(line, mode, scores, star):
+    assert ("*" in line(*({"val_score": s} for s in scores), mode=mode)) == star
+
+
+def test_epochs_without_validation(line):
+    text = line({"train_loss": 0.25})
+    assert "val/" not in text
+    assert "loss 0.2500  lr" in text
+
+
+@pytest.mark.parametrize("endless", [-1, None])
+def test_endless_training(line, endless):
+    assert line({"train_loss": 0.25}, max_epochs=endless).startswith("epoch   1/?  ")
+
+
+def test_only_the_first_process_prints(line):
+    assert line({"train_loss": 0.25}, rank=1) == ""
+
+
+def test_lines_stand_under_each_other(line):
+    first = line({"val_score": 0.5})
+    second = line({"val_score": 0.5}, {"val_score": 0.25})
+    places = [[m.start() for m in re.finditer("lr|img/s", text)] for text in (first, second)]
+    assert places[0] == places[1]
+
+
+def test_bar_shows_no_numbers_of_its_own():
+    bar = QuietBar()
+    assert bar.get_metrics(None, None) == {}
+    assert bar._leave is False

@@ -1,0 +1,135 @@
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from visionkit.callbacks import run_folder
+from visionkit.callbacks.run_folder import RunFolder
+
+
+def table(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def values(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, monkeypatch):
+    clock = iter([100.0, 101.0, 102.0, 105.0])  # start, two batches, end of the validation
+    monkeypatch.setattr(run_folder, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    run, task = RunFolder(tmp_path), told_task("max")
+    trainer = told_trainer(2, lrs=(0.01, 0.2), world_size=3, train_loss=0.5, val_score=0.75, test_x=1.0, other=2.0)
+    run.on_train_epoch_start(trainer, task)
+    for size in (4, 2):
+        run.on_train_batch_end(trainer, task, None, [0] * size, 0)
+    run.on_train_epoch_end(trainer, task)
+    assert table(tmp_path) == [
+        {
+            "epoch": "3",
+            "step": "21",
+            "train/loss": "0.5",
+            "val/score": "0.75",
+            "lr": "0.2",  # the largest
+            "images_per_second": "9",  # 6 images, 3 processes, 2 s of training without the validation
+            "seconds": "5",
+        }
+    ]
+
+
+@pytest.mark.parametrize(("mode", "epoch", "score"), [("max", 2, 0.875), ("min", 3, 0.125)])
+def test_metrics_file_holds_the_best_epoch(tmp_path, told_task, told_trainer, mode, epoch, score):
+    run, task = RunFolder(tmp_path), told_task(mode)
+    for k, value in enumerate((0.5, 0.875, 0.125, 0.125)):
+        run.on_train_epoch_end(told_trainer(k, train_loss=1.0, val_score=value, val_loss=float(k)), task)
+    assert values(tmp_path) == {"epoch": epoch, "val/score": score, "val/loss": epoch - 1.0}
+
+
+def test_values_of_the_former_best_do_not_stay(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    run.on_train_epoch_end(told_trainer(0, val_score=0.5, val_rare=1.0), task)
+    run.on_train_epoch_end(told_trainer(1, val_score=0.75), task)
+    assert values(tmp_path) == {"epoch": 2, "val/score": 0.75}
+
+
+def test_test_values_join_and_do_not_erase(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    run.on_train_epoch_end(told_trainer(0, val_score=0.5), task)
+    for score in (0.25, 0.375):  # tested twice
+        task.values["test"] = {"score": torch.tensor(score)}
+        RunFolder(tmp_path).on_test_end(told_trainer(0, test_score=score, val_score=0.0), task)
+    assert values(tmp_path) == {"epoch": 1, "val/score": 0.5, "test/score": 0.375}
+    run.on_train_epoch_end(told_trainer(1, val_score=1.0), task)
+    assert values(tmp_path) == {"epoch": 2, "val/score": 1.0, "test/score": 0.375}
+    assert [prefix for *_, prefix in task.made.plotted] == ["test_", "test_"]
+
+
+def test_testing_alone_makes_the_folder(tmp_path, told_task, told_trainer):
+    task = told_task("max")
+    task.values["test"] = {}
+    RunFolder(tmp_path / "new").on_test_end(told_trainer(0, test_score=0.5), task)
+    assert values(tmp_path / "new") == {"test/score": 0.5}
+
+
+def test_rows_of_epochs_that_are_trained_again_are_replaced(tmp_path, told_task, told_trainer):
+    task, first = told_task("max"), RunFolder(tmp_path)
+    first.on_train_start(told_trainer(0), task)
+    for k in range(3):
+        first.on_train_epoch_end(told_trainer(k, train_loss=float(k)), task)
+    again = RunFolder(tmp_path)
+    again.on_train_start(told_trainer(1), task)  # epoch 1 stands, 2 and 3 are trained again
+    again.on_train_epoch_end(told_trainer(1, train_loss=11.0), task)
+    assert [(r["epoch"], r["train/loss"]) for r in table(tmp_path)] == [("1", "0"), ("2", "11")]
+
+
+def test_values_that_come_every_other_epoch_leave_empty_cells(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    run.on_train_epoch_end(told_trainer(0, train_loss=1.0), task)
+    run.on_train_epoch_end(told_trainer(1, train_loss=1.0, val_score=0.5), task)
+    assert [r["val/score"] for r in table(tmp_path)] == ["", "0.5"]
+    assert values(tmp_path)["epoch"] == 2
+    again = RunFolder(tmp_path)
+    again.on_train_start(told_trainer(2), task)
+    assert ["val/score" in r for r in again.rows] == [False, True]
+    assert isinstance(again.rows[0]["step"], int)
+
+
+def test_the_best_survives_a_resume(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    task.values["val"] = {"score": torch.tensor(0.75)}
+    run.on_train_epoch_end(told_trainer(0, val_score=0.75), task)
+    again, task.values = RunFolder(tmp_path), {"val": {"score": torch.tensor(0.5)}}
+    again.load_state_dict(run.state_dict())
+    again.on_train_epoch_end(told_trainer(1, val_score=0.5), task)
+    assert again.best == {"epoch": 1, "val/score": 0.75}
+    again.on_train_end(told_trainer(1), task)
+    assert task.made.plotted == [({"score": torch.tensor(0.75)}, tmp_path, "")], "the best epoch's, not the last's"
+    assert (tmp_path / "learning_curves.png").is_file()
+
+
+def test_without_validation_there_is_no_best(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    run.on_train_epoch_end(told_trainer(0, train_loss=1.0), task)
+    run.on_train_end(told_trainer(0), task)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["learning_curves.png", "metrics.csv"]
+    assert not task.made.plotted
+
+
+@pytest.mark.parametrize("config", ["a: ü\n", None])
+def test_config_is_written_at_the_start(tmp_path, told_task, told_trainer, config):
+    RunFolder(tmp_path / "run", config=config).on_train_start(told_trainer(0), told_task("max"))
+    written = [(p.name, p.read_text(encoding="utf-8")) for p in (tmp_path / "run").iterdir()]
+    assert written == ([("config.yaml", config)] if config else [])
+
+
+def test_other_processes_write_nothing_and_know_the_best(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path / "run", config="a: 1"), told_task("max")
+    task.values = {"val": {}, "test": {}}
+    trainer = told_trainer(0, rank=1, val_score=0.5)
+    for hook in (run.on_train_start, run.on_train_epoch_end, run.on_train_end, run.on_test_end):
+        hook(trainer, task)
+    assert not list(tmp_path.iterdir())
+    assert run.best == {"epoch": 1, "val/score": 0.5}

@@ -1,0 +1,73 @@
+import pytest
+
+from visionkit import UsageError, inference
+from visionkit.commands import predict
+from visionkit.inference import PredictionRun
+
+NEEDED = ["--ckpt", "m.ckpt", "--out", "o", "a.png"]
+
+
+def test_defaults():
+    a = predict.parser().parse_args(NEEDED)
+    assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], 32, None, "auto", "auto")
+    assert (a.save_images, a.overwrite, a.trust) == (False, False, [])
+
+
+def test_trust_is_repeatable():
+    assert predict.parser().parse_args([*NEEDED, "--trust", "a", "--trust=b"]).trust == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: PHOTO_OR_FOLDER_OR_GLOB, --ckpt, --out"),
+        (NEEDED[2:], "the following arguments are required: --ckpt"),
+        ([*NEEDED, "--batch_size", "3"], r"unrecognized arguments: --batch_size 3; did you mean --batch-size\?"),
+        ([*NEEDED, "--overwrit"], r"did you mean --overwrite\?"),
+        ([*NEEDED, "--zzz"], "unrecognized arguments: --zzz; see"),
+        ([*NEEDED, "--batch-size", "many"], "--batch-size: invalid int value: 'many'"),
+        ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
+        ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
+        ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, words, capsys):
+    with pytest.raises(UsageError, match=words) as raised:
+        predict.main(arguments)
+    assert "\n" not in str(raised.value)
+    assert capsys.readouterr() == ("", ""), "no usage is printed"
+
+
+@pytest.mark.parametrize("problems", [[], ["b.png: is no image"]])
+def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch, capsys, problems):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings, ckpt=ckpt, out=out, pictures=[p.path for p in pictures])
+        return PredictionRun(tmp_path / "predictions.jsonl", 2 - len(problems), problems, 1.25)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    arguments = [
+        "--ckpt",
+        "m.ckpt",
+        "--out",
+        "o",
+        str(tmp_path),
+        "--precision",
+        "bf16",
+        "--num-workers",
+        "0",
+        "--trust",
+        "x",
+    ]
+    assert predict.main(arguments) == len(problems)
+    captured = capsys.readouterr()
+    assert captured.out == f"{2 - len(problems)} predictions in 1.2 s: {tmp_path / 'predictions.jsonl'}\n"
+    assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be read\n" if problems else "")
+    assert asked == {
+        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": 32,
+        "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
+    }  # fmt: skip

@@ -1,0 +1,127 @@
+"""The small decisions of fit, validate and test; whole runs are in tests/test_cli.py."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from jsonargparse import Namespace
+
+import visionkit
+from visionkit import UsageError
+from visionkit.commands import train
+from visionkit.commands.train import _as_list, _complete, _config_name, _device, _holds_run, _numbered, _without_header
+
+
+class TestComplete:
+    def test_a_config_is_enough(self):
+        asked = ["-c", "a.yaml", "--ckpt_path", "nothere"]
+        assert _complete("validate", asked) == asked
+
+    @pytest.mark.parametrize("more", [[], ["--ckpt_path", "last"], ["--ckpt_path=nothere.ckpt"]])
+    @pytest.mark.parametrize("command", ["fit", "test"])
+    def test_without_config_and_checkpoint_file(self, command, more, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match=rf"{command} needs -c CONFIG.*classify\.yaml") as raised:
+            _complete(command, ["--data.root", "x", *more])
+        assert ("--ckpt_path FILE" in str(raised.value)) == (command != "fit")
+
+    def test_a_checkpoint_stands_for_a_config_and_the_command_line_comes_after_it(self, tiny_model, tmp_path):
+        content = {
+            "state_dict": {},
+            "visionkit": visionkit.checkpoint.describe(tiny_model, task="visionkit.Classifier"),
+        }
+        visionkit.checkpoint.write(content, tmp_path / "m.ckpt")
+        asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64"]
+        completed = _complete("validate", asked)
+        assert completed[0] == "-c"
+        assert completed[1].endswith("classify.yaml")
+        assert completed[-4:] == asked
+        assert any(a.startswith(("--data.size=32", "--data.size=[32")) for a in completed)
+
+    def test_a_model_that_no_task_trained_needs_a_config(self, tiny_model, tmp_path):
+        visionkit.save(tiny_model, tmp_path / "m.ckpt")
+        with pytest.raises(UsageError, match="name a config with -c"):
+            _complete("validate", ["--ckpt_path", str(tmp_path / "m.ckpt")])
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.json", "checkpoints"])
+def test_a_folder_with_results_holds_a_run(tmp_path, name):
+    assert not _holds_run(tmp_path / "nothere")
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "tensorboard").mkdir()
+    assert not _holds_run(tmp_path)
+    (tmp_path / name).mkdir()
+    assert _holds_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbered"), [("classify-1", True), ("my-run-12", True), ("classify-old", False), ("classify", False), ("7", True)]
+)  # fmt: skip
+def test_numbered_runs(name, numbered):
+    assert _numbered(Path("runs") / name) == numbered
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("visionkit.Classifier", "classify"),
+        ("Classifier", "classify"),
+        ("outside.MyTask", "run"),
+        ("visionkit.Task", "run"),
+    ],
+)
+def test_runs_are_named_after_the_tasks_config(path, name):
+    assert visionkit.Classifier  # imported, as the command line does
+    assert _config_name(Namespace(model=Namespace(class_path=path))) == name
+
+
+def test_tasks_outside_that_inherit_share_the_name():
+    class OwnClassifier(visionkit.Classifier):
+        pass
+
+    assert _config_name(Namespace(model=Namespace(class_path="outside.OwnClassifier"))) == "classify"
+
+
+def test_as_list():
+    one = object()
+    assert _as_list(None) == []
+    assert _as_list(one) == [one]
+    assert _as_list((one, 2)) == [one, 2]
+    given = [one]
+    assert _as_list(given) == [one]
+    assert _as_list(given) is not given, "what the user gave is not added to"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "mps", "device"),
+    [
+        ("cpu", True, True, "cpu"), ("auto", True, False, "cuda"), ("gpu", True, False, "cuda"), ("auto", False, False, "cpu"),
+        ("auto", False, True, "mps"), ("cpu", False, True, "cpu"), ("gpu", False, False, "cpu"),
+    ],
+)  # fmt: skip
+def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert _device(accelerator) == torch.device(device)
+
+
+def test_lightnings_header_of_a_config_is_dropped():
+    assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
+
+
+def test_noise_is_kept_off_the_screen_and_words_are_not(caplog):
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    before = list(logger.filters)
+    try:
+        train._quiet()
+        for text in (
+            "Tip: buy this",
+            "GPU available: False",
+            "`Trainer.fit` stopped: `max_epochs=3` reached.",
+            "a real warning",
+        ):
+            record = logging.LogRecord(logger.name, logging.WARNING, "", 0, text, None, None)
+            assert bool(logger.filter(record)) == (text == "a real warning")
+    finally:
+        logger.filters[:] = before

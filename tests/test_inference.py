@@ -1,0 +1,201 @@
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import visionkit
+from visionkit import DataError, UsageError, inference
+from visionkit.inference import Picture, predict_files, predict_to_folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Six pictures of different sizes; number 1 and 4 cannot be read."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    paths = [tmp_path / "in" / f"{i}.png" for i in range(6)]
+    for i, path in enumerate(paths):
+        Image.fromarray(rng.integers(0, 256, (20 + i, 30 - i, 3), dtype=np.uint8)).save(path)
+    paths[1].write_bytes(b"")
+    paths[4].unlink()
+    return [Picture(str(p), {"n": i}) for i, p in enumerate(paths)]
+
+
+@pytest.fixture
+def ckpt(tiny_model, tmp_path):
+    visionkit.save(tiny_model, tmp_path / "m.ckpt")
+    return tmp_path / "m.ckpt"
+
+
+def expected(model, picture):
+    pixels = torch.from_numpy(visionkit.read_image(picture.path)).permute(2, 0, 1)
+    sample = model.preprocessing(visionkit.Sample(pixels, None, visionkit.ImageInfo(picture.path, pixels.shape[1:])))
+    return model.predict(sample.image[None])[0].probabilities
+
+
+class TestPredictFiles:
+    @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (2, 0), (32, 0), (2, 2)])
+    def test_everything_comes_in_order(self, tiny_model, pictures, batch_size, num_workers):
+        found = list(
+            predict_files(tiny_model, pictures, batch_size=batch_size, num_workers=num_workers, precision="32")
+        )
+        assert [isinstance(f, DataError) for f in found] == [False, True, False, False, True, False]
+        for i, (picture, result) in enumerate(zip(pictures, found, strict=True)):
+            if isinstance(result, DataError):
+                assert str(result).startswith(f"{picture.path}: ")
+                assert "\n" not in str(result)
+            else:
+                info, prediction = result
+                assert (info.id, info.size, info.extra) == (picture.path, (20 + i, 30 - i), {"n": i})
+                torch.testing.assert_close(prediction.probabilities, expected(tiny_model, picture))
+
+    def test_a_batch_of_faults_alone(self, tiny_model, pictures):
+        bad = [pictures[1], pictures[4]]
+        found = list(predict_files(tiny_model, [*bad, pictures[0], *bad], batch_size=2, precision="32"))
+        assert [isinstance(f, DataError) for f in found] == [True, True, False, True, True]
+        assert list(map(type, predict_files(tiny_model, bad, batch_size=1))) == [DataError, DataError]
+
+    def test_no_pictures(self, tiny_model):
+        assert list(predict_files(tiny_model, [])) == []
+
+    def test_each_prediction_is_restored_with_its_own_picture(self, tiny_model, pictures, monkeypatch):
+        @dataclass
+        class Told:
+            mean: float
+            restored: list = field(default_factory=list)
+
+            def restore(self, info):
+                return Told(self.mean, [*self.restored, info])
+
+        monkeypatch.setattr(
+            type(tiny_model), "predict", lambda self, images: [Told(x.float().mean().item()) for x in images]
+        )
+        found = [f for f in predict_files(tiny_model, pictures, batch_size=3) if not isinstance(f, DataError)]
+        assert len(found) == 4
+        for info, told in found:
+            assert told.restored == [info], "once"
+            height, width = info.size
+            assert info.scale == pytest.approx((32 / height, 32 / width))
+            pixels = visionkit.read_image(info.id)
+            assert told.mean == pytest.approx(pixels.mean(), abs=2)
+
+    @pytest.mark.parametrize(("precision", "fast"), [("32", False), ("bf16", True), ("auto", True)])
+    def test_precision_is_what_was_asked(self, tiny_model, pictures, monkeypatch, precision, fast):
+        monkeypatch.setattr(inference, "choose_precision", lambda device: "bf16-mixed")
+        seen = []
+        tiny_model.backbone.layer1.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        ((_, prediction),) = predict_files(tiny_model, pictures[:1], precision=precision)
+        assert seen == [fast]
+        assert prediction.probabilities.dtype == torch.float32
+
+
+class TestPredictToFolder:
+    def test_records_and_table_say_the_same(self, tiny_model, ckpt, pictures, tmp_path):
+        done = predict_to_folder(ckpt, pictures, tmp_path / "new" / "out", num_workers=0, precision="32")
+        lines = done.records.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        assert done.records == tmp_path / "new" / "out" / "predictions.jsonl"
+        assert done.count == len(records) == 4
+        assert [r["n"] for r in records] == [0, 2, 3, 5]
+        assert [p.partition(": ")[0] for p in done.problems] == [pictures[1].path, pictures[4].path]
+        for record in records:
+            probabilities = expected(tiny_model, pictures[record["n"]])
+            assert list(record["probabilities"]) == ["blue", "green", "red"]
+            assert list(record["probabilities"].values()) == pytest.approx(probabilities.tolist(), abs=1e-5)
+        with (tmp_path / "new" / "out" / "predictions.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == [
+            "n",
+            "image",
+            "label",
+            "score",
+            "probabilities/blue",
+            "probabilities/green",
+            "probabilities/red",
+        ]
+        for row, record in zip(rows, records, strict=True):
+            assert (row["image"], int(row["n"]), float(row["score"])) == (record["image"], record["n"], record["score"])
+
+    def test_further_columns_never_hide_the_prediction(self, ckpt, pictures, tmp_path):
+        extra = {"label": "mine", "image": "mine", "truth": ["a", "b"], "text": 'Käse, "hart"\nzwei Zeilen'}
+        predict_to_folder(ckpt, [Picture(pictures[0].path, extra)], tmp_path / "out")
+        (line,) = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        record = json.loads(line)
+        assert record["label"] in ("blue", "green", "red")
+        assert record["image"] == pictures[0].path
+        assert (record["text"], record["truth"]) == (extra["text"], ["a", "b"])
+        with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as file:
+            (row,) = csv.DictReader(file)
+        assert (row["text"], row["truth"]) == (extra["text"], "a|b")
+
+    def test_saved_pictures_have_the_size_of_the_originals(self, ckpt, pictures, tmp_path):
+        Image.new("L", (50, 40)).save(tmp_path / "grey.png")
+        more = [*pictures, Picture(str(tmp_path / "grey.png"))]
+        predict_to_folder(ckpt, more, tmp_path / "out", batch_size=2, save_images=True)
+        sizes = {p.name: Image.open(p).size for p in (tmp_path / "out" / "images").iterdir()}
+        assert sizes == {
+            "00000_0.jpg": (30, 20), "00002_2.jpg": (28, 22), "00003_3.jpg": (27, 23), "00005_5.jpg": (25, 25),
+            "00006_grey.jpg": (50, 40),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["predictions.jsonl", "predictions.csv"])
+    def test_results_are_replaced_only_when_asked(self, ckpt, pictures, tmp_path, name):
+        (tmp_path / name).write_text("old")
+        with pytest.raises(UsageError, match="already holds predictions: .*--overwrite"):
+            predict_to_folder(ckpt, pictures[:1], tmp_path)
+        assert (tmp_path / name).read_text() == "old"
+        assert predict_to_folder(ckpt, pictures[:1], tmp_path, overwrite=True).count == 1
+        assert "old" not in (tmp_path / name).read_text()
+
+    def test_a_folder_with_other_files_is_no_hindrance(self, ckpt, pictures, tmp_path):
+        assert predict_to_folder(ckpt, pictures[:1], tmp_path / "in").count == 1
+        assert Path(pictures[0].path).is_file()
+
+    @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+    def test_an_unreadable_checkpoint_leaves_nothing(self, pictures, tmp_path, content):
+        if content is not None:
+            (tmp_path / "bad.ckpt").write_bytes(content)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(DataError, match=r"bad\.ckpt: "):
+            predict_to_folder(tmp_path / "bad.ckpt", pictures, tmp_path / "out")
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_cut_off_on_the_way_keeps_the_old_results(self, ckpt, pictures, tmp_path, monkeypatch):
+        predict_to_folder(ckpt, pictures[:1], tmp_path / "out")
+        before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*")}
+        calls = []
+        monkeypatch.setattr(inference.VisionModel, "predict", predict_then_stop(calls))
+        with pytest.raises(KeyboardInterrupt):
+            predict_to_folder(ckpt, pictures, tmp_path / "out", batch_size=1, num_workers=0, overwrite=True)
+        assert len(calls) == 2
+        assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*")} == before
+
+    def test_when_no_picture_can_be_read_the_results_are_empty(self, ckpt, pictures, tmp_path):
+        done = predict_to_folder(ckpt, [pictures[1]], tmp_path / "out", save_images=True)
+        assert (done.count, len(done.problems)) == (0, 1)
+        assert done.records.read_text() == ""
+        assert (tmp_path / "out" / "predictions.csv").read_text().strip() == ""
+
+    @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+    def test_a_device_that_is_not_there(self, ckpt, pictures, tmp_path, device):
+        with pytest.raises(UsageError, match=f"--device {device}: not available here") as raised:
+            predict_to_folder(ckpt, pictures, tmp_path / "out", device=device)
+        assert "\n" not in str(raised.value)
+        assert not (tmp_path / "out").exists()
+
+
+def predict_then_stop(calls):
+    whole = visionkit.VisionModel.predict
+
+    def predict(model, images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(model, images)
+
+    return predict
