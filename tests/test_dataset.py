@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionkit.classification.datasets import FolderDataset, ManifestDataset, ShapesClassification
+from visionkit import FolderDataset, ManifestDataset, ShapesClassification
 from visionkit.dataset import VisionDataset
 from visionkit.errors import UsageError
 from visionkit.sample import Sample

@@ -7,11 +7,11 @@ from visionkit.backbones.timm import TimmBackbone as TimmBackbone
 from visionkit.checkpoint import load as load
 from visionkit.checkpoint import save as save
 from visionkit.classification.data import ClassificationData as ClassificationData
-from visionkit.classification.datasets import FolderDataset as FolderDataset
-from visionkit.classification.datasets import ManifestDataset as ManifestDataset
-from visionkit.classification.datasets import ShapesClassification as ShapesClassification
+from visionkit.classification.drawn import ShapesClassification as ShapesClassification
+from visionkit.classification.folder import FolderDataset as FolderDataset
 from visionkit.classification.heads import LinearHead as LinearHead
 from visionkit.classification.heads import MLPHead as MLPHead
+from visionkit.classification.manifest import ManifestDataset as ManifestDataset
 from visionkit.classification.metric import ClassificationMetric as ClassificationMetric
 from visionkit.classification.task import Classifier as Classifier
 from visionkit.classification.types import ClassPrediction as ClassPrediction

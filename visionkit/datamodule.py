@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from visionkit.dataset import VisionDataset
 from visionkit.errors import DataError, UsageError
 from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
-from visionkit.ops.machine import available_cores
+from visionkit.ops.machine import choose_workers
 from visionkit.sample import Target
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.images import check_images
@@ -49,7 +49,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         preprocessing: Brings each image to the model's size, in training, validation and prediction alike.
         augment: Changes training images at random; None leaves them as they are.
         batch_size: Images a batch and process.
-        num_workers: Processes that read images; None takes as many as the machine has cores, at most 8.
+        num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at
+            most 8.
         check_images: Whether to open every image before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without images that cannot be read.
         seed: Seed of the order and of the augmentation.
@@ -75,7 +76,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         self.preprocessing = preprocessing
         self.augmentation = augment if augment is not None else Augmentation(None)
         self.batch_size = batch_size
-        self.num_workers = min(available_cores(), 8) if num_workers is None else num_workers
+        self.num_workers = choose_workers() if num_workers is None else num_workers
         self.check_images = check_images
         self.skip_corrupt = skip_corrupt
         self.seed = seed

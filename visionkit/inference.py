@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
@@ -20,7 +21,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.loading import loader_settings
 from visionkit.model import VisionModel
 from visionkit.ops.files import replacing
-from visionkit.ops.machine import available_cores, choose_precision
+from visionkit.ops.machine import choose_precision, choose_workers
 from visionkit.sample import ImageInfo, Prediction, Sample, collate
 from visionkit.transforms.images import read_image
 from visionkit.transforms.preprocessing import Preprocessing
@@ -116,7 +117,7 @@ def predict_to_folder(
         pictures: The files.
         out: Folder for the results.
         batch_size: Pictures at once.
-        num_workers: Processes that read pictures; None takes as many as there are cores, at most 8.
+        num_workers: Processes that read pictures; None chooses by the machine and the number of pictures.
         device: A torch device, or "auto" for a GPU when there is one.
         precision: As in :func:`predict_files`.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
@@ -124,17 +125,23 @@ def predict_to_folder(
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
 
     Raises:
-        UsageError: ``out`` holds results already, or the device is not there.
+        UsageError: ``out`` holds results already, the device is not there, or pictures of such channels cannot be drawn.
         DataError: The checkpoint cannot be used.
     """
     start = time.perf_counter()
     out = Path(out)
     records, table = out / "predictions.jsonl", out / "predictions.csv"
-    if not overwrite and (records.exists() or table.exists()):
+    if not overwrite and any(p.exists() for p in (records, table, out / "images")):
         raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
     model = checkpoint.load(ckpt, trust=trust, device=_device(device))
+    if save_images and model.backbone.in_channels not in (1, 3):
+        raise UsageError(
+            f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
+        )
+    if save_images and (out / "images").exists():
+        shutil.rmtree(out / "images")  # asked for by overwrite; pictures of another run would mix with these
     if num_workers is None:
-        num_workers = min(available_cores(), 8, len(pictures) // (2 * batch_size))  # few pictures: not worth a process
+        num_workers = min(choose_workers(), len(pictures) // (2 * batch_size))  # few pictures: not worth a process
     names, problems, rows = model.classes, [], []
     with replacing(records) as temporary, temporary.open("w", encoding="utf-8") as file:
         for number, result in enumerate(

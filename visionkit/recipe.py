@@ -63,7 +63,7 @@ class Recipe:
             steps_per_epoch: Optimizer steps of an epoch.
 
         Raises:
-            UsageError: Nothing is left to train.
+            UsageError: Nothing is left to train, or the optimizer refuses its settings.
         """
         groups = parameter_groups(model)
         if not groups:
@@ -71,7 +71,10 @@ class Recipe:
         if self.optimizer is None:
             optimizer: Optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
         else:
-            optimizer = self.optimizer(groups)
+            try:
+                optimizer = self.optimizer(groups)
+            except (TypeError, ValueError) as e:
+                raise UsageError(f"recipe.optimizer: {e}") from e
         _fuse(optimizer)
         warmup = min(round(self.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
         final = 1.0 if self.schedule == "constant" else self.final_lr

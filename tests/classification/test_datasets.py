@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from visionkit.classification.datasets import FolderDataset, ManifestDataset, ShapesClassification, find_splits
+from visionkit import FolderDataset, ManifestDataset, ShapesClassification
+from visionkit.classification.splits import find_splits
 from visionkit.errors import DataError, UsageError
 from visionkit.shapes import SHAPES
 
@@ -342,7 +343,7 @@ def test_evaluating_needs_no_training_images(tmp_path):
 
 def test_drawn_shapes():
     splits = find_splits(None, seed=1)
-    assert [len(splits.train), len(splits.val), splits.test] == [400, 100, None]
+    assert [len(splits.train), len(splits.val), splits.test] == [1200, 300, None]
     assert splits.source.startswith("drawn shapes")
     other = find_splits(None, seed=2)
     assert len({s.seed for s in (splits.train, splits.val, other.train, other.val)}) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -126,6 +127,8 @@ class RunFolder(Callback):
         if task.monitor not in self.best:
             return True
         best = float(self.best[task.monitor])
+        if math.isnan(best):
+            return not math.isnan(value)
         return value > best if task.monitor_mode == "max" else value < best
 
     def _merge_metrics(self, values: dict[str, Any]) -> None:

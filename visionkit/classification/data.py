@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from visionkit.classification.datasets import find_splits
+from visionkit.classification.splits import find_splits
 from visionkit.classification.types import ClassTarget
 from visionkit.datamodule import DataSplits, VisionDataModule
 from visionkit.dataset import VisionDataset
@@ -37,7 +37,8 @@ class ClassificationData(VisionDataModule[ClassTarget]):
             they are; without this key a default for photos is used.
         balance: "loss" weighs rare classes up in the loss, "sampling" draws their pictures more often, "none" neither.
         batch_size: Pictures a batch and process.
-        num_workers: Processes that read pictures; none takes as many as the machine has cores, at most 8.
+        num_workers: Processes that read pictures; none takes one for two cores (with a GPU one a core),
+            at most 8.
         check_images: Whether to open every picture before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without pictures that cannot be read.
         seed: Seed of order and augmentation; the command line takes it from seed_everything.

@@ -87,7 +87,7 @@ def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     given = (a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--"))
     if f"--{name}" in given:
         return f"--{name}"
-    for file in paths(arguments):
+    for file in reversed(paths(arguments)):  # a later one wins over an earlier one
         line = line_of(file, keys) or (line_of(file, keys[:-1]) if keys[-1:] == ["class_path"] else None)
         if line is not None:
             return f"{file}:{line}: {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def find_pictures(arguments: Sequence[str]) -> list[Picture]:
                 raise UsageError(f"{argument}: no such picture, folder or manifest, and no file matches it as a glob")
             pictures = [Picture(p) for p in matches]
         for picture in pictures:
-            found.setdefault(picture.path, picture)
+            key = os.path.normpath(picture.path)
+            if key not in found or picture.extra:  # what a manifest says of a picture is kept
+                found[key] = picture
     return list(found.values())
 
 

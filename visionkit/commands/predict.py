@@ -42,7 +42,12 @@ def parser() -> Parser:
     p.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of visionkit fit or visionkit.save")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at once (default: 32)")
-    p.add_argument("--num-workers", type=int, metavar="N", help="processes that read pictures (default: one a core)")
+    p.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="processes that read pictures (default: by the machine and the number of pictures)",
+    )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
     p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
                    help="arithmetic of the network (default: bf16 where the processor is fast at it)")  # fmt: skip

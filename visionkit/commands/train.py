@@ -124,9 +124,10 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         self.folder = self._choose_folder(config)
         config.trainer.default_root_dir = str(self.folder)
-        self._choose_checkpoint(config)
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
+        self.config_text = self._dump(config)
+        self._choose_checkpoint(config)
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
@@ -144,7 +145,7 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
-        self.run = RunFolder(self.folder, config=self._config_text() if self.subcommand == "fit" else None)
+        self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
         callbacks = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
         if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
@@ -250,8 +251,8 @@ class CLI(LightningCLI):
         except ModuleNotFoundError:
             return False
 
-    def _config_text(self) -> str:
-        config = self.config[self.subcommand].clone()
+    def _dump(self, config: Namespace) -> str:
+        config = config.clone()
         config.pop("ckpt_path", None)  # running the file again must not resume by itself
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         return f"# visionkit {__version__}: visionkit fit -c THIS_FILE repeats the training\n{_without_header(text)}"
@@ -259,6 +260,7 @@ class CLI(LightningCLI):
     # ---- words
 
     def _announce(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
+        datamodule.setup(str(self.subcommand))  # faulty data ends the run here, before anything is written
         if not self.trainer.is_global_zero:
             return
         backbone = model.model.backbone

@@ -9,7 +9,14 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Precision", "available_cores", "choose_precision", "describe_processor", "keep_freed_memory"]
+__all__ = [
+    "Precision",
+    "available_cores",
+    "choose_precision",
+    "choose_workers",
+    "describe_processor",
+    "keep_freed_memory",
+]
 
 Precision = Literal["bf16-mixed", "32-true"]
 
@@ -19,6 +26,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def choose_workers() -> int:
+    """Return how many processes should read images: with a GPU one a core, else one for two cores; 1 to 8."""
+    cores = available_cores()
+    return max(1, min(8, cores if torch.cuda.is_available() else cores // 2))
 
 
 def cpu_bf16() -> str | None:
