@@ -125,7 +125,7 @@ def predict_to_folder(
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
 
     Raises:
-        UsageError: ``out`` holds results already, the device is not there, or pictures of such channels cannot be drawn.
+        UsageError: ``out`` holds results already, the device is not there, or such pictures cannot be drawn on.
         DataError: The checkpoint cannot be used.
     """
     start = time.perf_counter()
