@@ -88,3 +88,10 @@ def test_a_broken_config_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [1\nb: 2")
     with pytest.raises(UsageError, match=r"a\.yaml:2: not valid YAML"):
         train_help("fit", [tmp_path / "a.yaml"])
+
+
+def test_classes_named_on_the_command_line_are_explained():
+    text = train_help("fit", [], {"backbone": "TimmBackbone", "mix": "MixUpCutMix"})
+    assert "--model.backbone.name " in text
+    assert "--model.backbone.stem " not in text
+    assert "--model.mix.cutmix " in text

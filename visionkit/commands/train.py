@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     command, arguments = argv[0], configs.resolve(list(argv[1:]))
     if "-h" in arguments or "--help" in arguments:
-        print(train_help(command, configs.paths(arguments)))
+        named = {part: configs.value_of(arguments, f"--model.{part}") for part in ("backbone", "head", "mix")}
+        print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
         return 0
     arguments = [("--print_config=comments" if a == "--print_config" else a) for a in arguments]
     arguments = _complete(command, arguments)

@@ -7,6 +7,7 @@ import textwrap
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import docstring_parser
@@ -40,18 +41,21 @@ CKPT = {
 }
 
 
-def train_help(command: str, files: Sequence[Path]) -> str:
+def train_help(command: str, files: Sequence[Path], named: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return the help text.
 
     Args:
         command: fit, validate or test.
         files: Config files of the command line; without one, the first shipped config is explained.
+        named: Classes that the command line names for parts of the model, e.g. ``{"backbone": "TimmBackbone"}``.
     """
     chosen = files or [configs.folder() / configs.shipped()[0]]
     content: dict[str, Any] = {}
     for file in chosen:
         configs.check_syntax(file)
         content = _merged(content, yaml.safe_load(file.read_text(encoding="utf-8")))
+    for part, name in named.items():
+        content = _merged(content, {"model": {"init_args": {part: {"class_path": name, "init_args": {}}}}})
     ckpt = CKPT.get(command, CKPT["validate"])
     lines = [USAGE.format(command=command, shipped=", ".join(configs.shipped()), ckpt=ckpt)]
     for part in ("model", "data"):
