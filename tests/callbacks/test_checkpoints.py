@@ -63,7 +63,7 @@ class TestBestAndLast:
             keep = BestAndLast(run)
             for epoch, score in enumerate(scores):
                 trainer = told_trainer(epoch, **{"val_score": score, **settings})
-                trainer.save_checkpoint = lambda path, e=epoch: SafeCheckpointIO().save_checkpoint(
+                trainer.save_checkpoint = lambda path, weights_only, e=epoch: SafeCheckpointIO().save_checkpoint(
                     {**CONTENT, "epoch": e + 1}, path
                 )
                 run.on_train_epoch_end(trainer, task)

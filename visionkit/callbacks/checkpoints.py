@@ -39,7 +39,7 @@ class BestAndLast(Checkpoint):
         """Save the epoch."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
             return
-        trainer.save_checkpoint(self.last_model_path)
+        trainer.save_checkpoint(self.last_model_path, weights_only=False)  # optimizer and all: to go on from
         if trainer.is_global_zero and self.run.best.get("epoch") == trainer.current_epoch + 1:
             with replacing(self.best_model_path) as temporary:
                 temporary.unlink()
