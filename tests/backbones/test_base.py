@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, FeatureSpec
+from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, FeatureSpec
 from visionkit.backbones.resnet import ResNet
 from visionkit.backbones.statistics import per_channel
 from visionkit.backbones.timm import TimmBackbone
@@ -154,3 +154,14 @@ def test_statistics_default_to_imagenet_and_to_its_average():
 def test_statistics_out_of_range(key, values, message):
     with pytest.raises(UsageError, match=message):
         per_channel(key, values, IMAGENET_MEAN, 3)
+
+
+def test_a_backbone_of_ones_own_needs_no_weights_mean_or_std_arguments():
+    class Own(Backbone):
+        def __init__(self, width=4):
+            super().__init__()
+            self.features, self.in_channels = FeatureSpec((width,), (1,)), 3
+            self.mean, self.std = (0.5,) * 3, (0.5,) * 3
+
+    assert spec_of(Own(width=8))["init_args"] == {"width": 8}
+    assert Own(width=8).describe() == "Own width 8"

@@ -80,7 +80,9 @@ class Backbone(Component, nn.Module):
 
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the backbone with the statistics in force and without the file its weights came from."""
-        return {**super().recorded_arguments(), "weights": None, "mean": list(self.mean), "std": list(self.std)}
+        in_force = {"weights": None, "mean": list(self.mean), "std": list(self.std)}
+        accepted = inspect.signature(type(self)).parameters  # a backbone of the user's need not take them all
+        return {**super().recorded_arguments(), **{k: v for k, v in in_force.items() if k in accepted}}
 
 
 def _default(backbone: Backbone, name: str) -> Any:
