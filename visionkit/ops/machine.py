@@ -36,10 +36,10 @@ def choose_workers() -> int:
 
 def cpu_bf16() -> str | None:
     """Return the name of the CPU's bf16 instructions that make training faster, or None."""
-    if torch.cpu._is_amx_tile_supported():
-        return "AMX"
-    if torch.cpu._is_avx512_bf16_supported():
-        return "AVX512-BF16"
+    for name, question in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+        ask = getattr(torch.cpu, question, None)  # torch has no public name for it; without an answer, float32
+        if ask is not None and ask():
+            return name
     return None
 
 
