@@ -403,3 +403,25 @@ def test_predictions_table_equals_the_records(trained, tmp_path):
         assert float(row["probabilities/red"]) == record["probabilities"]["red"]
         assert record["score"] == record["probabilities"][record["label"]]
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_two_processes_from_the_command_line(trained, tmp_path):
+    """Lightning starts the second process from the first one's arguments; both use one numbered run folder."""
+    command = [sys.executable, "-m", "visionkit", "fit", "-c", "classify.yaml", "--data.root", str(trained / "photos"),
+               *SMALL, "--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.devices=2",
+               "--trainer.strategy=ddp"]  # fmt: skip
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("epoch   1/1") == 1, "one process speaks"
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["classify-1"]
+    assert "2 processes" in done.stdout
+    values = json.loads((tmp_path / "runs" / "classify-1" / "metrics.json").read_text())
+    assert 0 <= values["val/top1"] <= 1

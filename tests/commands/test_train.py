@@ -1,6 +1,5 @@
 """The small decisions of fit, validate and test; whole runs are in tests/test_cli.py."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from jsonargparse import Namespace
 
 import visionkit
 from visionkit import UsageError
-from visionkit.commands import train
 from visionkit.commands.train import _as_list, _complete, _config_name, _device, _holds_run, _numbered, _without_header
 
 
@@ -108,20 +106,3 @@ def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, d
 
 def test_lightnings_header_of_a_config_is_dropped():
     assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
-
-
-def test_noise_is_kept_off_the_screen_and_words_are_not(caplog):
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    before = list(logger.filters)
-    try:
-        train._quiet()
-        for text in (
-            "Tip: buy this",
-            "GPU available: False",
-            "`Trainer.fit` stopped: `max_epochs=3` reached.",
-            "a real warning",
-        ):
-            record = logging.LogRecord(logger.name, logging.WARNING, "", 0, text, None, None)
-            assert bool(logger.filter(record)) == (text == "a real warning")
-    finally:
-        logger.filters[:] = before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from visionkit.callbacks.checkpoints import FOLDER, BestAndLast, SafeCheckpointI
 from visionkit.callbacks.progress import EpochLines, QuietBar
 from visionkit.callbacks.run_folder import RunFolder
 from visionkit.commands import configs, messages
+from visionkit.commands.quiet import quiet
 from visionkit.commands.train_help import train_help
 from visionkit.datamodule import VisionDataModule
 from visionkit.errors import UsageError, VisionkitError
@@ -40,7 +40,7 @@ RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 
 def main(argv: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``; ``argv`` starts with the command."""
-    _quiet()
+    quiet()
     for name in visionkit.PUBLIC:
         getattr(visionkit, name)  # imported classes have short names in configs
     if os.getcwd() not in sys.path:
@@ -81,23 +81,23 @@ class CLI(LightningCLI):
     def __init__(self, argv: list[str]) -> None:
         _argv[:] = argv
         self.argv = argv
-        keep_argv, sys.argv = sys.argv, [sys.argv[0]]  # Lightning warns when both are there
-        try:
-            super().__init__(
-                Task,
-                VisionDataModule,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                save_config_callback=None,  # the run folder writes it
-                seed_everything_default=0,
-                parser_class=Parser,
-                trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-                args=argv,
-            )
-        finally:
-            sys.argv = keep_argv
+        super().__init__(
+            Task,
+            VisionDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # the run folder writes it
+            seed_everything_default=0,
+            parser_class=Parser,
+            trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=argv,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without Lightning's warning that sys.argv has arguments too: processes it starts need them there."""
+        self.config = parser.parse_args(args)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -340,31 +340,3 @@ def _as_list(value: Any) -> list[Any]:
 
 def _without_header(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("# lightning")) + "\n"
-
-
-NOISE = (
-    *("Tip:", "Loading `train_dataloader`", "GPU available", "TPU available", "HPU available", "Using"),
-    *("`Trainer.fit` stopped: `max_epochs", "Restor", "Loaded model weights", "Found current_model_state"),
-)
-"""Parts of Lightning's notices that mean nothing to a user, or that the first lines of a run say better."""
-WARNINGS = (
-    ".*does not have many workers.*",
-    "The image is already gray.*",  # ToGray of the default augmentation on grey pictures
-    ".*Checkpoint directory .* exists.*",
-    ".*log_every_n_steps.*",
-    ".*callbacks used to create the checkpoint need to be provided.*",  # evaluation needs none of them
-    ".*recommended to use `self.log.*sync_dist=True.*",  # metrics are equal on all processes already
-)
-
-
-def _useful(record: logging.LogRecord) -> bool:
-    return not any(n in record.getMessage() for n in NOISE)
-
-
-def _quiet() -> None:
-    """Keep Lightning's advertisements and notices off the screen."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(_useful)
-    for message in WARNINGS:
-        warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
