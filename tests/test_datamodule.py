@@ -6,7 +6,7 @@ from PIL import Image
 
 from visionkit import ClassificationData, DataError, Preprocessing, UsageError, VisionDataModule
 from visionkit.classification.drawn import ShapesClassification
-from visionkit.datamodule import DataSplits
+from visionkit.dataset import DataSplits
 
 
 def small(root: Path | None, **settings):

@@ -199,3 +199,21 @@ def predict_then_stop(calls):
         return whole(model, images)
 
     return predict
+
+
+def test_overwrite_removes_no_file_that_predict_did_not_write(tiny_model, tmp_path):
+    """`--out .` beside a folder of one's own that happens to be called images."""
+    from PIL import Image
+
+    import visionkit
+    from visionkit import UsageError
+    from visionkit.inference import Picture, predict_to_folder
+
+    visionkit.save(tiny_model, tmp_path / "m.ckpt")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "mine.png")
+    pictures = [Picture(str(tmp_path / "images" / "mine.png"))]
+    with pytest.raises(UsageError, match="already holds predictions"):
+        predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True)
+    predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True, overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["00000_mine.jpg", "mine.png"]

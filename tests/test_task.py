@@ -14,7 +14,8 @@ from visionkit import ClassificationData, Classifier, DataError, LinearHead, Mix
 from visionkit.callbacks.checkpoints import SafeCheckpointIO
 from visionkit.callbacks.run_folder import RunFolder
 from visionkit.classification.drawn import ShapesClassification
-from visionkit.datamodule import DataSplits, VisionDataModule
+from visionkit.datamodule import VisionDataModule
+from visionkit.dataset import DataSplits
 from visionkit.recipe import Recipe
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
@@ -197,7 +198,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import json, torch, lightning as L
 import test_task as tt
-from visionkit.datamodule import DataSplits
+from visionkit.dataset import DataSplits
 from visionkit.callbacks.run_folder import RunFolder
 torch.set_num_threads(1)
 d = tt.data(batch_size=2)

@@ -35,6 +35,7 @@ PUBLIC: dict[str, str] = {
     "MixUpCutMix": "visionkit.transforms.mix",
     "TaskMetric": "visionkit.metric",
     "Task": "visionkit.task",
+    "DataSplits": "visionkit.dataset",
     "VisionDataset": "visionkit.dataset",
     "VisionDataModule": "visionkit.datamodule",
     "ClassTarget": "visionkit.classification.types",

@@ -17,6 +17,7 @@ from visionkit.classification.task import Classifier as Classifier
 from visionkit.classification.types import ClassPrediction as ClassPrediction
 from visionkit.classification.types import ClassTarget as ClassTarget
 from visionkit.datamodule import VisionDataModule as VisionDataModule
+from visionkit.dataset import DataSplits as DataSplits
 from visionkit.dataset import VisionDataset as VisionDataset
 from visionkit.errors import DataError as DataError
 from visionkit.errors import UsageError as UsageError

@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("visionkit.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
     "shapes": ("visionkit.commands.shapes", "draw the embedded data set as picture files, to try things on"),
 }
-"""Command -> module with ``main(argv) -> int``, and what it does in a line."""
+"""Command -> module with ``main(command, arguments) -> int``, and what it does in a line."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -53,7 +53,7 @@ def _dispatch(argv: list[str]) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         raise UsageError(f"no command {command!r}; {hint}")
     module = importlib.import_module(COMMANDS[command][0])
-    return int(module.main(argv[1:]) if module.__name__ != "visionkit.commands.train" else module.main(argv))
+    return int(module.main(command, argv[1:]))
 
 
 def _help() -> str:

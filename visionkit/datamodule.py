@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import lightning as L
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from visionkit.dataset import VisionDataset
+from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.errors import DataError, UsageError
 from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
 from visionkit.ops.machine import choose_workers
@@ -19,26 +19,9 @@ from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.images import check_images
 from visionkit.transforms.preprocessing import Preprocessing
 
-__all__ = ["DataSplits", "VisionDataModule"]
+__all__ = ["VisionDataModule"]
 
 T = TypeVar("T", bound=Target)
-
-
-@dataclass(frozen=True)
-class DataSplits(Generic[T]):
-    """The data sets of a training.
-
-    Args:
-        train: To learn from.
-        val: To choose the best checkpoint by.
-        test: To report on, or None.
-        source: One sentence that says where they come from and how they were split.
-    """
-
-    train: VisionDataset[T] | None
-    val: VisionDataset[T] | None
-    test: VisionDataset[T] | None = None
-    source: str = "given in Python"
 
 
 class VisionDataModule(L.LightningDataModule, Generic[T]):
@@ -58,7 +41,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def __init__(
         self,
-        splits: DataSplits[T] | None = None,
+        splits: DataSplits[VisionDataset[T]] | None = None,
         *,
         preprocessing: Preprocessing,
         augment: Augmentation | None = None,
@@ -87,7 +70,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     # ---- what a room says
 
-    def read(self) -> DataSplits[T]:
+    def read(self) -> DataSplits[VisionDataset[T]]:
         """Read the data sets' labels, no pixels. Called once."""
         raise UsageError("give VisionDataModule its splits, or subclass it and read them")
 
@@ -98,7 +81,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     # ---- what the others ask
 
     @property
-    def splits(self) -> DataSplits[T]:
+    def splits(self) -> DataSplits[VisionDataset[T]]:
         """The data sets; read on first use."""
         if self._splits is None:
             self._splits = self.read()
@@ -120,7 +103,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of augmented training batches."""
-        dataset = self._dataset("train")
+        dataset = self.splits.get("train")
         view = TrainingView(dataset, self.preprocessing, self.augmentation, seed=self.seed)
         world, rank = self._processes()
         sampler = EpochSampler(
@@ -143,7 +126,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     # ---- inside
 
     def _evaluation_loader(self, name: str) -> DataLoader[Any]:
-        dataset = self._dataset(name)
+        dataset = self.splits.get(name)
         world, rank = self._processes()
         return evaluation_loader(
             EvaluationView(dataset, self.preprocessing),
@@ -154,17 +137,11 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             rank=rank,
         )
 
-    def _dataset(self, name: str) -> VisionDataset[T]:
-        dataset: VisionDataset[T] | None = getattr(self.splits, name)
-        if dataset is None or len(dataset) == 0:
-            raise DataError(f"there is no {name} split: {self.splits.source}")
-        return dataset
-
     def _check(self, name: str) -> None:
         if not self.check_images or name in self._checked:
             return
         self._checked.add(name)
-        dataset = self._dataset(name)
+        dataset = self.splits.get(name)
         files = dataset.files()
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
         problems = [

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from torch.utils.data import Dataset
 
+from visionkit.errors import DataError
 from visionkit.sample import Sample, Target
 
-__all__ = ["VisionDataset"]
+__all__ = ["DataSplits", "VisionDataset"]
 
 T = TypeVar("T", bound=Target)
 
@@ -45,3 +47,34 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         raise NotImplementedError
+
+
+D = TypeVar("D", bound=VisionDataset[Any], covariant=True)
+
+
+@dataclass(frozen=True)
+class DataSplits(Generic[D]):
+    """The data sets of a training; all have the same classes.
+
+    Args:
+        train: To learn from, or None where there are none and none were needed.
+        val: To choose the best checkpoint by, or None.
+        test: To report on, or None.
+        source: One sentence that says where they come from and how they were split.
+    """
+
+    train: D | None
+    val: D | None
+    test: D | None = None
+    source: str = "given in Python"
+
+    def get(self, name: str) -> D:
+        """Return the split ``train``, ``val`` or ``test``.
+
+        Raises:
+            DataError: There is no such split, or it is empty.
+        """
+        found: D | None = {"train": self.train, "val": self.val, "test": self.test}[name]
+        if found is None or len(found) == 0:
+            raise DataError(f"there is no {name} split: {self.source}")
+        return found

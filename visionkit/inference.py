@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
@@ -121,7 +120,7 @@ def predict_to_folder(
         device: A torch device, or "auto" for a GPU when there is one.
         precision: As in :func:`predict_files`.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
-        overwrite: Whether to replace results that are there.
+        overwrite: Whether to replace results that are there, file by file; nothing else is removed.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
 
     Raises:
@@ -131,15 +130,13 @@ def predict_to_folder(
     start = time.perf_counter()
     out = Path(out)
     records, table = out / "predictions.jsonl", out / "predictions.csv"
-    if not overwrite and any(p.exists() for p in (records, table, out / "images")):
+    if not overwrite and any(p.exists() for p in (records, table, *([out / "images"] if save_images else []))):
         raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
     model = checkpoint.load(ckpt, trust=trust, device=_device(device))
     if save_images and model.backbone.in_channels not in (1, 3):
         raise UsageError(
             f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
         )
-    if save_images and (out / "images").exists():
-        shutil.rmtree(out / "images")  # asked for by overwrite; pictures of another run would mix with these
     if num_workers is None:
         num_workers = min(choose_workers(), len(pictures) // (2 * batch_size))  # few pictures: not worth a process
     names, problems, rows = model.classes, [], []

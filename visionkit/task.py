@@ -106,9 +106,10 @@ class Task(L.LightningModule):
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
         losses = self.model.loss(self.model(batch.images), batch.targets)
-        named = {k: v.detach() for k, v in _named_losses("train", losses).items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
-        return torch.stack(list(losses.values())).sum()
+        named = _named_losses("train", losses)
+        logged = {k: v.detach() for k, v in named.items()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        return named["train/loss"]
 
     def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
         """Add a batch to the validation loss and metric, from one forward pass."""

@@ -337,7 +337,7 @@ def test_evaluating_needs_no_training_images(tmp_path):
     assert splits.test.labels == [(1,), (1,)]
     with pytest.raises(UsageError, match=r"no train/ folder to take the class names from"):
         find_splits(tmp_path, need=("test",))
-    with pytest.raises(UsageError, match=r"there are no val images \(test/ \(2 images\) of"):
+    with pytest.raises(DataError, match=r"there is no val split: test/ \(2 images\) of"):
         find_splits(tmp_path, classes=["cat", "dog"], need=("val",))
 
 

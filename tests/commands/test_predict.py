@@ -34,7 +34,7 @@ def test_trust_is_repeatable():
 )
 def test_wrong_arguments_are_one_line(arguments, words, capsys):
     with pytest.raises(UsageError, match=words) as raised:
-        predict.main(arguments)
+        predict.main("predict", arguments)
     assert "\n" not in str(raised.value)
     assert capsys.readouterr() == ("", ""), "no usage is printed"
 
@@ -63,7 +63,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         "--trust",
         "x",
     ]
-    assert predict.main(arguments) == len(problems)
+    assert predict.main("predict", arguments) == len(problems)
     captured = capsys.readouterr()
     assert captured.out == f"{2 - len(problems)} predictions in 1.2 s: {tmp_path / 'predictions.jsonl'}\n"
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be read\n" if problems else "")

@@ -11,7 +11,7 @@ def read(folder):
 
 def test_pictures_are_drawn_one_folder_a_class(tmp_path, capsys):
     out = tmp_path / "drawn"
-    assert shapes.main(["--out", str(out), "--count", "7", "--size", "40"]) == 0
+    assert shapes.main("shapes", ["--out", str(out), "--count", "7", "--size", "40"]) == 0
     assert capsys.readouterr().out == f"7 pictures in {out}\n"
     assert len(read(out)) == 7
     assert {name.partition("/")[0] for name in read(out)} == {"circle", "cross", "ring", "square", "star", "triangle"}
@@ -21,7 +21,7 @@ def test_pictures_are_drawn_one_folder_a_class(tmp_path, capsys):
 def test_a_seed_draws_the_same_and_another_draws_others(tmp_path):
     for name, seed in (("a", "1000"), ("b", "1001"), ("c", None)):
         more = ["--seed", seed] if seed else []
-        assert shapes.main(["--out", str(tmp_path / name), "--count", "6", "--size", "32", *more]) == 0
+        assert shapes.main("shapes", ["--out", str(tmp_path / name), "--count", "6", "--size", "32", *more]) == 0
     a, b, c = (read(tmp_path / name) for name in "abc")
     assert a == c
     assert a.keys() == b.keys()
@@ -40,10 +40,10 @@ def test_a_seed_draws_the_same_and_another_draws_others(tmp_path):
 )
 def test_wrong_values_draw_nothing(tmp_path, arguments, words):
     with pytest.raises(UsageError, match=words):
-        shapes.main(["--out", str(tmp_path / "x"), *arguments])
+        shapes.main("shapes", ["--out", str(tmp_path / "x"), *arguments])
     assert not list(tmp_path.iterdir())
 
 
 def test_out_is_needed():
     with pytest.raises(UsageError, match="required: --out"):
-        shapes.main([])
+        shapes.main("shapes", [])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from visionkit.classification.splits import find_splits
 from visionkit.classification.types import ClassTarget
-from visionkit.datamodule import DataSplits, VisionDataModule
-from visionkit.dataset import VisionDataset
+from visionkit.datamodule import VisionDataModule
+from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
 
@@ -91,7 +91,7 @@ class ClassificationData(VisionDataModule[ClassTarget]):
                 return bool(getattr(dataset, "multilabel", False))
         return False
 
-    def read(self) -> DataSplits[ClassTarget]:
+    def read(self) -> DataSplits[VisionDataset[ClassTarget]]:
         """Find the data sets and split them if need be."""
         found = find_splits(
             self.root,

@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from visionkit.classification.drawn import ShapesClassification
 from visionkit.classification.folder import FolderDataset, class_folders, loose_images
 from visionkit.classification.manifest import MANIFEST_SUFFIXES, ManifestDataset, looks_like_manifest
 from visionkit.classification.reader import ClassDataset
+from visionkit.dataset import DataSplits
 from visionkit.errors import DataError, UsageError
 from visionkit.shapes import SHAPES
 from visionkit.split import split
 
-__all__ = ["Splits", "find_splits"]
+__all__ = ["find_splits"]
 
 _WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SHAPES_TRAIN, _SHAPES_VAL = 1200, 300
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The data sets of one root; all have the same classes.
-
-    Args:
-        train: Training images, or None where there are none and none were needed.
-        val: Validation images, or None.
-        test: Test images, or None.
-        source: One sentence that says where the images come from and how they were divided.
-    """
-
-    train: ClassDataset | None
-    val: ClassDataset | None
-    test: ClassDataset | None
-    source: str
-
-    def get(self, name: str) -> ClassDataset:
-        """Return the split ``train``, ``val`` or ``test``.
-
-        Raises:
-            UsageError: There is no such split.
-        """
-        found: ClassDataset | None = {"train": self.train, "val": self.val, "test": self.test}[name]
-        if found is None:
-            raise UsageError(f"there are no {name} images ({self.source}); add them or choose another split")
-        return found
+Splits = DataSplits[ClassDataset]
 
 
 def find_splits(
@@ -73,8 +48,8 @@ def find_splits(
         need: The splits that must be there; to evaluate, ``("val",)`` or ``("test",)`` with ``classes``.
 
     Raises:
-        DataError: Images, folders or labels are missing or disagree.
-        UsageError: A value is out of range, or a split that is needed is not there.
+        DataError: Images, folders or labels are missing or disagree, or a split that is needed is not there.
+        UsageError: A value is out of range.
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction: {val_fraction} is not between 0 and 1; give a share such as 0.2")

@@ -58,29 +58,29 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> int:
+def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
-    arguments = parser().parse_args(argv)
-    if arguments.batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {arguments.batch_size}")
-    if arguments.num_workers is not None and arguments.num_workers < 0:
-        raise UsageError(f"--num-workers must be at least 0, got {arguments.num_workers}")
+    options = parser().parse_args(arguments)
+    if options.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
+    if options.num_workers is not None and options.num_workers < 0:
+        raise UsageError(f"--num-workers must be at least 0, got {options.num_workers}")
 
     from visionkit.commands.pictures import find_pictures
     from visionkit.inference import predict_to_folder
 
-    pictures = find_pictures(arguments.pictures)
+    pictures = find_pictures(options.pictures)
     result = predict_to_folder(
-        arguments.ckpt,
+        options.ckpt,
         pictures,
-        arguments.out,
-        batch_size=arguments.batch_size,
-        num_workers=arguments.num_workers,
-        device=arguments.device,
-        precision=arguments.precision,
-        save_images=arguments.save_images,
-        overwrite=arguments.overwrite,
-        trust=arguments.trust,
+        options.out,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        precision=options.precision,
+        save_images=options.save_images,
+        overwrite=options.overwrite,
+        trust=options.trust,
     )
     for message in result.problems:
         print(message, file=sys.stderr)

@@ -25,14 +25,14 @@ def parser() -> Parser:
     return p
 
 
-def main(argv: Sequence[str]) -> int:
+def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command."""
-    arguments = parser().parse_args(argv)
-    if arguments.count < 1 or arguments.size < 32:
+    options = parser().parse_args(arguments)
+    if options.count < 1 or options.size < 32:
         raise UsageError("--count must be at least 1 and --size at least 32")
 
     from visionkit.shapes import write_shapes
 
-    write_shapes(arguments.out, count=arguments.count, seed=arguments.seed, size=arguments.size)
-    print(f"{arguments.count} pictures in {arguments.out}")
+    write_shapes(options.out, count=options.count, seed=options.seed, size=options.size)
+    print(f"{options.count} pictures in {options.out}")
     return 0

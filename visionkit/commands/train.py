@@ -38,14 +38,14 @@ RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run ``fit``, ``validate`` or ``test``; ``argv`` starts with the command."""
+def main(command: str, arguments: Sequence[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test``."""
     quiet()
     for name in visionkit.PUBLIC:
         getattr(visionkit, name)  # imported classes have short names in configs
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
-    command, arguments = argv[0], configs.resolve(list(argv[1:]))
+    arguments = configs.resolve(arguments)
     if "-h" in arguments or "--help" in arguments:
         named = {part: configs.value_of(arguments, f"--model.{part}") for part in ("backbone", "head", "mix")}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
