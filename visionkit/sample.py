@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.errors import DataError
 
-__all__ = ["Batch", "ImageInfo", "Prediction", "Sample", "Target", "collate"]
+__all__ = ["Batch", "ImageInfo", "Prediction", "Sample", "SpatialTarget", "Target", "collate"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,45 @@ class Target(Protocol):
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the target with its tensors on ``device``."""
+        ...
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the truth in pixels of the original image, which is what metrics compare with."""
+        ...
+
+
+@runtime_checkable
+class SpatialTarget(Target, Protocol):
+    """A target that lies in pixels (boxes, masks) and moves with its image."""
+
+    def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
+        """Return the target after its image was resized, shifted and cut or padded.
+
+        A pixel (y, x) moves to ``(y * scale[0] + offset[0], x * scale[1] + offset[1])``. What :meth:`restore` returns
+        stays the truth of the original.
+
+        Args:
+            scale: Vertical and horizontal factor.
+            offset: Vertical and horizontal shift in pixels.
+            size: Height and width of the picture that comes out.
+        """
+        ...
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what albumentations changes together with the image.
+
+        ``bboxes``, float32 [N, 4] xyxy in pixels, with ``box_index``, int64 [N], to find the rest by; and ``mask``,
+        uint8 or int32 [H, W].
+        """
+        ...
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> Self:
+        """Return the target of a training image that was changed at random; it has no original any more.
+
+        Args:
+            arrays: What :meth:`arrays` returned, changed; ``bboxes`` may have become fewer.
+            size: Height and width of the changed image.
+        """
         ...
 
 

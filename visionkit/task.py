@@ -154,7 +154,9 @@ class Task(L.LightningModule):
         for name, value in _named_losses(stage, self.model.loss(outputs, batch.targets)).items():
             self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * len(batch)
         self._images += len(batch)
-        self.metric(stage).update(self.model.head.decode(outputs), batch.targets)
+        predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
+        truth = [t.restore(i) for t, i in zip(batch.targets, batch.infos, strict=True)]
+        self.metric(stage).update(predictions, truth)  # in pixels of the originals
 
     def _finish_evaluation(self, stage: str) -> None:
         """Log loss and metric over all images of all processes, each counted once."""

@@ -32,6 +32,10 @@ class ClassTarget:
         weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
         return type(self)(self.scores.to(device, non_blocking=non_blocking), weights)
 
+    def restore(self, info: ImageInfo) -> Self:
+        """Return itself: classes have no pixels."""
+        return self
+
     def names(self, classes: Sequence[str]) -> list[str]:
         """Return the names of the classes that are present."""
         return [classes[i] for i in (self.scores > 0.5).nonzero().flatten().tolist()]
