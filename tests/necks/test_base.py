@@ -5,10 +5,15 @@ import torch
 
 from visionkit.backbones.base import FeatureSpec
 from visionkit.component import build, spec_of
+from visionkit.necks.fpn import FPN
 from visionkit.necks.identity import IdentityNeck
 
 INCOMING = FeatureSpec((8, 16, 32), (4, 8, 16))
-NECKS = {"identity": lambda: IdentityNeck(INCOMING)}
+NECKS = {
+    "identity": lambda: IdentityNeck(INCOMING),
+    "fpn": lambda: FPN(INCOMING, 24, min_level=2, max_level=6),
+    "fpn without norm": lambda: FPN(INCOMING, 24, min_level=3, max_level=5, extra="pool", norm=None),
+}
 
 
 @pytest.fixture(params=NECKS)
