@@ -13,8 +13,8 @@ import visionkit
 PACKAGE = Path(visionkit.__file__).parent
 ROOMS = ("classification", "detection", "segmentation", "video")
 PLAIN = (  # torch, timm, torchvision: no Lightning
-    "errors", "component", "sample", "dataset", "split", "shapes", "weights", "head", "model", "checkpoint", "inference",
-    "loading", "plots", "recipe", "backbones", "necks", "transforms", "losses", "ops",
+    "errors", "component", "sample", "dataset", "classes", "split", "shapes", "weights", "head", "model", "checkpoint", "inference",
+    "loading", "plots", "recipe", "records", "backbones", "necks", "transforms", "losses", "ops",
 )  # fmt: skip
 LIGHTNING = ("metric", "task", "datamodule", "callbacks")
 LAYERS = [*PLAIN, *LIGHTNING, *ROOMS, "commands", "cli", "__main__", "__init__"]

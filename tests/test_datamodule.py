@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +21,26 @@ def test_data_sets_made_in_python():
     assert [len(b) for b in data.train_dataloader()] == [5, 5]
     assert [len(b) for b in data.val_dataloader()] == [4]
     assert data.classes == splits.train.classes
+
+
+@pytest.mark.parametrize(
+    ("limits", "epochs"), [({"max_epochs": 7}, 7), ({"max_epochs": -1}, None), ({"max_steps": 3}, None)]
+)
+def test_combine_learns_how_many_epochs_there_are(limits, epochs):
+    asked = []
+
+    def combine(dataset, index, preprocessing, *, seed, epoch, epochs):
+        asked.append(epochs)
+
+    splits = DataSplits(ShapesClassification(4, size=32), ShapesClassification(4, size=32))
+    data = VisionDataModule(splits, preprocessing=Preprocessing(32), combine=combine, batch_size=2, num_workers=0)
+    next(iter(data.train_dataloader()))
+    data.trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, **limits
+    )
+    next(iter(data.train_dataloader()))
+    next(iter(data.val_dataloader()))
+    assert asked == [None, None, epochs, epochs], "validation combines nothing"
 
 
 def test_missing_split_names_the_source():

@@ -10,6 +10,7 @@ from PIL import Image
 
 import visionkit
 from visionkit import DataError, UsageError, inference
+from visionkit.detection.types import BoxPrediction
 from visionkit.inference import Picture, predict_files, predict_to_folder
 
 
@@ -179,7 +180,7 @@ class TestPredictToFolder:
         done = predict_to_folder(ckpt, [pictures[1]], tmp_path / "out", save_images=True)
         assert (done.count, len(done.problems)) == (0, 1)
         assert done.records.read_text() == ""
-        assert (tmp_path / "out" / "predictions.csv").read_text().strip() == ""
+        assert (tmp_path / "out" / "predictions.csv").read_text() == "n,image\n"
 
     @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
     def test_a_device_that_is_not_there(self, ckpt, pictures, tmp_path, device):
@@ -217,3 +218,127 @@ def test_overwrite_removes_no_file_that_predict_did_not_write(tiny_model, tmp_pa
         predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True)
     predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True, overwrite=True)
     assert sorted(p.name for p in (tmp_path / "images").iterdir()) == ["00000_mine.jpg", "mine.png"]
+
+
+@pytest.fixture
+def detector(ckpt, monkeypatch):
+    """A checkpoint whose model finds in each picture: red at 0.9, blue at 0.25; in the second of a batch nothing."""
+
+    def decode(self, outputs):
+        box = torch.tensor([[4.0, 8, 16, 24], [0, 0, 32, 32]])
+        found = BoxPrediction(box, torch.tensor([0.9, 0.25]), torch.tensor([2, 0]))
+        return [found if i != 1 else found.at_least(1) for i in range(len(outputs.logits))]
+
+    monkeypatch.setattr(visionkit.LinearHead, "decode", decode)
+    monkeypatch.setattr(visionkit.LinearHead, "prediction", BoxPrediction)
+    return ckpt
+
+
+def table(folder):
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+class TestObjects:
+    header = ("n", "image", "label", "score", "x1", "y1", "x2", "y2", "width", "height")
+
+    def test_one_record_a_picture_and_one_row_an_object(self, detector, pictures, tmp_path):
+        done = predict_to_folder(detector, pictures, tmp_path / "out", num_workers=0, precision="32")
+        records = [json.loads(line) for line in done.records.read_text().splitlines()]
+        assert done.count == len(records) == 4
+        assert [len(r["objects"]) for r in records] == [2, 0, 2, 2]
+        assert list(records[0]) == ["n", "image", "width", "height", "objects"]
+        assert (records[2]["n"], records[2]["width"], records[2]["height"]) == (3, 27, 23)
+        header, *rows = table(tmp_path / "out")
+        assert tuple(header) == self.header
+        flat = [(r["n"], r["image"], o["label"], o["score"], *o["box"]) for r in records for o in r["objects"]]
+        assert [(int(r[0]), r[1], r[2], *map(float, r[3:8])) for r in rows] == flat
+        assert rows[-1][8:] == ["25", "25"]
+        assert records[0]["objects"][0]["box"] == pytest.approx([4 * 30 / 32, 8 * 20 / 32, 15, 15])
+        assert [o["label"] for o in records[0]["objects"]] == ["red", "blue"]
+
+    def test_the_table_has_its_header_without_any_object(self, detector, pictures, tmp_path):
+        predict_to_folder(detector, pictures[:1], tmp_path / "none", min_score=1)
+        assert table(tmp_path / "none") == [list(self.header)]
+        predict_to_folder(detector, pictures[1:2], tmp_path / "unreadable")
+        assert table(tmp_path / "unreadable") == [list(self.header)]
+
+    def test_objects_below_the_score_are_left_out_everywhere(self, detector, pictures, tmp_path):
+        more = {"formats": ["coco", "yolo"], "save_images": True, "precision": "32"}
+        predict_to_folder(detector, pictures[:1], tmp_path / "out", min_score=0.5, **more)
+        (record,) = map(json.loads, (tmp_path / "out" / "predictions.jsonl").read_text().splitlines())
+        assert [o["label"] for o in record["objects"]] == ["red"]
+        assert [row[2] for row in table(tmp_path / "out")[1:]] == ["red"]
+        assert len(json.loads((tmp_path / "out" / "predictions.coco.json").read_text())) == 1
+        assert len((tmp_path / "out" / "labels" / "0.txt").read_text().splitlines()) == 1
+        predict_to_folder(detector, pictures[:1], tmp_path / "all", **more)
+        assert len(json.loads((tmp_path / "all" / "predictions.coco.json").read_text())) == 2
+        predict_to_folder(detector, pictures[:1], tmp_path / "strong", min_score=0.95, **more)
+        drawn, plain = (np.asarray(Image.open(tmp_path / d / "images" / "00000_0.jpg")) for d in ("out", "strong"))
+        assert not np.array_equal(drawn, plain)
+
+    def test_formats_beside_the_records(self, detector, pictures, tmp_path):
+        predict_to_folder(detector, pictures, tmp_path / "out", num_workers=0, formats=["yolo", "coco", "yolo"])
+        assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
+            "labels/0.txt", "labels/2.txt", "labels/3.txt", "labels/5.txt", "labels/classes.txt",
+            "predictions.coco.json", "predictions.coco_images.json", "predictions.csv", "predictions.jsonl",
+        ]  # fmt: skip
+        objects = json.loads((tmp_path / "out" / "predictions.coco.json").read_text())
+        assert [o["image_id"] for o in objects] == [1, 1, 4, 4, 6, 6]
+
+    def test_ids_of_an_annotation_file(self, detector, pictures, tmp_path):
+        content = {
+            "images": [{"id": 70 + i, "file_name": f"{i}.png"} for i in range(6)],
+            "categories": [{"id": i, "name": n} for i, n in ((5, "red"), (6, "green"), (8, "blue"))],
+        }
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        more = {"formats": ["coco"], "annotations": tmp_path / "a.json"}
+        predict_to_folder(detector, pictures[:1], tmp_path / "out", **more)
+        objects = json.loads((tmp_path / "out" / "predictions.coco.json").read_text())
+        assert [(o["image_id"], o["category_id"]) for o in objects] == [(70, 5), (70, 8)]
+        assert not (tmp_path / "out" / "predictions.coco_images.json").exists()
+
+    def test_what_cannot_be_is_said_before_any_work(self, detector, pictures, tmp_path, monkeypatch):
+        monkeypatch.setattr(inference, "predict_files", None)
+        with pytest.raises(UsageError, match="--format voc: this model's predictions offer coco, yolo"):
+            predict_to_folder(detector, pictures, tmp_path / "out", formats=["coco", "voc"])
+        with pytest.raises(DataError, match=r"nothing\.json"):
+            predict_to_folder(detector, pictures, tmp_path / "out", formats=["coco"], annotations="nothing.json")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("name", ["labels", "predictions.coco.json", "predictions.coco_images.json"])
+    def test_results_are_replaced_only_when_asked(self, detector, pictures, tmp_path, name):
+        out = tmp_path / "out"
+        (out / name).mkdir(parents=True) if name == "labels" else (out.mkdir(), (out / name).write_text("old"))
+        formats = ["coco", "yolo"]
+        with pytest.raises(UsageError, match="already holds predictions"):
+            predict_to_folder(detector, pictures[:1], out, formats=formats)
+        assert [p.name for p in out.iterdir()] == [name]
+        assert predict_to_folder(detector, pictures[:1], out, formats=formats, overwrite=True).count == 1
+        assert len(list(out.iterdir())) == 5
+
+    def test_a_classifier_offers_neither(self, ckpt, pictures, tmp_path):
+        with pytest.raises(UsageError, match="--format coco: this model's predictions offer no further formats"):
+            predict_to_folder(ckpt, pictures, tmp_path / "out", formats=["coco"])
+        with pytest.raises(UsageError, match="--min-score: this model's predictions are not filtered by score"):
+            predict_to_folder(ckpt, pictures, tmp_path / "out", min_score=0.5)
+        assert not (tmp_path / "out").exists()
+
+    def test_cut_off_on_the_way_leaves_no_format_half_written(self, detector, pictures, tmp_path, monkeypatch):
+        monkeypatch.setattr(inference.VisionModel, "predict", predict_then_stop([]))
+        with pytest.raises(KeyboardInterrupt):
+            predict_to_folder(detector, pictures, tmp_path / "out", batch_size=1, num_workers=0, formats=["coco"])
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_table_grows_with_its_rows(tmp_path):
+    from visionkit.records import open_table
+
+    with open_table(tmp_path / "t.csv", ["a", "a"]) as rows:
+        rows.add({"a": "x,\ny"})
+        rows.add({"a": 1, "b": {"c": 2.5, "d": None}, "e": [1, 2]})
+        rows.add({})
+    assert (tmp_path / "t.csv").read_text() == 'a,b/c,b/d,e\n"x,\ny",,,\n1,2.5,,1|2\n,,,\n'
+    with pytest.raises(RuntimeError), open_table(tmp_path / "u.csv", ["a"]):
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
 from visionkit import Augmentation, Preprocessing
 from visionkit.classification.drawn import ShapesClassification
+from visionkit.dataset import VisionDataset
+from visionkit.detection.types import BoxTarget
 from visionkit.loading import (
     EpochSampler,
     EvaluationSampler,
@@ -11,6 +14,10 @@ from visionkit.loading import (
     TrainingView,
     evaluation_loader,
 )
+from visionkit.ops.seeds import derive_seed
+from visionkit.sample import ImageInfo, Sample
+from visionkit.transforms.augmentation import DETECTION_AUGMENTATION
+from visionkit.transforms.mosaic import Mosaic
 
 AUGMENT = [{"HorizontalFlip": {"p": 0.5}}, {"ColorJitter": {"p": 1.0}}]
 
@@ -138,3 +145,75 @@ def test_evaluation_loader_keeps_order_and_the_small_last_batch():
     batches = list(evaluation_loader(v, batch_size=4, workers=1))
     assert [len(b) for b in batches] == [4, 3]
     assert [i.id for b in batches for i in b.infos] == list(v.dataset.ids)
+
+
+class Boxes(VisionDataset):
+    """Noise with one to three boxes."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, count=22):
+        self.ids = [str(i) for i in range(count)]
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        pixels = torch.from_numpy(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).permute(2, 0, 1)
+        corner = rng.uniform(0, 20, (index % 3 + 1, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(5, 20, corner.shape)], 1)
+        return Sample(pixels, BoxTarget.make(boxes, range(len(boxes))), ImageInfo(self.ids[index], (40, 56)))
+
+
+def box_loader(workers=0, epochs=None, **options):
+    v = TrainingView(
+        Boxes(),
+        Preprocessing(64, resize="letterbox"),
+        Augmentation(DETECTION_AUGMENTATION),
+        seed=3,
+        combine=Mosaic(**{"p": 0.5} | options),
+        epochs=epochs,
+    )
+    return TrainingLoader(v, EpochSampler(v, seed=3), batch_size=5, workers=workers)
+
+
+def same(a, b):
+    return torch.equal(a.images, b.images) and all(
+        torch.equal(x.boxes, y.boxes) and torch.equal(x.labels, y.labels)
+        for x, y in zip(a.targets, b.targets, strict=True)
+    )
+
+
+def test_mosaics_do_not_depend_on_workers_and_resume():
+    whole = list(box_loader())
+    assert all(same(a, b) for a, b in zip(whole, box_loader(2), strict=True))
+    torch.manual_seed(5)
+    np.random.seed(5)
+    rest = box_loader()
+    rest.skip(2)
+    resumed = list(rest)
+    assert len(resumed) == 2
+    assert all(same(a, b) for a, b in zip(resumed, whole[2:], strict=True))
+    other = box_loader()
+    other.sampler.set_epoch(1)
+    assert not any(same(a, b) for a, b in zip(whole, other, strict=True))
+
+
+def test_mosaics_stop_for_the_last_epochs():
+    v = box_loader(epochs=10, p=1.0, last=0.2).dataset
+    plain = TrainingView(v.dataset, v.preprocessing, v.augmentation, seed=v.seed)
+    unknown = box_loader(p=1.0, last=0.2).dataset
+    for number in range(10):
+        a, b, c = v[number, 4], plain[number, 4], unknown[number, 4]
+        assert torch.equal(a.image, b.image) == (number >= 8)
+        assert not torch.equal(c.image, b.image)
+
+
+def test_combine_is_asked_with_place_and_seed():
+    asked = []
+
+    def combine(dataset, index, preprocessing, *, seed, epoch, epochs):
+        asked.append((len(dataset), index, preprocessing.size, seed, epoch, epochs))
+
+    v = TrainingView(Boxes(), Preprocessing(64), Augmentation(None), seed=3, combine=combine, epochs=9)
+    alone = TrainingView(Boxes(), Preprocessing(64), Augmentation(None), seed=3)
+    assert torch.equal(v[2, 7].image, alone[2, 7].image), "None leaves the image alone"
+    assert asked == [(22, 7, (64, 64), derive_seed("combine", 3, 2, 7), 2, 9)]

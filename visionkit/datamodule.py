@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.errors import DataError, UsageError
-from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+from visionkit.loading import Combine, EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
 from visionkit.ops.machine import choose_workers
 from visionkit.sample import Target
 from visionkit.transforms.augmentation import Augmentation
@@ -31,6 +31,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         splits: The data sets; subclasses read them instead.
         preprocessing: Brings each image to the model's size, in training, validation and prediction alike.
         augment: Changes training images at random; None leaves them as they are.
+        combine: Puts several training images into one before they are augmented, such as Mosaic; None leaves them
+            alone.
         batch_size: Images a batch and process.
         num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at
             most 8.
@@ -45,6 +47,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         *,
         preprocessing: Preprocessing,
         augment: Augmentation | None = None,
+        combine: Combine | None = None,
         batch_size: int = 32,
         num_workers: int | None = None,
         check_images: bool = True,
@@ -58,6 +61,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             raise UsageError(f"data.num_workers must be at least 0, got {num_workers}")
         self.preprocessing = preprocessing
         self.augmentation = augment if augment is not None else Augmentation(None)
+        self.combine = combine
         self.batch_size = batch_size
         self.num_workers = choose_workers() if num_workers is None else num_workers
         self.check_images = check_images
@@ -104,7 +108,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of augmented training batches."""
         dataset = self.splits.get("train")
-        view = TrainingView(dataset, self.preprocessing, self.augmentation, seed=self.seed)
+        view = TrainingView(
+            dataset,
+            self.preprocessing,
+            self.augmentation,
+            seed=self.seed,
+            combine=self.combine,
+            epochs=self._epochs(),
+        )
         world, rank = self._processes()
         sampler = EpochSampler(
             view, seed=self.seed, weights=self.sample_weights(dataset), num_replicas=world, rank=rank
@@ -161,6 +172,11 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def _processes(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _epochs(self) -> int | None:
+        """Return the number of epochs of the training, or None where only steps or time limit it."""
+        epochs = None if self.trainer is None else self.trainer.max_epochs
+        return epochs if epochs is not None and epochs > 0 else None
 
     def _workers(self, samples: int) -> int:
         return min(self.num_workers, -(-samples // self.batch_size))  # never more workers than batches

@@ -27,6 +27,8 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
     """Class names; a name's position is its id inside tensors."""
     ids: Sequence[str]
     """One name an image, unique in the data set: its path where it comes from a file."""
+    problems: Sequence[str] = ()
+    """One line for each label that had to be changed or left out: file, line, what is wrong and what was done."""
 
     def __len__(self) -> int:
         """Return the number of images."""

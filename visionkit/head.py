@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +20,10 @@ class Head(Component, nn.Module):
     The first two constructor arguments are ``features: FeatureSpec`` and ``num_classes: int``, which the model passes;
     all others are keywords, which the configuration passes.
     """
+
+    prediction: ClassVar[type[Any] | None] = None
+    """Class of the predictions that ``decode`` returns, for those who must know before the first one what it offers
+    (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.records`."""
 
     def forward(self, features: list[Tensor]) -> Any:
         """Compute the outputs: a NamedTuple of tensors, the same in training and evaluation.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from visionkit.loading import loader_settings
 from visionkit.model import VisionModel
 from visionkit.ops.files import replacing
 from visionkit.ops.machine import choose_precision, choose_workers
+from visionkit.records import Filtered, Format, FormatJob, FormatWriter, Tabular, flatten, open_table
 from visionkit.sample import ImageInfo, Prediction, Sample, collate
 from visionkit.transforms.images import read_image
 from visionkit.transforms.preprocessing import Preprocessing
@@ -108,8 +108,11 @@ def predict_to_folder(
     save_images: bool = False,
     overwrite: bool = False,
     trust: Collection[str] = (),
+    formats: Sequence[str] = (),
+    annotations: str | Path | None = None,
+    min_score: float | None = None,
 ) -> PredictionRun:
-    """Write ``predictions.jsonl`` and ``predictions.csv``: one record a picture.
+    """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
     Args:
         ckpt: Checkpoint file.
@@ -122,25 +125,40 @@ def predict_to_folder(
         save_images: Whether to write the pictures with their predictions into ``out/images``.
         overwrite: Whether to replace results that are there, file by file; nothing else is removed.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
+        formats: Further formats to write, of those that the model's predictions offer.
+        annotations: An annotation file whose ids these formats shall use.
+        min_score: Leave out objects with a lower score; None keeps all.
 
     Raises:
-        UsageError: ``out`` holds results already, the device is not there, or such pictures cannot be drawn on.
-        DataError: The checkpoint cannot be used.
+        UsageError: ``out`` holds results already, the device is not there, such pictures cannot be drawn on, or the
+            model's predictions have no such format or no scores to choose by.
+        DataError: The checkpoint cannot be used, or the annotation file does not fit.
     """
     start = time.perf_counter()
     out = Path(out)
     records, table = out / "predictions.jsonl", out / "predictions.csv"
-    if not overwrite and any(p.exists() for p in (records, table, *([out / "images"] if save_images else []))):
-        raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
+    outputs = [records, table, *([out / "images"] if save_images else [])]
+    _refuse_existing(out, outputs, overwrite)  # at once; loading takes a while
     model = checkpoint.load(ckpt, trust=trust, device=_device(device))
     if save_images and model.backbone.in_channels not in (1, 3):
         raise UsageError(
             f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
         )
+    kind = model.head.prediction
+    if min_score is not None and not hasattr(kind, "at_least"):
+        raise UsageError("--min-score: this model's predictions are not filtered by score")
+    names = model.classes
+    job = FormatJob(out, names, tuple(p.path for p in pictures), None if annotations is None else Path(annotations))
+    writers = _writers(kind, formats, job)
+    _refuse_existing(out, [p for writer in writers for p in writer.outputs], overwrite)
     if num_workers is None:
         num_workers = min(choose_workers(), len(pictures) // (2 * batch_size))  # few pictures: not worth a process
-    names, problems, rows = model.classes, [], []
-    with replacing(records) as temporary, temporary.open("w", encoding="utf-8") as file:
+    problems, count = [], 0
+    with (
+        replacing(records) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+        open_table(table, _first_columns(kind, pictures)) as rows,
+    ):
         for number, result in enumerate(
             predict_files(model, pictures, batch_size=batch_size, num_workers=num_workers, precision=precision)
         ):
@@ -148,16 +166,42 @@ def predict_to_folder(
                 problems.append(str(result))
                 continue
             info, prediction = result
-            record = {**info.extra, "image": info.id, **prediction.record(names)}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            rows.append(_flat(record))
+            if min_score is not None:
+                assert isinstance(prediction, Filtered)
+                prediction = prediction.at_least(min_score)
+            first = {**info.extra, "image": info.id}
+            record = prediction.record(names)
+            file.write(json.dumps({**first, **record}, ensure_ascii=False) + "\n")
+            for row in prediction.rows(names) if isinstance(prediction, Tabular) else [record]:
+                rows.add({**first, **row})
+            for writer in writers:
+                writer.add(info, prediction)
             if save_images:
                 _save_picture(info, prediction, names, out / "images", number)
-    with replacing(table) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(k for row in rows for k in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return PredictionRun(records, len(rows), problems, time.perf_counter() - start)
+            count += 1
+        for writer in writers:
+            writer.finish()
+    return PredictionRun(records, count, problems, time.perf_counter() - start)
+
+
+def _refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None:
+    if not overwrite and any(p.exists() for p in outputs):
+        raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
+
+
+def _writers(kind: type[Any] | None, formats: Sequence[str], job: FormatJob) -> list[FormatWriter]:
+    """Return the writer of each format."""
+    offered: Mapping[str, Format] = getattr(kind, "formats", {})
+    for name in formats:
+        if name not in offered:
+            known = f"offer {', '.join(offered)}" if offered else "offer no further formats"
+            raise UsageError(f"--format {name}: this model's predictions {known}")
+    return [offered[name](job) for name in dict.fromkeys(formats)]
+
+
+def _first_columns(kind: type[Any] | None, pictures: Sequence[Picture]) -> list[str]:
+    """Return the columns of the table that are known before any prediction."""
+    return [*(key for picture in pictures for key in flatten(picture.extra)), "image", *getattr(kind, "columns", ())]
 
 
 class _Pictures(Dataset[Any]):
@@ -182,17 +226,6 @@ def _collate_readable(items: list[Sample[Any] | str]) -> tuple[Any, list[tuple[i
     samples = [i for i in items if isinstance(i, Sample)]
     problems = [(k, i) for k, i in enumerate(items) if isinstance(i, str)]
     return (collate(samples) if samples else None), problems
-
-
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record as a row of a table: a column a class, lists joined by ``|``."""
-    row: dict[str, Any] = {}
-    for key, value in record.items():
-        if isinstance(value, dict):
-            row |= {f"{key}/{name}": v for name, v in value.items()}
-        else:
-            row[key] = "|".join(map(str, value)) if isinstance(value, list) else value
-    return row
 
 
 def _save_picture(info: ImageInfo, prediction: Prediction, names: Sequence[str], folder: Path, number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import torch
@@ -18,6 +18,7 @@ from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = [
+    "Combine",
     "EpochSampler",
     "EvaluationSampler",
     "EvaluationView",
@@ -32,6 +33,32 @@ Key = tuple[int, int]
 """(epoch, index): what a training sample is asked for by."""
 
 
+class Combine(Protocol):
+    """Makes one training picture of several images, such as Mosaic."""
+
+    def __call__(
+        self,
+        dataset: VisionDataset[Any],
+        index: int,
+        preprocessing: Preprocessing,
+        *,
+        seed: int,
+        epoch: int,
+        epochs: int | None,
+    ) -> Sample[Any] | None:
+        """Return image ``index`` with others, at the model's size, or None where it stays alone.
+
+        Args:
+            dataset: Where the images come from, at their original size.
+            index: The image that is asked for.
+            preprocessing: Knows the model's size.
+            seed: What is drawn depends on it alone; it is another one for each epoch and index.
+            epoch: Epoch of the training, from 0.
+            epochs: Number of epochs, or None where it is not known.
+        """
+        ...
+
+
 class TrainingView(Dataset[Sample[T]], Generic[T]):
     """A data set, preprocessed and augmented; asked for by (epoch, index).
 
@@ -40,15 +67,26 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
         preprocessing: Brings each image to the model's size.
         augmentation: Changes it at random.
         seed: Seed of the random changes.
+        combine: Puts several images into one before the augmentation, such as Mosaic; None leaves them alone.
+        epochs: Number of epochs of the training, or None where it is not known.
     """
 
     def __init__(
-        self, dataset: VisionDataset[T], preprocessing: Preprocessing, augmentation: Augmentation, *, seed: int
+        self,
+        dataset: VisionDataset[T],
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        combine: Combine | None = None,
+        epochs: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.seed = seed
+        self.combine = combine
+        self.epochs = epochs
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -57,7 +95,12 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
     def __getitem__(self, key: Key) -> Sample[T]:
         """Return the sample ``index`` as it is in ``epoch``."""
         epoch, index = key
-        sample = self.preprocessing(self.dataset[index])
+        sample: Sample[T] | None = None
+        if self.combine is not None:
+            seed = derive_seed("combine", self.seed, epoch, index)
+            sample = self.combine(self.dataset, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
+        if sample is None:
+            sample = self.preprocessing(self.dataset[index])
         return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index))
 
 

@@ -59,10 +59,24 @@ class SpatialTarget(Target, Protocol):
         A pixel (y, x) moves to ``(y * scale[0] + offset[0], x * scale[1] + offset[1])``. What :meth:`restore` returns
         stays the truth of the original.
 
+        Where the picture shows nothing of the image (bars, the rest of a canvas), the target says nothing: no boxes,
+        pixels of masks that are ignored.
+
         Args:
             scale: Vertical and horizontal factor.
             offset: Vertical and horizontal shift in pixels.
             size: Height and width of the picture that comes out.
+        """
+        ...
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """Return the target of a picture that images were pasted into side by side; it has no original any more.
+
+        Each image was placed on its own part of the picture and says nothing elsewhere: boxes are put into one list,
+        and of masks each pixel comes from the one that says something there.
+
+        Args:
+            others: The targets of the other images, placed in the same picture.
         """
         ...
 

@@ -4,14 +4,64 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
 
-from visionkit.errors import UsageError
+from visionkit.dataset import DataSplits, VisionDataset
+from visionkit.errors import DataError, UsageError
 
-__all__ = ["split"]
+__all__ = ["SPLIT_WORDS", "divide", "split", "split_word"]
+
+SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+"""What folders and files of a split are called."""
 
 _NO_CLASS = -1  # images without a class are balanced like a class of their own
+
+
+D = TypeVar("D", bound=VisionDataset[Any])
+
+
+def split_word(name: str) -> str | None:
+    """Return the split that a name such as ``instances_val2017`` speaks of; None where it is none or several."""
+    words = re.findall(r"(?<![a-z])(?:train|validation|valid|val|test)(?![a-z])", name.lower())
+    found = {split for split, known in SPLIT_WORDS.items() for w in words if w in known}
+    return found.pop() if len(found) == 1 else None
+
+
+def divide(
+    found: DataSplits[D], groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int
+) -> DataSplits[D]:
+    """Take validation images from the training images, as :func:`split` chooses them.
+
+    Args:
+        found: What is there; it has training images.
+        groups: As in :func:`split`.
+        labels: Class ids of each training image.
+        fraction: As in :func:`split`.
+        seed: As in :func:`split`.
+
+    Raises:
+        DataError: One side would be empty.
+        UsageError: ``fraction`` is not in (0, 1).
+    """
+    data = found.get("train")
+    if len(data) < 2:
+        raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
+    chosen = split(groups, labels, fraction, seed)
+    train = data.subset([i for i, v in enumerate(chosen) if not v])
+    val = data.subset([i for i, v in enumerate(chosen) if v])
+    number = len(set(groups))
+    if not len(train) or not len(val):
+        why = f"all are in one group ({groups[0]})" if number == 1 else "the classes have too few images"
+        raise DataError(
+            f"{found.source}: no validation images can be set aside ({fraction:g} of them), {why}; "
+            "add images, or give validation images of their own"
+        )
+    how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
+    how += f", {number} groups kept whole" if number < len(data) else ""
+    return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
 
 
 def split(groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int) -> list[bool]:

@@ -11,6 +11,7 @@ def test_defaults():
     a = predict.parser().parse_args(NEEDED)
     assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], 32, None, "auto", "auto")
     assert (a.save_images, a.overwrite, a.trust) == (False, False, [])
+    assert (a.formats, a.coco_annotations, a.min_score) == ([], None, None)
 
 
 def test_trust_is_repeatable():
@@ -30,6 +31,13 @@ def test_trust_is_repeatable():
         ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
         ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
         ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
+        ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
+        ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
+        ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
+        (
+            [*NEEDED, "--coco-annotations", "a.json", "--format", "yolo"],
+            "--coco-annotations gives the ids of --format coco",
+        ),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments, words, capsys):
@@ -70,4 +78,19 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert asked == {
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": 32,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
+        "formats": [], "annotations": None, "min_score": None,
     }  # fmt: skip
+
+
+def test_formats_and_scores_are_passed_on(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings)
+        return PredictionRun(tmp_path / "predictions.jsonl", 1, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    (tmp_path / "a.png").touch()
+    more = ["--format", "coco", "--format=yolo", "--coco-annotations", "i.json", "--min-score", "0"]
+    assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
+    assert (asked["formats"], asked["annotations"], asked["min_score"]) == (["coco", "yolo"], "i.json", 0.0)

@@ -4,16 +4,20 @@ import random
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from visionkit.classification.types import ClassTarget
 from visionkit.component import build, spec_of
+from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
 from visionkit.sample import ImageInfo, Sample
-from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, Augmentation
+from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, DETECTION_AUGMENTATION, Augmentation
 
 
 def make_sample(height=64, width=64, channels=3):
@@ -199,3 +203,240 @@ def test_default_is_cheap(default):
         default(sample, seed)
         times.append(time.perf_counter() - start)
     assert np.median(times) < 3e-3  # 0.5 ms on an idle core; the slack is for a busy machine
+
+
+# ---- targets that move with their images
+
+
+@dataclass
+class MaskTarget:
+    """Class ids, [H, W], as a segmentation room would have them."""
+
+    mask: np.ndarray
+
+    def to(self, device, *, non_blocking=False):
+        return self
+
+    def restore(self, info):
+        return self
+
+    def place(self, scale, offset, size):
+        raise NotImplementedError
+
+    def join(self, others):
+        raise NotImplementedError
+
+    def arrays(self):
+        return {"mask": self.mask}
+
+    def with_arrays(self, arrays, size):
+        assert arrays["mask"].shape == size
+        return MaskTarget(arrays["mask"])
+
+
+MOVES = [
+    {"HorizontalFlip": {"p": 1.0}},
+    {"D4": {"p": 1.0}},
+    {"Affine": {"scale": [0.6, 1.6], "keep_ratio": True, "translate_percent": [-0.15, 0.15], "p": 1.0}},
+    {"Affine": {"rotate": [-30, 30], "shear": [-10, 10], "p": 1.0}},
+    {"RandomSizedBBoxSafeCrop": {"height": "input", "width": "input", "p": 1.0}},
+    {"RandomResizedCrop": {"size": "input", "scale": [0.3, 1.0], "p": 1.0}},
+    {"Perspective": {"scale": [0.05, 0.15], "p": 1.0}},
+    {"Resize": {"height": 77, "width": 133, "p": 1.0}},
+    {"CropAndPad": {"percent": [-0.2, 0.2], "p": 1.0}},
+    {
+        "OneOf": {
+            "transforms": [
+                {
+                    "Sequential": {
+                        "transforms": [
+                            {"RandomCrop": {"height": 60, "width": 70}},
+                            {"PadIfNeeded": {"min_height": 150, "min_width": 150}},
+                        ]
+                    }
+                }
+            ],
+            "p": 1.0,
+        }
+    },
+]
+
+
+def name_of(entry):
+    return next(iter(entry))
+
+
+def scene(seed):
+    """A white rectangle on black, its box and its mask."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((120, 160, 3), np.uint8)
+    x, y = int(rng.integers(5, 100)), int(rng.integers(5, 70))
+    width, height = rng.integers(14, 48, 2).tolist()
+    pixels[y : y + height, x : x + width] = 255
+    mask = (pixels[..., 0] > 0).astype(np.uint8) * 7
+    target = BoxTarget.make([[x, y, x + width, y + height]], [3])
+    return Sample(torch.from_numpy(pixels).permute(2, 0, 1), target, ImageInfo("a.png", (120, 160))), mask
+
+
+@pytest.mark.parametrize("entry", MOVES, ids=name_of)
+def test_boxes_stay_tight_around_what_they_show(entry):
+    augmentation = Augmentation([entry])
+    kept = 0
+    for seed in range(60):
+        result = augmentation(scene(seed)[0], seed)
+        size = np.array(result.image.shape[:0:-1])
+        ys, xs = np.nonzero((result.image[0] > 127).numpy())
+        if len(result.target) == 0:
+            assert len(ys) < 900  # what is dropped is a rest of at most 48 x 48 pixels, enlarged
+            continue
+        kept += 1
+        assert result.target.labels.tolist() == [3]
+        box = result.target.boxes[0].numpy()
+        seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        assert (box[:2] >= 0).all()
+        assert (box[2:] <= size).all()
+        assert (seen[:2] >= box[:2] - 2).all()
+        assert (seen[2:] <= box[2:] + 2).all()
+        if (box[:2] > 0).all() and (box[2:] < size).all():  # a turned box that is cut can be looser
+            assert np.abs(seen - box).max() <= 2
+    assert kept >= 20
+
+
+@pytest.mark.parametrize("entry", [e for e in MOVES if name_of(e) != "RandomSizedBBoxSafeCrop"], ids=name_of)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_masks_move_with_the_pixels(entry, dtype):
+    augmentation = Augmentation([entry])
+    for seed in range(20):
+        sample, mask = scene(seed)
+        mask = mask.astype(dtype)
+        before = mask.copy()
+        result = augmentation(sample.replace(target=MaskTarget(mask)), seed)
+        assert result.target.mask.dtype == dtype
+        assert set(np.unique(result.target.mask)) <= {0, 7}
+        different = (result.target.mask == 7) != (result.image[0] > 127).numpy()
+        core = cv2.erode(different.astype(np.uint8), np.ones((3, 3), np.uint8))
+        assert not core.any(), "the mask is off by more than an edge"
+        assert np.array_equal(mask, before)
+
+
+def many(count, height=120, width=160):
+    rng = np.random.default_rng(count)
+    corner = rng.uniform(0, (width - 30, height - 30), (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(2, 30, (count, 2))], 1)
+    target = BoxTarget.make(boxes, np.arange(count), np.arange(count) % 2 == 1, np.arange(count) + 0.5)
+    return make_sample(height, width).replace(target=target)
+
+
+@pytest.mark.parametrize("entries", [[e] for e in MOVES] + [DETECTION_AUGMENTATION], ids=lambda e: name_of(e[-1]))
+def test_eighty_boxes_keep_their_labels(entries):
+    sample = many(80)
+    before = sample.target.boxes.clone()
+    augmentation = Augmentation(entries)
+    for seed in range(8):
+        result, again = augmentation(sample, seed), Augmentation(entries)(sample, seed)
+        target = result.target
+        assert torch.equal(result.image, again.image)
+        assert torch.equal(target.boxes, again.target.boxes)
+        assert 0 < len(target) <= 80
+        assert target.boxes.dtype == torch.float32
+        assert torch.equal(target.crowd, target.labels % 2 == 1)
+        assert torch.equal(target.areas, target.labels + 0.5)
+        assert target.original is None
+        assert len(set(target.labels.tolist())) == len(target)
+    assert torch.equal(sample.target.boxes, before), "the sample itself must not change"
+
+
+def test_labels_follow_their_boxes():
+    sample = many(40)
+    result = Augmentation(["HorizontalFlip"])
+    flipped = next(r for r in (result(sample, s) for s in range(50)) if not torch.equal(r.image, sample.image)).target
+    expected = sample.target.boxes[:, [2, 1, 0, 3]] * torch.tensor([-1, 1, -1, 1]) + torch.tensor([160.0, 0, 160, 0])
+    assert torch.allclose(flipped.boxes, expected[flipped.labels], atol=1e-3)
+
+
+@pytest.mark.parametrize("entries", [[e] for e in MOVES] + [DETECTION_AUGMENTATION], ids=lambda e: name_of(e[-1]))
+def test_no_objects(entries):
+    sample = make_sample(120, 160).replace(target=BoxTarget.make([], []))
+    for seed in range(4):
+        result = Augmentation(entries)(sample, seed)
+        assert result.target.boxes.shape == (0, 4)
+        assert torch.equal(result.image, Augmentation(entries)(sample, seed).image)
+
+
+def test_boxes_and_classes_draw_the_same():
+    sample = make_sample(120, 160)
+    augmentation = Augmentation(DETECTION_AUGMENTATION)
+    for seed in range(10):
+        assert torch.equal(
+            augmentation(sample, seed).image, augmentation(many(5).replace(image=sample.image), seed).image
+        )
+
+
+@pytest.mark.parametrize(("min_visible", "kept"), [(0.0, [0, 1, 2]), (0.1, [1, 2]), (0.35, [2]), (1.0, [])])
+def test_what_a_crop_leaves_of_a_box(min_visible, kept):
+    boxes = [[45, 45, 145, 145], [30, 30, 65, 65], [10, 10, 60, 60]]  # 0.25 %, 33 %, 64 % of them within 50 pixels
+    sample = make_sample(160, 160).replace(target=BoxTarget.make(boxes, [0, 1, 2]))
+    crop = Augmentation([{"Crop": {"x_max": 50, "y_max": 50, "p": 1.0}}], min_visible=min_visible)
+    target = crop(sample, 0).target
+    assert target.labels.tolist() == kept
+    clipped = [[45, 45, 50, 50], [30, 30, 50, 50], [10, 10, 50, 50]]
+    assert torch.allclose(target.boxes, torch.tensor([clipped[k] for k in kept], dtype=torch.float32).reshape(-1, 4))
+    assert crop(sample, 0).image.shape == (3, 50, 50)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"CoarseDropout3D": {"p": 1.0}},
+        {"OneOf": {"transforms": ["Blur", "CubicSymmetry"]}},
+        {"SelectiveChannelTransform": {"transforms": ["HorizontalFlip"]}},
+    ],
+)
+@pytest.mark.parametrize(("kind", "word"), [("boxes", "boxes"), ("mask", "masks")])
+def test_transforms_that_leave_targets_behind_are_refused(entry, kind, word):
+    augmentation = Augmentation([entry])
+    sample, mask = scene(0)
+    target = sample.target if kind == "boxes" else MaskTarget(mask)
+    name = name_of(entry) if name_of(entry) != "OneOf" else "CubicSymmetry"
+    with pytest.raises(UsageError, match=f"{name} cannot move {word}; remove it"):
+        augmentation(sample.replace(target=target), 0)
+
+
+def test_a_transform_that_needs_boxes_says_so():
+    sample, mask = scene(0)
+    with pytest.raises(UsageError, match=r"a\.png.*have no boxes"):
+        Augmentation([MOVES[4]])(sample.replace(target=MaskTarget(mask)), 0)
+
+
+def test_pixel_transforms_leave_targets_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = Augmentation([{"ColorJitter": {"p": 1.0}}])(many(9), 0)
+    assert torch.allclose(result.target.boxes, many(9).target.boxes, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_min_visible_out_of_range(value):
+    with pytest.raises(UsageError, match="min_visible"):
+        Augmentation(None, min_visible=value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_detection_default_keeps_size(channels):
+    augmentation = build(spec_of(Augmentation(DETECTION_AUGMENTATION, min_visible=0.2)))
+    assert augmentation.min_visible == 0.2
+    for seed in range(20):
+        sample = make_sample(64, 96, channels).replace(target=many(3, 64, 96).target)
+        result = augmentation(sample, seed)
+        assert result.image.shape == (channels, 64, 96)
+        assert result.image.permute(1, 2, 0).is_contiguous()
+
+
+def test_detection_default_is_cheap():
+    augmentation, sample = Augmentation(DETECTION_AUGMENTATION), many(12, 320, 320)
+    times = []
+    for seed in range(80):
+        start = time.thread_time()
+        augmentation(sample, seed)
+        times.append(time.thread_time() - start)
+    assert np.median(times) < 6e-3  # 2 ms on an idle core; the slack is for a busy machine

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from visionkit.transforms.draw import draw_text
+from visionkit.transforms.draw import PALETTE, draw_boxes, draw_text
 
 
 def gray(height, width):
@@ -48,4 +48,116 @@ def test_nothing_to_draw(size, text):
 
 def test_letters_beyond_ascii_are_not_boxes():
     a, b = (draw_text(gray(100, 200), letter) for letter in ("ä", "ж"))
+    assert (a != b).any()
+
+
+# ---- boxes
+
+
+def draw(image, boxes, labels=None, texts=None):
+    labels = torch.tensor(labels if labels is not None else [0] * len(boxes), dtype=torch.int64)
+    texts = texts if texts is not None else [""] * len(boxes)
+    return draw_boxes(image, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels, texts)
+
+
+def changed(before, after):
+    """Rows and columns from the first to the last changed pixel: top, left, bottom, right."""
+    rows, columns = (before != after).any(0).nonzero(as_tuple=True)
+    return rows.min().item(), columns.min().item(), rows.max().item(), columns.max().item()
+
+
+def test_a_box_is_a_frame_in_the_colour_of_its_class():
+    before = gray(64, 64)
+    after = draw(before, [[10, 20, 40, 50]], [1])
+    frame = torch.zeros(64, 64, dtype=torch.bool)
+    frame[20:50, 10:40] = True
+    frame[21:49, 11:39] = False
+    assert ((before != after).any(0) == frame).all(), "pixels 10..39 and 20..49"
+    assert after[:, 20, 10].tolist() == list(PALETTE[1])
+    assert (before == 128).all()
+
+
+def test_lines_are_wider_on_larger_pictures():
+    row = [
+        (draw(gray(n, n), [[0.25 * n, 0.25 * n, 0.75 * n, 0.75 * n]])[:, n // 2, : n // 2] != 128) for n in (200, 1600)
+    ]
+    assert [r.any(0).sum().item() for r in row] == [1, 10]
+
+
+def test_colours_differ_and_start_over():
+    assert len(set(PALETTE)) == len(PALETTE) >= 12
+    first, again = (draw(gray(64, 64), [[5, 5, 30, 30]], [k]) for k in (0, len(PALETTE)))
+    assert (first == again).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [-50, -50, 500, 500],
+        [190, 90, 260, 140],
+        [-20, 40, -5, 60],
+        [50, 50, 50, 50],
+        [0, 0, 200, 100],
+        [199, 99, 200, 100],
+    ],
+)
+def test_boxes_and_tags_stay_in_the_picture(box):
+    after = draw(gray(100, 200), [box], texts=["person 97%"])
+    assert after.shape == (3, 100, 200)
+    assert (after != 128).any()
+
+
+def test_the_tag_stands_above_its_box_or_inside():
+    for top, above in ((60, True), (3, False)):
+        before = gray(200, 200)
+        after = draw(before, [[50, top, 150, 180]], texts=["cat 97%"])
+        first, left, last, _ = changed(before, after)
+        assert (first < top - 8) == above
+        assert first >= 0
+        assert left == 50
+        assert last == 179
+        inside = after[:, top + 2 : top + 10, 53:90]
+        assert (inside == 128).all() == above
+
+
+def test_the_first_box_is_on_top():
+    after = draw(gray(64, 64), [[10, 10, 50, 50], [10, 10, 50, 50]], [3, 1])
+    assert after[:, 10, 10].tolist() == list(PALETTE[3])
+
+
+def test_tags_do_not_cover_each_other():
+    """Three tags find a place at one box, of which the strongest has the one above; the fourth has none."""
+    boxes, texts = [[50.0, 60, 150, 140]] * 4, ["cat 97%"] * 4
+    pictures = [draw(gray(200, 200), boxes[:n], [0, 1, 2, 3][:n], texts[:n]) for n in (1, 2, 3, 4)]
+    areas = [sum((p == torch.tensor(PALETTE[k]).view(3, 1, 1)).all(0).sum().item() for k in range(4)) for p in pictures]
+    assert areas[0] < areas[1] < areas[2]
+    assert areas[2] == areas[3]
+    one, two = pictures[:2]
+    assert (one[:, :60] == two[:, :60]).all()
+
+
+@pytest.mark.parametrize("size", [(99, 300), (300, 99), (40, 40), (1, 1)])
+def test_small_pictures_get_no_tags(size):
+    box = [[0.3 * size[1], 0.3 * size[0], 0.8 * size[1], 0.8 * size[0]]]
+    assert (draw(gray(*size), box, texts=["cat 97%"]) == draw(gray(*size), box)).all()
+
+
+def test_a_long_text_is_cut():
+    before = gray(150, 400)
+    after = draw(before, [[20, 50, 60, 90]], texts=["a very long name of a class " * 5])
+    _, left, _, right = changed(before, after)
+    assert left == 20
+    assert right < 20 + 200 + 10
+
+
+def test_no_boxes_leave_a_copy():
+    before = gray(64, 64)
+    after = draw(before, [])
+    assert (after == 128).all()
+    after[:] = 0
+    assert (before == 128).all()
+
+
+def test_tags_beyond_ascii_are_not_boxes():
+    a, b = (draw(gray(200, 200), [[50, 60, 150, 140]], texts=[letter]) for letter in ("ä", "ж"))
     assert (a != b).any()

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from visionkit.classification.types import ClassTarget
 from visionkit.component import build, spec_of
+from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import DataError, UsageError
 from visionkit.sample import ImageInfo, Sample
 from visionkit.transforms.preprocessing import Preprocessing, to_model, to_original
@@ -253,3 +254,79 @@ def test_checkpoint_round_trip():
     assert again.size == (40, 56)
     for other in (again, pickle.loads(pickle.dumps(made))):
         assert torch.equal(other(sample).image, made(sample).image)
+
+
+def boxed(height, width, boxes, **changes):
+    sample = make_sample(np.zeros((height, width, 3), np.uint8))
+    return sample.replace(target=BoxTarget.make(boxes, range(len(boxes))), **changes)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("size", [64, (48, 90), (300, 200)])
+@pytest.mark.parametrize("shape", [(120, 200), (200, 120), (100, 100)])
+def test_boxes_land_where_the_pixels_land(resize, size, shape):
+    box = [70, 50, 100, 75]
+    sample = boxed(*shape, [box])
+    sample.image[0, box[1] : box[3], box[0] : box[2]] = 255  # red on black
+    result = Preprocessing(size, resize=resize)(sample)
+    ys, xs = np.nonzero((hwc(result)[..., 0] > 127) & (hwc(result)[..., 1] < 50))
+    seen = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    assert np.abs(result.target.boxes[0].numpy() - seen).max() <= 0.76
+    assert result.target.labels.tolist() == [0]
+    assert result.target.restore(result.info) is sample.target
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shape=st.tuples(st.integers(20, 2000), st.integers(20, 2000)),
+    size=st.tuples(st.integers(64, 900), st.integers(64, 900)),
+    resize=st.sampled_from(["squash", "letterbox"]),
+    seed=st.integers(0, 1000),
+)
+def test_placed_boxes_come_back(shape, size, resize, seed):
+    rng = np.random.default_rng(seed)
+    corners = np.sort(rng.uniform(0, 1, (6, 2, 2)), 1) * np.array([shape[1], shape[0]])  # [N, (first, second), (x, y)]
+    preprocessing = Preprocessing(size, resize=resize)
+    scale = preprocessing.scale(shape)
+    thick = ((corners[:, 1] - corners[:, 0]) * np.array(scale[::-1]) > 1.05).all(1)  # thinner ones are dropped
+    boxes = corners[thick].reshape(-1, 4)
+    sample = boxed(1, 1, boxes, image=torch.empty(1, dtype=torch.uint8).expand(3, *shape))
+    sample = sample.replace(info=ImageInfo("a.png", shape))
+    result = preprocessing(sample)
+    prediction = BoxPrediction(result.target.boxes, torch.ones(len(boxes)), result.target.labels)
+    tolerance = max(1e-3, 2e-7 / min(scale) * max(size))  # of float32 at the model's size
+    assert torch.allclose(
+        prediction.restore(result.info).boxes, torch.as_tensor(boxes, dtype=torch.float32), atol=tolerance
+    )
+    assert torch.equal(result.target.restore(result.info).boxes, sample.target.boxes)
+    placed = sample.target.place(scale, result.info.offset, preprocessing.size)
+    assert torch.allclose(placed.boxes, result.target.boxes, atol=1.0)  # letterbox rounds the inner size
+
+
+def test_a_cropped_object_is_clipped_or_no_longer_counted():
+    sample = boxed(50, 100, [[0, 0, 20, 10], [20, 10, 40, 20], [10, 20, 27, 30]])
+    target = Preprocessing(50, resize="crop")(sample).target  # columns 25 to 75
+    assert target.labels.tolist() == [1, 2]
+    assert target.boxes.tolist() == [[0, 10, 15, 20], [0, 20, 2, 30]]
+    assert target.crowd.tolist() == [False, True]
+    assert len(target.restore(sample.info)) == 3
+
+
+def test_each_step_places_from_where_the_last_one_left():
+    sample = boxed(100, 200, [[40, 20, 80, 60]])
+    once = Preprocessing(100, resize="letterbox")(sample)
+    twice = Preprocessing((50, 200))(once)
+    assert once.target.boxes.tolist() == [[20, 35, 40, 55]]
+    assert twice.target.boxes.tolist() == [[40, 17.5, 80, 27.5]]
+    assert twice.target.restore(twice.info) is sample.target
+
+
+def test_images_without_objects():
+    target = Preprocessing(32, resize="crop")(boxed(40, 60, [])).target
+    assert target.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_scale_is_what_the_info_says(resize):
+    preprocessing = Preprocessing((60, 90), resize=resize)
+    assert preprocessing.scale((120, 300)) == pytest.approx(preprocessing(boxed(120, 300, [])).info.scale)

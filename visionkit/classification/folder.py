@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionkit.classification.reader import ClassDataset, Entry, check_classes, need_two_classes, unknown_class
+from visionkit.classes import check_classes, unknown_class
+from visionkit.classification.reader import ClassDataset, Entry, need_two_classes
 from visionkit.errors import DataError
 from visionkit.transforms.images import SUFFIXES, list_images
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visionkit.classification.reader import ClassDataset, Entry, check_classes, need_two_classes, unknown_class
+from visionkit.classes import check_classes, unknown_class
+from visionkit.classification.reader import ClassDataset, Entry, need_two_classes
 from visionkit.errors import DataError, UsageError
 
 __all__ = ["MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]

@@ -13,11 +13,10 @@ from visionkit.classification.reader import ClassDataset
 from visionkit.dataset import DataSplits
 from visionkit.errors import DataError, UsageError
 from visionkit.shapes import SHAPES
-from visionkit.split import split
+from visionkit.split import SPLIT_WORDS, divide
 
 __all__ = ["find_splits"]
 
-_WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _SHAPES_TRAIN, _SHAPES_VAL = 1200, 300
 
 
@@ -68,7 +67,8 @@ def find_splits(
         else:
             found = _from_folders(path, classes, channels)
     if found.train is not None and found.val is None:
-        found = _divide(found, val_fraction, seed)
+        groups = found.train.groups or [e.key for e in found.train.entries]
+        found = divide(found, groups, found.train.labels, val_fraction, seed)
     for name in need:
         found.get(name)
     _check(found, classes, root)
@@ -113,13 +113,13 @@ def _split_folders(path: Path) -> dict[str, Path]:
     """Return the folders named like splits, where they are splits and not classes of those names."""
     folders = {f.name: f for f in class_folders(path)}
     found: dict[str, Path] = {}
-    for name, words in _WORDS.items():
+    for name, words in SPLIT_WORDS.items():
         here = [w for w in words if w in folders]
         if len(here) > 1:
             raise DataError(f"{path}: has both {here[0]}/ and {here[1]}/; keep one")
         if here:
             found[name] = folders[here[0]]
-    words_only = all(f in sum(_WORDS.values(), ()) for f in folders)
+    words_only = all(f in sum(SPLIT_WORDS.values(), ()) for f in folders)
     if words_only or any(class_folders(f) and not loose_images(f) for f in found.values()):
         return found
     return {}  # classes that happen to have such names, as COCO's train has
@@ -179,25 +179,6 @@ def _refuse_shared_groups(path: Path, parts: dict[str, ManifestDataset]) -> None
                     f"{path}: group {group!r} is in both {side[group]} and {name}, so the score would flatter; keep "
                     "each group on one side, or remove the split column for an automatic split"
                 )
-
-
-def _divide(found: Splits, fraction: float, seed: int) -> Splits:
-    data = found.get("train")
-    if len(data) < 2:
-        raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
-    groups = data.groups or [e.key for e in data.entries]
-    chosen = split(groups, data.labels, fraction, seed)
-    train = data.subset([i for i, v in enumerate(chosen) if not v])
-    val = data.subset([i for i, v in enumerate(chosen) if v])
-    if not len(train) or not len(val):
-        why = f"all are in one group ({groups[0]})" if len(set(groups)) == 1 else "the classes have too few images"
-        raise DataError(
-            f"{found.source}: no validation images can be set aside ({fraction:g} of them), {why}; "
-            "add images, or give validation images of their own"
-        )
-    how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
-    how += f", {len(set(groups))} groups kept whole" if data.groups else ""
-    return Splits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
 
 
 def _check(found: Splits, classes: Sequence[str] | None, root: str | os.PathLike[str] | None) -> None:

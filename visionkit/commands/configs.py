@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,8 +124,9 @@ def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
     model = described["model"]
     arguments = ["-c", str(folder() / cls.config)]
-    for part in ("backbone", "head"):
-        arguments.append(f"--model.{part}={json.dumps(model[part])}")
+    for part in ("backbone", "neck", "head"):
+        if part in inspect.signature(cls).parameters:
+            arguments.append(f"--model.{part}={json.dumps(model[part])}")
     for key, value in model["preprocessing"]["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments

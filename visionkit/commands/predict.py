@@ -32,8 +32,9 @@ def parser() -> Parser:
     """Return the parser of ``visionkit predict``."""
     p = Parser(
         prog="visionkit predict",
-        description="Apply a checkpoint to pictures. Writes DIR/predictions.jsonl and DIR/predictions.csv, one record "
-        "a picture: image, label, score and the probability of each class by name.",
+        description="Apply a checkpoint to pictures. Writes DIR/predictions.jsonl, one record a picture, and "
+        "DIR/predictions.csv. A classifier's hold image, label, score and the probability of each class by name; a "
+        "detector's hold the objects with label, score and box, in the table one row an object.",
         allow_abbrev=False,
     )
     p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
@@ -52,6 +53,15 @@ def parser() -> Parser:
     p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
                    help="arithmetic of the network (default: bf16 where the processor is fast at it)")  # fmt: skip
     p.add_argument("--save-images", action="store_true", help="also write DIR/images/, the pictures with predictions")
+    p.add_argument("--format", action="append", default=[], metavar="NAME", dest="formats",
+                   help="write a further format, too (repeatable); a detector's offers coco (predictions.coco.json) "
+                   "and yolo (labels/, a text file a picture)")  # fmt: skip
+    p.add_argument("--coco-annotations", metavar="FILE",
+                   help="COCO annotation file whose ids of images, by file name, and of categories, by class name, "
+                   "--format coco uses (default: from 1 on, as predictions.coco_images.json says)")  # fmt: skip
+    p.add_argument("--min-score", type=float, metavar="S",
+                   help="keep only objects with a score of at least S, 0..1 (default: all; pictures show those "
+                   "from 0.3 on)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
     p.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
                    help="a package beside visionkit whose classes the checkpoint may name (repeatable)")  # fmt: skip
@@ -65,6 +75,10 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.num_workers is not None and options.num_workers < 0:
         raise UsageError(f"--num-workers must be at least 0, got {options.num_workers}")
+    if options.min_score is not None and not 0 <= options.min_score <= 1:
+        raise UsageError(f"--min-score must be from 0 to 1, got {options.min_score:g}")
+    if options.coco_annotations is not None and "coco" not in options.formats:
+        raise UsageError("--coco-annotations gives the ids of --format coco: add that, too")
 
     from visionkit.commands.pictures import find_pictures
     from visionkit.inference import predict_to_folder
@@ -81,6 +95,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         save_images=options.save_images,
         overwrite=options.overwrite,
         trust=options.trust,
+        formats=options.formats,
+        annotations=options.coco_annotations,
+        min_score=options.min_score,
     )
     for message in result.problems:
         print(message, file=sys.stderr)

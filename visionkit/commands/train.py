@@ -29,6 +29,7 @@ from visionkit.commands.quiet import quiet
 from visionkit.commands.train_help import train_help
 from visionkit.datamodule import VisionDataModule
 from visionkit.errors import UsageError, VisionkitError
+from visionkit.necks.identity import IdentityNeck
 from visionkit.ops.machine import choose_precision, describe_processor, keep_freed_memory
 from visionkit.task import Task
 
@@ -36,6 +37,7 @@ __all__ = ["main"]
 
 RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
+SHOWN = 10  # faulty labels, at most
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -47,7 +49,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     arguments = configs.resolve(arguments)
     if "-h" in arguments or "--help" in arguments:
-        named = {part: configs.value_of(arguments, f"--model.{part}") for part in ("backbone", "head", "mix")}
+        named = {part: configs.value_of(arguments, f"--model.{part}") for part in ("backbone", "neck", "head", "mix", "multi_scale")}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
         return 0
     arguments = [("--print_config=comments" if a == "--print_config" else a) for a in arguments]
@@ -269,8 +271,10 @@ class CLI(LightningCLI):
         names = ", ".join(datamodule.classes[:8]) + (", ..." if len(datamodule.classes) > 8 else "")
         millions = sum(p.numel() for p in model.model.parameters()) / 1e6
         print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
+        _report_labels(datamodule)
         print(f"input    {datamodule.preprocessing}")
-        print(f"model    {backbone.describe()} + {type(model.model.head).__name__}, {millions:.1f} M parameters")
+        parts = [backbone.describe(), *(type(m).__name__ for m in (model.model.neck, model.model.head))]
+        print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
         if backbone.weights_report is not None:
             print(backbone.weights_report)
         device = self.trainer.strategy.root_device
@@ -289,6 +293,18 @@ class CLI(LightningCLI):
             for message in datamodule.skipped:
                 print(message, file=sys.stderr)
             print(f"skipped  {len(datamodule.skipped)} pictures that cannot be read (listed above)")
+
+
+def _report_labels(datamodule: VisionDataModule[Any]) -> None:
+    """Name the labels that the readers had to change."""
+    splits = datamodule.splits
+    problems = [p for d in (splits.train, splits.val, splits.test) if d is not None for p in d.problems]
+    for problem in problems[:SHOWN]:
+        print(problem, file=sys.stderr)
+    if len(problems) > SHOWN:
+        print(f"... and {len(problems) - SHOWN} more", file=sys.stderr)
+    if problems:
+        print(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
 
 
 def _complete(command: str, arguments: list[str]) -> list[str]:

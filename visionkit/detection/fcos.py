@@ -78,6 +78,8 @@ class FCOSHead(Head):
         UsageError: A value is out of range.
     """
 
+    prediction = BoxPrediction
+
     def __init__(
         self,
         features: FeatureSpec,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visionkit.detection.writers import CocoWriter, YoloWriter
 from visionkit.errors import DataError
+from visionkit.records import Format
 from visionkit.sample import ImageInfo
 
-__all__ = ["BoxPrediction", "BoxTarget"]
+__all__ = ["DRAWN_SCORE", "BoxPrediction", "BoxTarget"]
 
 MIN_SIDE = 1.0  # pixels that the model sees; what is thinner teaches nothing and makes losses infinite
 MIN_VISIBLE = 0.25  # of a box's area; what a cut leaves of less is neither learnt nor counted
+DRAWN_SCORE = 0.3
+"""Lowest score of the boxes that are drawn: a hundred weak ones would hide the picture."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,19 @@ class BoxTarget:
         Boxes are clipped to the picture. Those that end up thinner than a pixel are dropped; those of which a cut
         leaves less than a quarter become ``crowd``: neither learnt nor taken for background.
         """
-        factors = torch.tensor([scale[1], scale[0], scale[1], scale[0]])
-        shifts = torch.tensor([offset[1], offset[0], offset[1], offset[0]], dtype=torch.float32)
-        whole = self.boxes * factors + shifts
+        x, y = self.boxes[:, 0::2] * scale[1] + offset[1], self.boxes[:, 1::2] * scale[0] + offset[0]  # [N, 2] each
+        whole = torch.stack([x, y], -1).flatten(1)
         clipped = _clip(whole, size)
         crowd = self.crowd | (_areas(clipped) < MIN_VISIBLE * _areas(whole))
         placed = replace(self, boxes=clipped, crowd=crowd, original=self if self.original is None else self.original)
-        return placed.take(_thick(clipped))
+        thick = _thick(clipped)
+        return placed if bool(thick.all()) else placed.take(thick)
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """Return the boxes of several images that were pasted into one picture; the originals are gone."""
+        fields = ("boxes", "labels", "crowd", "areas")
+        joined = {name: torch.cat([getattr(t, name) for t in (self, *others)]) for name in fields}
+        return replace(self, **joined, original=None)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return boxes, float32 [N, 4], and their positions, int64 [N], for albumentations."""
@@ -134,6 +144,11 @@ class BoxPrediction:
     labels: Tensor
     size: tuple[int, int] | None = None
 
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "x1", "y1", "x2", "y2", "width", "height")
+    """Keys of :meth:`rows`."""
+    formats: ClassVar[Mapping[str, Format]] = {"coco": CocoWriter, "yolo": YoloWriter}
+    """Further formats that predictions are written in."""
+
     def __len__(self) -> int:
         """Return the number of boxes, N."""
         return len(self.scores)
@@ -148,11 +163,17 @@ class BoxPrediction:
         return replace(self, boxes=clipped[kept], scores=self.scores[kept], labels=self.labels[kept], size=info.size)
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw the boxes with class and score onto a copy of the image, uint8 [3, H, W]."""
+        """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
         from visionkit.transforms.draw import draw_boxes
 
-        texts = [f"{names[k]} {s:.0%}" for k, s in zip(self.labels.tolist(), self.scores.tolist(), strict=True)]
-        return draw_boxes(image, self.boxes, self.labels, texts)
+        shown = self.at_least(DRAWN_SCORE)
+        texts = [f"{names[k]} {s:.0%}" for k, s in zip(shown.labels.tolist(), shown.scores.tolist(), strict=True)]
+        return draw_boxes(image, shown.boxes, shown.labels, texts)
+
+    def at_least(self, score: float) -> Self:
+        """Return the boxes alone that have at least this score, 0..1."""
+        kept = self.scores >= score
+        return replace(self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept])
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return width, height and objects, each ``{"label": name, "score": 0..1, "box": [x1, y1, x2, y2]}``."""
@@ -160,6 +181,14 @@ class BoxPrediction:
         rows = zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
         objects = [{"label": names[k], "score": s, "box": b} for k, s, b in rows]
         return {"width": width, "height": height, "objects": objects}
+
+    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row an object: label, score, x1, y1, x2, y2 in pixels, and the image's width and height."""
+        record = self.record(names)
+        return [
+            dict(zip(self.columns, (o["label"], o["score"], *o["box"], record["width"], record["height"]), strict=True))
+            for o in record["objects"]
+        ]
 
 
 def _areas(boxes: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import random
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -15,9 +16,9 @@ import torch
 
 from visionkit.component import Component
 from visionkit.errors import UsageError
-from visionkit.sample import Sample, Target
+from visionkit.sample import Sample, SpatialTarget, Target
 
-__all__ = ["CLASSIFICATION_AUGMENTATION", "Augmentation"]
+__all__ = ["CLASSIFICATION_AUGMENTATION", "DETECTION_AUGMENTATION", "Augmentation"]
 
 T = TypeVar("T", bound=Target)
 
@@ -40,9 +41,27 @@ CLASSIFICATION_AUGMENTATION: list[dict[str, Any] | str] = [
 ]
 """A default for some hundred to some ten thousand photos that a network sees 15 to 50 times; grey or RGB images."""
 
+DETECTION_AUGMENTATION: list[dict[str, Any] | str] = [
+    {"HorizontalFlip": {"p": 0.5}},
+    {
+        "Affine": {  # nothing is turned: a turned box no longer fits its object
+            "scale": [0.6, 1.6],
+            "keep_ratio": True,
+            "translate_percent": {"x": [-0.15, 0.15], "y": [-0.15, 0.15]},
+            "fill": 114,
+            "p": 0.8,
+        }
+    },
+    {"ColorJitter": {"brightness": 0.3, "contrast": 0.3, "saturation": 0.4, "hue": 0.02, "p": 0.5}},
+    {"ToGray": {"p": 0.02}},
+    {"GaussianBlur": {"sigma_limit": [0.3, 1.2], "p": 0.05}},
+]
+"""A default for some hundred to some ten thousand photos with objects in boxes; grey or RGB images."""
+
 SIZE_ARGUMENTS = ("size", "height", "width")
 LISTS = ("transforms",)  # arguments that hold transforms
 SINGLES = ("first", "second")  # arguments that hold one transform
+MOVED = {"bboxes": "boxes", "mask": "masks"}  # what targets give to albumentations, and how to call it
 NO_PIXELS = {  # what they do belongs elsewhere
     "Normalize": "the model normalises the images itself",
     "ToFloat": "images stay uint8 until they are in the model",
@@ -55,68 +74,108 @@ NO_PIXELS = {  # what they do belongs elsewhere
 class Augmentation(Component):
     """Change training images at random, as a list of albumentations transforms says.
 
-    What happens to a sample depends on the seed alone: not on worker, order or global random state.
+    What happens to a sample depends on the seed alone: not on worker, order or global random state. Targets that lie
+    in pixels move with their images; boxes are clipped to the picture, and those that leave it are dropped.
 
     Args:
         transforms: The transforms in order, each as ``{HorizontalFlip: {p: 0.5}}``, as
             ``{class_path: albumentations.HorizontalFlip, init_args: {p: 0.5}}`` or as the bare name. OneOf, SomeOf,
             Sequential and the like take a list ``transforms`` of the same kind. Where an argument size, height or width
             is "input", the image's own size is put in. None or an empty list changes nothing.
+        min_visible: Share of a box's area, 0..1; a box of which one of the transforms leaves less is dropped.
 
     Raises:
         UsageError: An unknown transform or argument, or a value that the transform refuses.
     """
 
-    def __init__(self, transforms: list[dict[str, Any] | str] | None) -> None:
+    def __init__(self, transforms: list[dict[str, Any] | str] | None, *, min_visible: float = 0.1) -> None:
+        if not 0 <= min_visible <= 1:
+            raise UsageError(f"min_visible={min_visible}: a share of a box's area, 0..1")
         self.transforms = list(transforms or [])
-        self._composed: dict[tuple[int, int] | None, Any] = {}
+        self.min_visible = min_visible
+        self._composed: dict[Any, Any] = {}
         self._sized = _mentions_input(self.transforms)
         if self.transforms:
-            self._compose((64, 64))  # finds mistakes before training
+            self._compose((64, 64), ())  # finds mistakes before training
 
     def __call__(self, sample: Sample[T], seed: int) -> Sample[T]:
-        """Return the sample with its image changed, uint8 [C, H, W] in channels_last memory order.
+        """Return the sample with image and target changed, the image uint8 [C, H, W] in channels_last memory order.
 
         Args:
             sample: A sample at the model's size.
             seed: Any whole number; the same number changes the same image in the same way.
 
         Raises:
-            UsageError: A transform cannot take this kind of image or does not return uint8.
+            UsageError: A transform cannot take this kind of image, does not return uint8 or cannot move the target.
         """
         if not self.transforms:
             return sample
         seed %= 2**32
         pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())  # [H, W, C]
-        compose = self._compose((pixels.shape[0], pixels.shape[1]))
+        target = sample.target
+        arrays = target.arrays() if isinstance(target, SpatialTarget) else {}
+        compose = self._compose((pixels.shape[0], pixels.shape[1]), tuple(sorted(arrays)))
         # One stream through all transforms. set_random_seed would give each its own copy of the same stream: those with
         # the same p would always act together and draw the same numbers.
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         cv2.setRNGSeed(seed % 2**31)  # a few transforms draw in OpenCV
         try:
-            changed = compose(image=pixels)["image"]  # boxes and masks of other rooms go through this call
+            result = compose(image=pixels, **arrays)
         except Exception as e:  # albumentations and OpenCV raise all kinds
             raise UsageError(
                 f"augmentation fails on {sample.info.id}, {pixels.shape[0]} x {pixels.shape[1]} pixels, "
                 f"{pixels.shape[2]} channels: {_one_line(e)}; change or remove the transform"
             ) from e
+        changed = result["image"]
         if changed.dtype != np.uint8:
             raise UsageError(f"augmentation turns uint8 images into {changed.dtype}: remove the transform that does so")
         changed = np.ascontiguousarray(changed if changed.ndim == 3 else changed[..., None])
-        return sample.replace(image=torch.from_numpy(changed).permute(2, 0, 1))
+        if isinstance(target, SpatialTarget):
+            target = target.with_arrays({k: result[k] for k in arrays}, (changed.shape[0], changed.shape[1]))
+        return sample.replace(image=torch.from_numpy(changed).permute(2, 0, 1), target=target)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to worker processes as plain data; they compose the transforms again."""
         return self.__dict__ | {"_composed": {}}
 
-    def _compose(self, size: tuple[int, int]) -> Any:
-        key = size if self._sized else None
+    def _compose(self, size: tuple[int, int], kinds: tuple[str, ...]) -> Any:
+        """Return the transforms for images of ``size`` whose targets have these arrays."""
+        key = (size if self._sized else None, kinds)
         if key not in self._composed:
             import albumentations
 
             made = _make_list(self.transforms, size, "augmentation")
-            self._composed[key] = albumentations.Compose(made, is_check_shapes=False)
+            for kind in MOVED.keys() & set(kinds):
+                _check_moves(made, kind)
+            boxes = None
+            if "bboxes" in kinds:
+                boxes = albumentations.BboxParams(
+                    "pascal_voc",
+                    label_fields=["box_index"],
+                    min_visibility=self.min_visible,
+                    filter_invalid_bboxes=True,
+                )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Got processor for bboxes")  # transforms that leave boxes alone
+                self._composed[key] = albumentations.Compose(made, bbox_params=boxes, is_check_shapes=False)
         return self._composed[key]
+
+
+def _check_moves(transforms: Sequence[Any], kind: str) -> None:
+    """Refuse transforms that move pixels but not what lies in them."""
+    import albumentations as album
+
+    for transform in transforms:
+        inner = list(getattr(transform, "transforms", ()))  # of a composition
+        if isinstance(transform, album.SelectiveChannelTransform):
+            still = all(isinstance(t, album.ImageOnlyTransform) for t in inner)
+        elif isinstance(transform, album.BaseCompose):
+            _check_moves(inner, kind)
+            still = True
+        else:
+            still = isinstance(transform, album.ImageOnlyTransform) or kind in transform.available_keys
+        if not still:
+            raise UsageError(f"augmentation: {type(transform).__name__} cannot move {MOVED[kind]}; remove it")
 
 
 def _mentions_input(value: Any) -> bool:
@@ -211,6 +270,8 @@ def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 def _one_line(error: Exception) -> str:
     """Return an error's message in one line; pydantic's as argument, complaint and value."""
+    if isinstance(error, KeyError) and error.args[0] in MOVED:
+        return f"the targets have no {MOVED[error.args[0]]}, which a transform needs"
     cause: Any = error.__cause__
     if hasattr(cause, "errors"):
         return "; ".join(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from visionkit.component import Component
 from visionkit.errors import DataError, UsageError
-from visionkit.sample import ImageInfo, Sample, Target
+from visionkit.sample import ImageInfo, Sample, SpatialTarget, Target
 
-__all__ = ["Denoise", "Preprocessing", "Resize", "to_model", "to_original"]
+__all__ = ["Denoise", "Preprocessing", "Resize", "resize_area", "to_model", "to_original"]
 
 Resize: TypeAlias = Literal["squash", "crop", "letterbox"]
 Denoise: TypeAlias = Literal["median", "bilateral", "nlm"]
@@ -80,7 +80,28 @@ class Preprocessing(Component):
     def __call__(self, sample: Sample[T]) -> Sample[T]:
         """Return the sample with its image at the model's size, uint8 [C, H, W] in channels_last memory order.
 
-        The info keeps the size of the original and learns how to go back to it.
+        A target that lies in pixels moves with them. The info keeps the size of the original and learns how to go back
+        to it.
+
+        Raises:
+            DataError: The image is not uint8 [C, H, W] with the expected number of channels.
+        """
+        info, target = sample.info, sample.target
+        pixels, scale, offset = RESIZERS[self.resize](self.pixels(sample), self.size)
+        if isinstance(target, SpatialTarget):
+            target = target.place(scale, offset, self.size)
+        return sample.replace(
+            image=torch.from_numpy(self.filtered(pixels)).permute(2, 0, 1),
+            target=target,
+            info=replace(
+                info,
+                scale=(info.scale[0] * scale[0], info.scale[1] * scale[1]),
+                offset=(round(info.offset[0] * scale[0]) + offset[0], round(info.offset[1] * scale[1]) + offset[1]),
+            ),
+        )
+
+    def pixels(self, sample: Sample[Any]) -> Picture:
+        """Return the pixels of a sample as read, uint8 [H, W, C], no copy of what a reader returns.
 
         Raises:
             DataError: The image is not uint8 [C, H, W] with the expected number of channels.
@@ -91,18 +112,19 @@ class Preprocessing(Component):
                 f"{info.id}: image of shape {tuple(image.shape)} and type {image.dtype}; the preprocessing takes uint8 "
                 f"[{self.channels}, H, W] (set channels to the number that the images have)"
             )
-        pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())  # [H, W, C]; no copy of what a reader returns
-        pixels, scale, offset = RESIZERS[self.resize](pixels, self.size)
-        if self.denoise is not None:
-            pixels = DENOISERS[self.denoise](pixels, self.denoise_strength)
-        return sample.replace(
-            image=torch.from_numpy(pixels).permute(2, 0, 1),
-            info=replace(
-                info,
-                scale=(info.scale[0] * scale[0], info.scale[1] * scale[1]),
-                offset=(round(info.offset[0] * scale[0]) + offset[0], round(info.offset[1] * scale[1]) + offset[1]),
-            ),
-        )
+        return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+    def scale(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Return the vertical and horizontal factor by which an image of ``size`` is resized."""
+        vertical, horizontal = self.size[0] / size[0], self.size[1] / size[1]
+        if self.resize == "squash":
+            return vertical, horizontal
+        factor = max(vertical, horizontal) if self.resize == "crop" else min(vertical, horizontal)
+        return factor, factor
+
+    def filtered(self, pixels: Picture) -> Picture:
+        """Return a picture at the model's size, uint8 [H, W, C], with its noise taken out as asked for."""
+        return pixels if self.denoise is None else DENOISERS[self.denoise](pixels, self.denoise_strength)
 
 
 def to_model(points: Tensor, info: ImageInfo) -> Tensor:
@@ -120,7 +142,7 @@ Resized: TypeAlias = tuple[Picture, tuple[float, float], tuple[int, int]]  # pic
 
 def squash(pixels: Picture, size: tuple[int, int]) -> Resized:
     """Resize to ``size`` whatever the aspect ratio."""
-    return _resize(pixels, size), _scale(pixels, size), (0, 0)
+    return resize_area(pixels, size), _scale(pixels, size), (0, 0)
 
 
 def letterbox(pixels: Picture, size: tuple[int, int]) -> Resized:
@@ -128,7 +150,7 @@ def letterbox(pixels: Picture, size: tuple[int, int]) -> Resized:
     inner = _keep_aspect(pixels, size, min)
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     canvas = np.full((*size, pixels.shape[2]), GREY, np.uint8)
-    canvas[top : top + inner[0], left : left + inner[1]] = _resize(pixels, inner)
+    canvas[top : top + inner[0], left : left + inner[1]] = resize_area(pixels, inner)
     return canvas, _scale(pixels, inner), (top, left)
 
 
@@ -138,7 +160,7 @@ def crop(pixels: Picture, size: tuple[int, int]) -> Resized:
     top, left = (outer[0] - size[0]) // 2, (outer[1] - size[1]) // 2
     scale = _scale(pixels, outer)
     if outer[0] * outer[1] <= max(pixels.shape[0] * pixels.shape[1], 4 * size[0] * size[1]):
-        whole = _resize(pixels, outer)
+        whole = resize_area(pixels, outer)
         middle = np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
     else:  # a long strip enlarged: never make the whole of it, which can be thousands of times the picture
         middle = _window(pixels, scale, (top, left), size)
@@ -203,8 +225,8 @@ def _keep_aspect(pixels: Picture, size: tuple[int, int], choose: Callable[[float
     return edges[0], edges[1]
 
 
-def _resize(pixels: Picture, size: tuple[int, int]) -> Picture:
-    """Average areas along the edges that shrink, then interpolate along those that grow."""
+def resize_area(pixels: Picture, size: tuple[int, int]) -> Picture:
+    """Resize a picture [H, W, C]: average areas along the edges that shrink, then interpolate along those that grow."""
     height, width = pixels.shape[:2]
     smaller = (min(height, size[0]), min(width, size[1]))
     if smaller != (height, width):  # OpenCV averages areas only if no edge grows

@@ -1,0 +1,242 @@
+"""COCO JSON: one file with images, annotations and categories."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visionkit.classes import check_classes, unknown_class
+from visionkit.detection.coco_images import ImageFinder
+from visionkit.detection.hygiene import Correction, RawBox, clean
+from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, present, refuse_missing
+from visionkit.errors import DataError
+
+__all__ = ["CocoDataset"]
+
+_KEYS = ("images", "annotations", "categories")
+
+
+class CocoDataset(BoxDataset):
+    """Images with boxes from a COCO JSON file; what counts is the name of a category, never its id.
+
+    Boxes without ``bbox`` take the box around their polygons. ``iscrowd`` makes a crowd. ``area`` is that of the file,
+    else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder that its file names count from; None looks beside the JSON file: in its folder, and in
+            images/ and the folders of its split (``instances_train2017.json``: train2017/) there and one level up.
+        classes: Class names in order; None takes those of the categories, by category id. An unused category with id 0
+            that is the supercategory of others, as Roboflow writes it, is no class.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+
+    Raises:
+        DataError: The file or something in it is wrong, with line or annotation id; or image files are missing.
+        UsageError: ``classes`` is empty or has a name twice.
+    """
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        images: str | os.PathLike[str] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        channels: int = 3,
+    ) -> None:
+        file = Path(annotations)
+        content = _load(file)
+        categories = _categories(file, content["categories"])
+        pictures = _pictures(file, content["images"])
+        objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
+        for o in _objects(file, content["annotations"]):
+            if o.image not in objects:
+                raise DataError(f"{o.where}: image_id {o.image!r} is not the id of one of the images; correct it")
+            if o.category not in categories:
+                raise DataError(
+                    f"{o.where}: category_id {o.category!r} is not the id of one of the categories; correct it"
+                )
+            objects[o.image].append(o)
+        used = {o.category for os_ in objects.values() for o in os_}
+        names = _default_classes(file, content["categories"], used) if classes is None else check_classes(classes)
+        ids = {name: i for i, name in enumerate(names)}
+        finder = ImageFinder(file, None if images is None else Path(images), [p.name for p in pictures.values()])
+        entries: dict[str, BoxEntry] = {}
+        missing: list[str] = []
+        for image_id, picture in pictures.items():
+            path = finder.find(picture.name)
+            if path is None:
+                missing.append(f"{picture.name}: no such file")
+                continue
+            if path in entries:
+                raise DataError(f"{picture.where}: {picture.name} is the file of another image too; keep one of them")
+            raw: list[RawBox] = []
+            lost: list[Correction] = []
+            for o in objects[image_id]:
+                name = categories[o.category]
+                if name not in ids:
+                    raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
+                box = _box(o)
+                if isinstance(box, Correction):
+                    lost.append(box)
+                else:
+                    raw.append(RawBox(box, ids[name], o.where, _is_true(o.record.get("iscrowd")), _area(o.record)))
+            rows, corrections = clean(raw, picture.size or header_size(path), names)
+            entries[path] = BoxEntry(
+                path, finder.key(path), rows, present(rows), picture.size, False, str(file),
+                (*lost, *corrections), {"image_id": image_id},
+            )  # fmt: skip
+        refuse_missing(missing, str(file), finder.looked())
+        super().__init__(list(entries.values()), names, channels=channels)
+        self.file = file
+
+
+class _Picture(NamedTuple):
+    name: str
+    size: tuple[int, int] | None
+    where: str
+
+
+class _Object(NamedTuple):
+    image: Any
+    category: Any
+    record: dict[str, Any]
+    where: str
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; check the path") from None
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise DataError(f"{file}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
+    except OSError as e:
+        raise DataError(f"{file}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise DataError(
+            f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
+        ) from None
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{file}: no valid JSON ({e}); write the file anew") from None
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
+        )
+    lacking = [k for k in _KEYS if not isinstance(content.get(k), list)]
+    if lacking:
+        raise DataError(
+            f"{file}: is no COCO data set, it lacks the list(s) {', '.join(lacking)}; give a file with "
+            f"{', '.join(_KEYS)}"
+        )
+    for key in _KEYS:
+        for i, record in enumerate(content[key]):
+            if not isinstance(record, dict):
+                raise DataError(f"{file}: {key}[{i}] is {record!r:.40}, no object; write the file anew")
+    return content
+
+
+def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]:
+    """Return the name of each category id."""
+    found: dict[Any, str] = {}
+    for i, record in enumerate(records):
+        where = f"{file}: categories[{i}]"
+        id, name = _id(record, "id", where), record.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{where}: name is {name!r}; give the category a name")
+        name = name.strip()
+        if id in found:
+            raise DataError(f"{where}: id {id!r} is that of {found[id]!r} too; give each category its own id")
+        if name in found.values():
+            other = next(k for k, v in found.items() if v == name)
+            raise DataError(f"{where}: {name!r} has id {id!r} and id {other!r}; keep one of them")
+        found[id] = name
+    return found
+
+
+def _default_classes(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> tuple[str, ...]:
+    ordered = sorted(records, key=lambda r: (isinstance(r["id"], str), r["id"]))
+    groups = {r.get("supercategory") for r in ordered if r["id"] != 0}
+    names = tuple(
+        r["name"].strip() for r in ordered if not (r["id"] == 0 and 0 not in used and r["name"] in groups)
+    )  # fmt: skip
+    if not names:
+        raise DataError(f"{file}: has no categories; list the classes there")
+    return names
+
+
+def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Picture]:
+    found: dict[Any, _Picture] = {}
+    for i, record in enumerate(records):
+        where = f"{file}: images[{i}]"
+        id, name = _id(record, "id", where), record.get("file_name")
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
+            raise DataError(f"{where}: file_name is {name!r}; give the name of the image file")
+        if id in found:
+            raise DataError(f"{where}: id {id!r} is that of {found[id].name} too; give each image its own id")
+        sides = [record.get(k) for k in ("height", "width")]
+        known = all(isinstance(s, int | float) and 1 <= s < 2**24 and s == int(s) for s in sides)
+        found[id] = _Picture(name, (int(sides[0]), int(sides[1])) if known else None, where)  # type: ignore[arg-type]
+    return found
+
+
+def _objects(file: Path, records: Sequence[dict[str, Any]]) -> Iterable[_Object]:
+    for i, record in enumerate(records):
+        id = record.get("id")
+        where = f"{file}: annotations[{i}]" if id is None else f"{file}: annotation {id!r:.40} (annotations[{i}])"
+        yield _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
+
+
+def _id(record: dict[str, Any], key: str, where: str) -> Any:
+    value = record.get(key)
+    if isinstance(value, float) and value.is_integer():  # as spreadsheets write them
+        return int(value)
+    if value is None:
+        raise DataError(f"{where}: has no {key}; add it")
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise DataError(f"{where}: {key} is {value!r:.40}; give a whole number")
+    return value
+
+
+def _box(o: _Object) -> tuple[float, float, float, float] | Correction:
+    """Return the box, xyxy, or what to say where there is none."""
+    box = o.record.get("bbox")
+    if box:
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            raise DataError(f"{o.where}: bbox is {box!r:.60}; give four numbers: x, y, width, height")
+        x, y, w, h = map(_float, box)
+        return x, y, x + w, y + h
+    polygons = o.record.get("segmentation")
+    if isinstance(polygons, list) and polygons:
+        flat = [v for p in polygons for v in (p if isinstance(p, list) else [p])]
+        if len(flat) < 6 or len(flat) % 2 or not all(map(_is_number, flat)):
+            raise DataError(f"{o.where}: segmentation is no list of polygons; give lists of x, y, x, y, ... or a bbox")
+        xs, ys = [_float(v) for v in flat[::2]], [_float(v) for v in flat[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
+    what = "only a run-length mask" if isinstance(polygons, dict) else "no polygon either"
+    return Correction(f"{o.where}: no bbox and {what}; dropped", True)
+
+
+def _area(record: dict[str, Any]) -> float | None:
+    area: Any = record.get("area")
+    return _float(area) if _is_number(area) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int of hundreds of digits
+        return float("inf")
+
+
+def _is_true(value: Any) -> bool:
+    return value in (1, True, "1", "true")

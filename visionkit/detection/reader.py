@@ -1,0 +1,208 @@
+"""What every reader of boxes does the same: boxes known and put right without pixels, images read one at a time."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionkit.dataset import VisionDataset
+from visionkit.detection.hygiene import THINNEST, Correction, RawBox, clean
+from visionkit.detection.types import BoxTarget
+from visionkit.errors import DataError
+from visionkit.sample import ImageInfo, Sample
+from visionkit.transforms.decode import Array
+from visionkit.transforms.images import read_image
+
+__all__ = ["BoxDataset", "BoxEntry", "header_size", "make_entry", "present", "refuse_missing"]
+
+
+@dataclass(frozen=True)
+class BoxEntry:
+    """One image of a data set, before its pixels are read. The boxes are one array: many tensors are slow to send.
+
+    Args:
+        id: Path of the file, or another unique name.
+        key: Name that does not depend on where the data set lies; an automatic split goes by it.
+        objects: float32 [N, 7], a row an object: x1, y1, x2, y2, class id, 1 for a crowd, area in pixels.
+        labels: Ids of the classes that are present, crowds aside.
+        size: Height and width in pixels as the labels say, or None where they say nothing.
+        relative: Whether the boxes are shares of the picture (0..1) instead of pixels.
+        source: The file that the boxes come from.
+        corrections: What was wrong with boxes and what was done.
+        extra: Further facts that come back with the prediction.
+    """
+
+    id: str
+    key: str
+    objects: NDArray[np.float32]
+    labels: tuple[int, ...]
+    size: tuple[int, int] | None = None
+    relative: bool = False
+    source: str = ""
+    corrections: tuple[Correction, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def target(self, size: tuple[int, int]) -> BoxTarget:
+        """Return the boxes in pixels of the picture.
+
+        Args:
+            size: Its height and width in pixels.
+        """
+        boxes, areas = self.objects[:, :4], self.objects[:, 6]
+        if self.size is None:  # nothing was known of the picture, or too little
+            scale = [size[1], size[0]] * 2 if self.relative else [1, 1, 1, 1]
+            whole = boxes * np.array(scale, np.float32)
+            boxes = np.clip(whole, 0, np.array([size[1], size[0]] * 2, np.float32))
+            sides = boxes[:, 2:] - boxes[:, :2]
+            changed = self.relative | (boxes != whole).any(1)
+            areas = np.where(changed, sides.prod(1), areas)
+            kept = (sides >= THINNEST).all(1)
+            rows = np.concatenate([boxes, self.objects[:, 4:6], areas[:, None]], 1)[kept]
+        else:
+            rows = self.objects
+        return BoxTarget.make(rows[:, :4].copy(), rows[:, 4].astype(np.int64), rows[:, 5] > 0, rows[:, 6].copy())
+
+
+def make_entry(
+    id: str,
+    key: str,
+    raw: Sequence[RawBox],
+    classes: Sequence[str],
+    *,
+    size: tuple[int, int] | None,
+    source: str,
+    extra: Mapping[str, Any] | None = None,
+) -> BoxEntry:
+    """Return an entry with boxes that were put right.
+
+    Args:
+        id: Path of the image file.
+        key: Name that does not depend on where the data set lies.
+        raw: Boxes in pixels.
+        classes: Class names.
+        size: Height and width as the labels say; None reads them from the head of the file where that works.
+        source: The file that the boxes come from.
+        extra: Further facts that come back with the prediction.
+    """
+    objects, corrections = clean(raw, size or header_size(id), classes)
+    return BoxEntry(id, key, objects, present(objects), size, False, source, tuple(corrections), extra or {})
+
+
+def present(objects: NDArray[np.float32]) -> tuple[int, ...]:
+    """Return the ids of the classes in the rows of an entry, crowds aside, sorted."""
+    return tuple(sorted({int(row[4]) for row in objects.tolist() if not row[5]}))
+
+
+def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the height and width of an upright picture from the head of its file, or None where that fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as im:
+                width, height = im.size
+                lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
+                turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged head can raise anything; the check of the images says what is wrong
+        return None
+    return (width, height) if turned else (height, width)
+
+
+class BoxDataset(VisionDataset[BoxTarget]):
+    """Images with boxes, at their original size. Images without objects are part of it.
+
+    Args:
+        entries: The images, in order.
+        classes: Class names; a name's position is its id.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+    """
+
+    channels: int
+    """Number of image channels, C."""
+    labels: list[tuple[int, ...]]
+    """Class ids that each entry shows, crowds aside; known without reading pixels."""
+    problems: list[str]
+    """A line for each box that was clipped or dropped: file and line, what was wrong, what was done."""
+
+    def __init__(self, entries: Sequence[BoxEntry], classes: Sequence[str], *, channels: int = 3) -> None:
+        self.classes = tuple(classes)
+        self.channels = channels
+        self._hold(entries)
+
+    def _hold(self, entries: Sequence[BoxEntry]) -> None:
+        self.entries = tuple(entries)
+        self.ids = [e.id for e in self.entries]
+        self.labels = [e.labels for e in self.entries]
+        self.problems = [c.text for e in self.entries for c in e.corrections]
+
+    def __getitem__(self, index: int) -> Sample[BoxTarget]:
+        """Read image, uint8 [C, H, W], and target ``index``.
+
+        Raises:
+            DataError: The file cannot be read, or its size is not the one that its labels were made for.
+        """
+        entry = self.entries[index]
+        pixels = read_image(entry.id, channels=self.channels)  # [H, W, C]
+        size = (pixels.shape[0], pixels.shape[1])
+        if entry.size is not None and entry.size != size:
+            raise DataError(_other_size(entry.id, size, entry.size, entry.source))
+        return self._sample(entry, pixels, entry.target(size))
+
+    def _sample(self, entry: BoxEntry, pixels: Array, target: BoxTarget) -> Sample[BoxTarget]:
+        info = ImageInfo(entry.id, (pixels.shape[0], pixels.shape[1]), extra=entry.extra)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info)
+
+    def files(self) -> Sequence[Path | None]:
+        """Return the image file of each entry, or None where an image comes from elsewhere."""
+        return [Path(i) for i in self.ids]
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return the same data set with these entries only, in this order."""
+        other = copy.copy(self)
+        other._hold([self.entries[i] for i in indices])
+        return other
+
+
+def _other_size(id: str, size: tuple[int, int], labelled: tuple[int, int], source: str) -> str:
+    sizes = f"{id}: is {size[1]} x {size[0]} pixels, but {source} says {labelled[1]} x {labelled[0]}"
+    if labelled == size[::-1] and _stored_size(id) == labelled:
+        return (
+            f"{sizes}: its boxes were drawn on the picture as stored, before its EXIF orientation turns it; save the "
+            "picture without EXIF orientation, or label it upright"
+        )
+    return f"{sizes}: its boxes belong to another picture or size; put back the original picture or label it anew"
+
+
+def _stored_size(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as im:
+            return im.size[1], im.size[0]
+    except Exception:  # a format that Pillow lacks
+        return None
+
+
+def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
+    """Refuse a data set whose image files are not there.
+
+    Args:
+        missing: A line for each image.
+        source: The file or folder that lists them.
+        looked: Where they were looked for.
+
+    Raises:
+        DataError: There are any; the first ten and their number.
+    """
+    if missing:
+        more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
+        shown = "\n".join(missing[:10])
+        raise DataError(f"{shown}{more}\n{source}: {len(missing)} image files are missing; looked in {looked}")

@@ -1,0 +1,51 @@
+"""Detector: the task of detection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from visionkit.backbones.base import Backbone, FeatureSpec
+from visionkit.detection.fcos import FCOSHead
+from visionkit.detection.metric import DetectionMetric
+from visionkit.head import Head
+from visionkit.model import VisionModel
+from visionkit.necks.base import Neck
+from visionkit.necks.fpn import FPN
+from visionkit.recipe import Recipe
+from visionkit.task import Task
+from visionkit.transforms.preprocessing import Preprocessing
+from visionkit.transforms.scale import MultiScale
+
+__all__ = ["Detector"]
+
+
+class Detector(Task):
+    """Boxes with classes.
+
+    Args:
+        backbone: Turns pictures into feature maps: ResNet or TimmBackbone.
+        neck: Turns the backbone's feature maps into a pyramid: FPN.
+        head: Turns the pyramid into boxes: FCOSHead (one stage) or FasterRCNNHead (two stages).
+        classes: Class names; the command line takes them from the data.
+        preprocessing: Brings pictures to the model's size; the command line takes it from the data.
+        recipe: Optimizer, schedule, averaging and stopping.
+        multi_scale: MultiScale gives each training batch a random size; none leaves them.
+        seed: Seed of dropout, stochastic depth, sampling and sizes; the command line takes it from seed_everything.
+    """
+
+    config = "detect.yaml"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Callable[[FeatureSpec], Neck] = FPN,
+        head: Callable[[FeatureSpec, int], Head] = FCOSHead,
+        classes: Sequence[str] = (),
+        *,
+        preprocessing: Preprocessing | None = None,
+        recipe: Recipe | None = None,
+        multi_scale: MultiScale | None = None,
+        seed: int = 0,
+    ) -> None:
+        model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
+        super().__init__(model, DetectionMetric, recipe=recipe, batch_transform=multi_scale, seed=seed)

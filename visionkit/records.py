@@ -1,0 +1,139 @@
+"""How predictions are written: a table, and what a prediction's class may offer beyond its record."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from visionkit.ops.files import replacing
+from visionkit.sample import ImageInfo
+
+__all__ = ["Filtered", "Format", "FormatJob", "FormatWriter", "Formatted", "Table", "Tabular", "flatten", "open_table"]
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """A prediction with rows of its own in the table; without it, its record is one row."""
+
+    columns: ClassVar[tuple[str, ...]]
+    """Keys of each row, in order; the table has them without any row, too."""
+
+    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row an object, none for an image without objects; with class names, never ids."""
+        ...
+
+
+@runtime_checkable
+class Filtered(Protocol):
+    """A prediction of objects with scores."""
+
+    def at_least(self, score: float) -> Self:
+        """Return the prediction with the objects alone that have at least this score, 0..1."""
+        ...
+
+
+@runtime_checkable
+class Formatted(Protocol):
+    """A prediction that can be written in further formats."""
+
+    formats: ClassVar[Mapping[str, Format]]
+    """What makes the writer of each format, by the name that ``--format`` gives."""
+
+
+@dataclass(frozen=True)
+class FormatJob:
+    """What the writer of a format knows before the first prediction.
+
+    Args:
+        out: Folder for the results.
+        names: Class names, in the order of their ids.
+        images: ``ImageInfo.id`` of all pictures, in order, those that cannot be read included.
+        annotations: An annotation file whose ids the results shall have, or None.
+    """
+
+    out: Path
+    names: tuple[str, ...]
+    images: tuple[str, ...]
+    annotations: Path | None = None
+
+
+class FormatWriter(Protocol):
+    """Writes the predictions of one run in one format."""
+
+    outputs: tuple[Path, ...]
+    """Files and folders that it writes; none of them is touched before the first prediction."""
+
+    def add(self, info: ImageInfo, prediction: Any) -> None:
+        """Take the prediction of a picture, in pixels of the original."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is left, after the last picture; not called when the run is cut off."""
+        ...
+
+
+Format = Callable[[FormatJob], FormatWriter]
+"""Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
+
+
+class Table:
+    """A CSV file that is written row by row; a row with a new key widens it.
+
+    Args:
+        path: The file, made anew.
+        columns: The first columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
+        self._path = path
+        self.columns: list[str] = []
+        path.write_text("", encoding="utf-8")
+        self._rewrite(columns)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row, flattened."""
+        flat = flatten(row)
+        if not flat.keys() <= set(self.columns):
+            self.close()
+            self._rewrite([*self.columns, *(k for k in flat if k not in self.columns)])
+        self._writer.writerow(flat)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def _rewrite(self, columns: Sequence[str]) -> None:
+        """Write the rows so far under new columns, and go on behind them."""
+        with self._path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.columns = list(dict.fromkeys(columns))
+        self._file = self._path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, self.columns, lineterminator="\n")
+        self._writer.writeheader()
+        self._writer.writerows(rows)
+
+
+@contextmanager
+def open_table(path: Path, columns: Sequence[str] = ()) -> Iterator[Table]:
+    """Yield a table that becomes the file ``path`` when the block ends well, and else leaves nothing."""
+    with replacing(path) as temporary:
+        table = Table(temporary, columns)
+        try:
+            yield table
+        finally:
+            table.close()
+
+
+def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record as a row of a table: a column for each entry of a mapping, lists joined by ``|``."""
+    row: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            row |= {f"{key}/{name}": v for name, v in value.items()}
+        else:
+            row[key] = "|".join(map(str, value)) if isinstance(value, list) else value
+    return row
