@@ -193,7 +193,7 @@ class Task(L.LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         """Bring the callbacks that the recipe asks for."""
         callbacks: list[Callback] = []
-        if self.recipe.ema is not None:
+        if self.recipe.ema is not None and self.trainer.state.fn == "fit":  # checkpoints hold the averaged weights
             callbacks.append(EMA(self.recipe.ema))
         if self.recipe.early_stopping is not None:
             callbacks.append(EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))

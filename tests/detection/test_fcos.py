@@ -12,7 +12,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from visionkit.backbones.base import FeatureSpec
 from visionkit.component import build, spec_of
-from visionkit.detection.assign import gather_objects
 from visionkit.detection.fcos import FCOSHead, FCOSOutputs
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
@@ -269,14 +268,15 @@ def test_scores_are_limited_and_thresholded():
     assert nothing.boxes.shape == (0, 4)
 
 
-def test_the_assignment_does_not_depend_on_the_other_images():
-    made = head().eval()
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_in_evaluation_losses_do_not_depend_on_how_images_are_batched(settings):
+    made = head(**settings).eval()
     outputs = made(levels(3))
-    targets = [truth(seed=k) for k in range(3)]
+    targets = [truth(seed=1), truth(((10, 90),) * 9, seed=2), BoxTarget.make([], [])]
+    together = made.loss(outputs, targets)
     alone = [made.loss(FCOSOutputs(*(x[k : k + 1] for x in outputs[:3]), *outputs[3:]), [targets[k]]) for k in range(3)]
-    objects = gather_objects(targets)
-    assert objects.boxes.shape == (3, 8, 4)
-    assert all(a["classification"].isfinite() for a in alone)
+    for name, value in together.items():
+        torch.testing.assert_close(value, torch.stack([a[name] for a in alone]).mean())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ CALLABLE = re.compile(
     r".*expects a function or a callable class: (.*?)(?:\. Got value: Namespace\(class_path='([^']+)'.*)?"
 )
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+ONE_CLASS = {"mix": "MixUpCutMix", "multi_scale": "MultiScale"}
 TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
 
@@ -146,8 +147,8 @@ def _class_names(key: str = "") -> list[str]:
     base = {"model": "Task", "data": "VisionDataModule"}.get(key, key.capitalize())
     if key == "optimizer":
         return ["AdamW", "SGD", "Adam", "and the others of torch.optim"]
-    if key == "mix":
-        return ["MixUpCutMix"]
+    if key in ONE_CLASS:
+        return [ONE_CLASS[key]]
     found = [c.__name__ for c in _components() if any(b.__name__ == base for b in c.__mro__[1:])]
     return found or [c.__name__ for c in _components()]
 

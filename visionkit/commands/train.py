@@ -38,6 +38,7 @@ __all__ = ["main"]
 RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
 SHOWN = 10  # faulty labels, at most
+PARTS = ("backbone", "neck", "head", "mix", "multi_scale")  # of a model, that the command line can name a class for
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -49,7 +50,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     arguments = configs.resolve(arguments)
     if "-h" in arguments or "--help" in arguments:
-        named = {part: configs.value_of(arguments, f"--model.{part}") for part in ("backbone", "neck", "head", "mix", "multi_scale")}
+        named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
         return 0
     arguments = [("--print_config=comments" if a == "--print_config" else a) for a in arguments]

@@ -26,7 +26,8 @@ LINKED = {"model": {"classes", "multilabel", "preprocessing", "seed"}, "data": {
 
 USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path FILE] [--print_config]
 
-  -c CONFIG            a file, or a config shipped with visionkit: {shipped}; several merge in order
+  -c CONFIG            a file, or a config shipped with visionkit; several merge in order. Shipped:
+                       {shipped}
   --KEY VALUE          overrides a key of the config; a class is named in place (--model.backbone TimmBackbone
                        --model.backbone.name resnet18d), `null` stands for none
   --ckpt_path FILE     {ckpt}

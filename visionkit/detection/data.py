@@ -19,8 +19,8 @@ class DetectionData(VisionDataModule[BoxTarget]):
     """Pictures with boxes and classes.
 
     Args:
-        root: A folder in COCO, Pascal VOC or YOLO format (found by what it holds), a COCO .json file or a YOLO data.yaml;
-            none draws the embedded shapes.
+        root: A folder in COCO, Pascal VOC or YOLO format (found by what it holds), a COCO .json file or a YOLO
+            data.yaml; none draws the embedded shapes.
         classes: Class names in order; none takes those of the training data.
         val_fraction: Part of the pictures that validates when the data brings no val split, 0..1; the split is the same
             each time, stratified by class.

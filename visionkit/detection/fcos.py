@@ -171,7 +171,8 @@ class FCOSHead(Head):
         """Return "classification", "box" and, where they exist, "distribution" and "centerness".
 
         Each is a sum over the locations of the batch divided by the number of positive ones (with class_loss "quality"
-        by the sum of their qualities), at least 1.
+        by the sum of their qualities), at least 1. In evaluation mode it is the mean of what each image has alone, so
+        that it does not depend on how images are batched.
 
         Args:
             outputs: What ``forward`` returned.
@@ -192,16 +193,16 @@ class FCOSHead(Head):
             if self.class_loss == "focal":
                 assigned = assigned._replace(quality=assigned.positive.float())
             counted = assigned.positive | ~crowded(points, objects)  # [B, A]
-            total = assigned.quality.sum().clamp(min=1)
+            share = self._shares(assigned.quality)  # [B, 1]
             truth = F.one_hot(assigned.labels, self.num_classes) * assigned.quality[..., None]  # [B, A, K]
         loss = quality_focal_loss if self.class_loss == "quality" else focal_loss
-        losses = {"classification": (loss(logits, truth).sum(-1) * counted).sum() / total}
-        each = box_loss(self.box_loss, boxes, assigned.boxes)  # [B, A]
-        losses["box"] = self.box_weight * (each * assigned.quality).sum() / total
+        losses = {"classification": (loss(logits, truth).sum(-1) * counted * share).sum()}
+        weight = assigned.quality * share  # [B, A]
+        losses["box"] = self.box_weight * (box_loss(self.box_loss, boxes, assigned.boxes) * weight).sum()
         if self.bins:
-            losses["distribution"] = self.bins_weight * self._edge_loss(outputs, assigned) / total
+            losses["distribution"] = self.bins_weight * (self._edge_loss(outputs, assigned) * weight).sum()
         if self.centerness is not None:
-            losses["centerness"] = self._centerness_loss(outputs, assigned) / total
+            losses["centerness"] = (self._centerness_loss(outputs, assigned) * assigned.positive * share).sum()
         return losses
 
     @torch.no_grad()
@@ -247,17 +248,20 @@ class FCOSHead(Head):
 
     def _edge_loss(self, outputs: FCOSOutputs, assigned: Assignment) -> Tensor:
         distances = self._distances(outputs, assigned.boxes)
-        each = distribution_focal_loss(outputs.edges.unflatten(-1, (4, self.bins)), distances).mean(-1)  # [B, A]
-        return (each * assigned.quality).sum()
+        return distribution_focal_loss(outputs.edges.unflatten(-1, (4, self.bins)), distances).mean(-1)  # [B, A]
 
     def _centerness_loss(self, outputs: FCOSOutputs, assigned: Assignment) -> Tensor:
         """Equation 3 of FCOS."""
         sides = self._distances(outputs, assigned.boxes).clamp(min=1e-6)
         across, along = sides[..., 0::2], sides[..., 1::2]
         truth = (across.amin(-1) / across.amax(-1) * (along.amin(-1) / along.amax(-1))).sqrt()
-        logits = outputs.centerness[..., 0].float()
-        each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        return (each * assigned.positive).sum()
+        return F.binary_cross_entropy_with_logits(outputs.centerness[..., 0].float(), truth, reduction="none")  # [B, A]
+
+    def _shares(self, quality: Tensor) -> Tensor:
+        """Return what a location of each image adds to a loss, [B, 1]: over all images, or image by image."""
+        if self.training:
+            return (1 / quality.sum().clamp(min=1)).expand(len(quality), 1)
+        return 1 / (quality.sum(1, keepdim=True).clamp(min=1) * len(quality))
 
 
 class Tower(nn.Module):
