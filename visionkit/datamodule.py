@@ -155,9 +155,13 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self.splits.get(name)
         files = dataset.files()
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
-        problems = [
-            (on_disk[k][0], m) for k, m in check_images([f for _, f in on_disk], channels=self.preprocessing.channels)
-        ]
+        unreadable = check_images([f for _, f in on_disk], channels=self.preprocessing.channels)
+        found = {on_disk[k][0]: message for k, message in unreadable}
+        for i, _ in on_disk:
+            message = None if i in found else dataset.mismatch(i)
+            if message is not None:
+                found[i] = message
+        problems = sorted(found.items())
         if not problems:
             return
         messages = [m for _, m in problems]

@@ -46,6 +46,10 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
         """Return the image file of each entry, or None where an image comes from elsewhere."""
         return [Path(i) for i in self.ids]
 
+    def mismatch(self, index: int) -> str | None:
+        """Return in one line why image ``index`` and its labels do not belong together, or None; reads no pixels."""
+        return None
+
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,15 @@ def test_bad_input_is_one_clear_line(name, capsys, tmp_path, monkeypatch):
     assert words in err[-1]
     assert err[-1].startswith("error: ")
     assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+
+
+def test_boxes_of_another_picture_size_end_the_run_before_it_starts(data, tmp_path, capsys):
+    root = tmp_path / "d"
+    shutil.copytree(data, root)
+    cv2.imwrite(str(root / "train" / "train_3.png"), np.zeros((30, 40, 3), np.uint8))
+    assert fit(root, tmp_path / "o") == 1
+    assert "train_3.png: is 40 x 30 pixels, but" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_head_that_needs_a_pyramid_says_so(capsys, tmp_path):

@@ -166,6 +166,14 @@ class BoxDataset(VisionDataset[BoxTarget]):
         """Return the image file of each entry, or None where an image comes from elsewhere."""
         return [Path(i) for i in self.ids]
 
+    def mismatch(self, index: int) -> str | None:
+        """Return why the size of an image is not the one that its labels were made for, from the head of its file."""
+        entry = self.entries[index]
+        size = None if entry.size is None else header_size(entry.id)
+        if size is None or entry.size is None or size in (entry.size, entry.size[::-1]):  # turned: reading tells
+            return None
+        return _other_size(entry.id, size, entry.size, entry.source)
+
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         other = copy.copy(self)
