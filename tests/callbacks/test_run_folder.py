@@ -26,6 +26,7 @@ def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, m
     run.on_train_epoch_start(trainer, task)
     for size in (4, 2):
         run.on_train_batch_end(trainer, task, None, [0] * size, 0)
+    run.on_validation_end(trainer, task)
     run.on_train_epoch_end(trainer, task)
     assert table(tmp_path) == [
         {
@@ -38,6 +39,19 @@ def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, m
             "seconds": "5",
         }
     ]
+
+
+def test_an_epoch_without_validation_has_no_validation_values(tmp_path, told_task, told_trainer):
+    """Lightning keeps the values of the last validation; they are no news."""
+    run, task = RunFolder(tmp_path), told_task("max")
+    for epoch in range(2):
+        trainer = told_trainer(epoch, train_loss=0.5, val_score=0.75)
+        run.on_train_epoch_start(trainer, task)
+        if epoch == 0:
+            run.on_validation_end(trainer, task)
+        run.on_train_epoch_end(trainer, task)
+    assert [r["val/score"] for r in table(tmp_path)] == ["0.75", ""]
+    assert values(tmp_path)["epoch"] == 1
 
 
 @pytest.mark.parametrize(("mode", "epoch", "score"), [("max", 2, 0.875), ("min", 3, 0.125)])

@@ -250,6 +250,17 @@ def test_crowds_are_neither_learnt_nor_background():
     assert made.loss(outputs, [BoxTarget.make([], [])])["classification"] > 100
 
 
+@pytest.mark.parametrize("bins", [0, 16])
+def test_autocast_leaves_boxes_their_digits(bins):
+    made = head(bins=bins).eval()
+    outputs = made(levels(1))
+    exact = made.boxes(outputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(made.boxes(outputs), exact)
+        (found,) = made.decode(outputs)
+    assert found.boxes.dtype == torch.float32
+
+
 def test_tiny_objects_are_learnt():
     """A box between the locations still has one to learn it."""
     made = head().eval()

@@ -41,6 +41,7 @@ class RunFolder(Callback):
         self.best: dict[str, Any] = {}
         self.best_values: dict[str, Tensor] = {}
         self._images = 0
+        self._stale = False  # whether the validation values that Lightning keeps are those of an earlier epoch
         self._epoch_start = 0.0
         self._last_batch = 0.0
 
@@ -63,7 +64,12 @@ class RunFolder(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._images = 0
+        self._stale = True
         self._epoch_start = self._last_batch = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember that this epoch has validation values of its own."""
+        self._stale = False
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,7 +83,8 @@ class RunFolder(Callback):
         assert isinstance(pl_module, Task)
         training = max(self._last_batch - self._epoch_start, 1e-9)
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/", "val/"))}
+        kinds = ("train/",) if self._stale else ("train/", "val/")
+        row |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         row["lr"] = max(g["lr"] for o in trainer.optimizers for g in o.param_groups)
         row["images_per_second"] = self._images * trainer.world_size / training
         row["seconds"] = time.perf_counter() - self._epoch_start

@@ -235,7 +235,8 @@ class FCOSHead(Head):
         edges = outputs.edges.float()
         if self.bins:
             chances = edges.unflatten(-1, (4, self.bins)).softmax(-1)
-            distances = chances @ torch.arange(self.bins, device=edges.device, dtype=edges.dtype)
+            steps = torch.arange(self.bins, device=edges.device, dtype=edges.dtype)
+            distances = (chances * steps).sum(-1)  # no product of matrices: autocast would round it to bf16
         else:
             distances = edges.relu()
         left_top, right_bottom = (distances * outputs.strides[:, None]).chunk(2, -1)
