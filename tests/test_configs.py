@@ -7,7 +7,7 @@ import yaml
 
 from visionkit.cli import run
 from visionkit.commands import configs
-from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION
+from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, DETECTION_AUGMENTATION
 
 NAMES = configs.shipped()
 
@@ -59,6 +59,10 @@ def test_a_batch_trains_without_any_other_file(name, tmp_path, monkeypatch, caps
     assert (tmp_path / "out" / "checkpoints" / "best.ckpt").is_file()
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if content(n)["data"]["class_path"] == "ClassificationData"])
+DEFAULTS = {"ClassificationData": CLASSIFICATION_AUGMENTATION, "DetectionData": DETECTION_AUGMENTATION}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_augmentation_written_out_is_the_default(name):
-    assert content(name)["data"]["init_args"]["augment"] == CLASSIFICATION_AUGMENTATION
+    data = content(name)["data"]
+    assert data["init_args"]["augment"] == DEFAULTS[data["class_path"]]
