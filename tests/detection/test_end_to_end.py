@@ -133,6 +133,31 @@ def test_validate_predict_and_pycocotools_agree(trained, data, tmp_path, capsys)
     assert "test/map" in json.loads((tmp_path / "t" / "metrics.json").read_text())
 
 
+def test_other_ids_for_the_same_pictures_give_the_same_numbers(trained, data, tmp_path, capsys):
+    """Ids of images and categories are shuffled, with gaps: names carry the meaning."""
+    root = tmp_path / "d"
+    shutil.copytree(data, root)
+    file = root / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    images = {r["id"]: 1000 - 3 * r["id"] for r in content["images"]}
+    categories = {r["id"]: (37 * r["id"]) % 101 for r in content["categories"]}
+    for record in content["annotations"]:
+        record |= {"image_id": images[record["image_id"]], "category_id": categories[record["category_id"]]}
+    for records, ids in ((content["images"], images), (content["categories"], categories)):
+        for record in records:
+            record["id"] = ids[record["id"]]
+    content["categories"].reverse()
+    file.write_text(json.dumps(content))
+    best = str(trained / "checkpoints" / "best.ckpt")
+    said = []
+    for folder in (data, root):
+        capsys.readouterr()
+        assert run(["validate", "--ckpt_path", best, "--data.root", str(folder), "--data.num_workers=0"]) == 0
+        said.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("val/")])
+    assert said[0] == said[1]
+    assert len(said[0]) > 10
+
+
 def test_checkpoint_describes_itself(trained):
     model = visionkit.load(trained / "checkpoints" / "best.ckpt")
     assert model.classes == tuple(sorted(model.classes)) or len(model.classes) == 6

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from visionkit.classes import check_classes, unknown_class
 from visionkit.detection.coco_images import ImageFinder
 from visionkit.detection.hygiene import Correction, RawBox, clean
@@ -24,7 +22,7 @@ _KEYS = ("images", "annotations", "categories")
 class CocoDataset(BoxDataset):
     """Images with boxes from a COCO JSON file; what counts is the name of a category, never its id.
 
-    Images are ordered by file and boxes by place, so that neither ids nor the order of the file change a training.
+    Images are ordered by file name, classes by category id as in YOLO's files of the same data.
     Boxes without ``bbox`` take the box around their polygons. ``iscrowd`` makes a crowd. ``area`` is that of the file,
     else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``.
 
@@ -32,7 +30,7 @@ class CocoDataset(BoxDataset):
         annotations: The JSON file.
         images: The folder that its file names count from; None looks beside the JSON file: in its folder, and in
             images/ and the folders of its split (``instances_train2017.json``: train2017/) there and one level up.
-        classes: Class names in order; None takes the sorted names of the categories. An unused category with id 0
+        classes: Class names in order; None takes those of the categories, by category id. An unused category with id 0
             that is the supercategory of others, as Roboflow writes it, is no class.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
 
@@ -87,7 +85,6 @@ class CocoDataset(BoxDataset):
                 else:
                     raw.append(RawBox(box, ids[name], o.where, _is_true(o.record.get("iscrowd")), _area(o.record)))
             rows, corrections = clean(raw, picture.size or header_size(path), names)
-            rows = rows[np.lexsort(rows.T[::-1])]
             entries[path] = BoxEntry(
                 path, finder.key(path), rows, present(rows), picture.size, False, str(file),
                 (*lost, *corrections), {"image_id": image_id},
@@ -164,11 +161,14 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> tuple[str, ...]:
-    groups = {r.get("supercategory") for r in records if r["id"] != 0}
-    names = [r["name"].strip() for r in records if not (r["id"] == 0 and 0 not in used and r["name"] in groups)]
+    ordered = sorted(records, key=lambda r: (isinstance(r["id"], str), r["id"]))
+    groups = {r.get("supercategory") for r in ordered if r["id"] != 0}
+    names = tuple(
+        r["name"].strip() for r in ordered if not (r["id"] == 0 and 0 not in used and r["name"] in groups)
+    )  # fmt: skip
     if not names:
         raise DataError(f"{file}: has no categories; list the classes there")
-    return tuple(sorted(names))
+    return names
 
 
 def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Picture]:
