@@ -117,7 +117,7 @@ def test_drawn_shapes():
     assert sizes(found) == [1000, 200, None]
     assert isinstance(found.train, ShapesDetection)
     assert found.train.seed != found.val.seed
-    assert found.source == "drawn shapes: 1000 for training, 200 for validation (seed 3)"
+    assert found.source == "drawn shapes: 600 for training, 150 for validation (seed 3)"
     assert find_box_splits(None, classes=SHAPES).train.classes == SHAPES
     with pytest.raises(UsageError, match="without a root the data are drawn shapes"):
         find_box_splits(None, classes=["cat"])

@@ -23,7 +23,7 @@ from visionkit.transforms.images import list_images
 
 __all__ = ["find_box_splits"]
 
-_SHAPES_TRAIN, _SHAPES_VAL = 1000, 200
+_SHAPES_TRAIN, _SHAPES_VAL = 600, 150
 _UNDERSTOOD = (
     "understood are COCO JSON (annotations/instances_train2017.json, train/_annotations.coco.json), Pascal VOC "
     "(Annotations/*.xml with JPEGImages/) and YOLO (data.yaml, or images/ with labels/)"
