@@ -114,7 +114,7 @@ def test_yolo(tmp_path):
 
 def test_drawn_shapes():
     found = find_box_splits(None, seed=3)
-    assert sizes(found) == [1000, 200, None]
+    assert sizes(found) == [600, 150, None]
     assert isinstance(found.train, ShapesDetection)
     assert found.train.seed != found.val.seed
     assert found.source == "drawn shapes: 600 for training, 150 for validation (seed 3)"
