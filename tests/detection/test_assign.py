@@ -1,7 +1,7 @@
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from visionkit.detection.assign import Points, assign_by_centre, assign_by_task, crowded, gather_objects
+from visionkit.detection.assign import Points, assign_by_centre, assign_by_task, crowded, pad_objects
 from visionkit.detection.types import BoxTarget
 
 
@@ -17,18 +17,18 @@ def points(size=64, strides=(8, 16)):
 
 def test_objects_are_padded_to_few_shapes():
     one = BoxTarget.make([[0.0, 0, 5, 5]] * 3, [2, 1, 0], [False, True, False])
-    objects = gather_objects([one, BoxTarget.make([], [])])
+    objects = pad_objects([one, BoxTarget.make([], [])])
     assert objects.boxes.shape == (2, 8, 4)
     assert objects.learnt.sum(1).tolist() == [2, 0]
     assert objects.crowd.sum(1).tolist() == [1, 0]
-    assert gather_objects([BoxTarget.make([], [])]).boxes.shape == (1, 8, 4)
-    assert gather_objects([BoxTarget.make([[0.0, 0, 5, 5]] * 9, [0] * 9)]).boxes.shape == (1, 16, 4)
+    assert pad_objects([BoxTarget.make([], [])]).boxes.shape == (1, 8, 4)
+    assert pad_objects([BoxTarget.make([[0.0, 0, 5, 5]] * 9, [0] * 9)]).boxes.shape == (1, 16, 4)
 
 
 def test_centre_by_hand():
     """A box of 32 x 32 around (32, 32): its largest distances, 16 to 28, are of the level of 8 px cells only."""
     place = points()
-    found = assign_by_centre(place, gather_objects([BoxTarget.make([[16.0, 16, 48, 48]], [1])]), radius=1.5)
+    found = assign_by_centre(place, pad_objects([BoxTarget.make([[16.0, 16, 48, 48]], [1])]), radius=1.5)
     owners = place.centres[found.positive[0]].tolist()
     assert sorted(owners) == [[28, 28], [28, 36], [36, 28], [36, 36]]
     assert found.labels[0, found.positive[0]].tolist() == [1] * 4
@@ -38,7 +38,7 @@ def test_centre_by_hand():
 
 def test_centre_gives_a_location_the_smallest_box():
     target = BoxTarget.make([[8.0, 8, 56, 56], [24.0, 24, 40, 40]], [0, 1])
-    found = assign_by_centre(points(), gather_objects([target]), radius=2.6)
+    found = assign_by_centre(points(), pad_objects([target]), radius=2.6)
     assert set(found.labels[0, found.positive[0]].tolist()) == {0, 1}
     at = (points().centres == torch.tensor([28.0, 28.0])).all(1) & (points().strides == 8)
     assert found.labels[0, at].tolist() == [1]
@@ -79,7 +79,7 @@ def test_task_aligned_is_what_loops_say():
         empty = BoxTarget.make([], [])
         found = assign_by_task(
             place,
-            gather_objects([empty, target]),
+            pad_objects([empty, target]),
             torch.stack([boxes, boxes]),
             torch.stack([scores, scores]),
             candidates=9,
@@ -96,9 +96,9 @@ def test_task_aligned_is_what_loops_say():
 def test_crowds_cover_their_locations():
     target = BoxTarget.make([[0.0, 0, 16, 16], [32.0, 32, 64, 64]], [0, 0], [True, False])
     place = points()
-    covered = place.centres[crowded(place, gather_objects([target]))[0]].tolist()
+    covered = place.centres[crowded(place, pad_objects([target]))[0]].tolist()
     assert sorted(covered) == [[4, 4], [4, 12], [8, 8], [12, 4], [12, 12]]
-    found = assign_by_task(place, gather_objects([target]), torch.rand(1, 80, 4), torch.rand(1, 80, 2))
+    found = assign_by_task(place, pad_objects([target]), torch.rand(1, 80, 4), torch.rand(1, 80, 2))
     assert (place.centres[found.positive[0]] > 32).all()
 
 

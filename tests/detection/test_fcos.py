@@ -161,8 +161,6 @@ class TestContract:
     @pytest.mark.parametrize("kind", ["boxes", "one empty", "all empty", "crowds"])
     def test_losses_are_named_finite_and_reach_every_parameter(self, settings, batch, kind):
         made = head(**settings).train()
-        if batch == 1:
-            made.eval()  # a coarsest level of two cells has no batch statistics
         targets = [truth(seed=k) for k in range(batch)]
         if kind == "one empty":
             targets[0] = BoxTarget.make([], [])
@@ -229,7 +227,6 @@ def perfect(made, targets):
             boxes[i, mine] = reach[mine] / plain.strides[mine][:, None]
     if made.bins:
         bins = torch.arange(made.bins)
-        edges = (-40.0 * (boxes[..., None] - bins).abs()).flatten(2)  # nearest bin ...
         lower = boxes.floor()
         share = (boxes - lower).clamp(1e-6, 1 - 1e-6)[..., None]
         exact = torch.where(bins == lower[..., None], (1 - share).log(), -40.0)
@@ -259,6 +256,16 @@ def test_autocast_leaves_boxes_their_digits(bins):
         torch.testing.assert_close(made.boxes(outputs), exact)
         (found,) = made.decode(outputs)
     assert found.boxes.dtype == torch.float32
+
+
+def test_a_single_small_image_trains():
+    """The coarsest level has one cell: no batch statistics, and no error."""
+    torch.manual_seed(0)
+    neck = FPN(FeatureSpec((8, 16, 24), (8, 16, 32)), CHANNELS, min_level=3, max_level=7)
+    made = FCOSHead(neck.features, 3, channels=CHANNELS)
+    maps = [torch.randn(1, c, 96 // s, 96 // s) for c, s in ((8, 8), (16, 16), (24, 32))]
+    sum(made.loss(made(neck(maps)), [truth(width=96, height=96)]).values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in [*neck.parameters(), *made.parameters()])
 
 
 def test_tiny_objects_are_learnt():
@@ -302,6 +309,8 @@ def test_in_evaluation_losses_do_not_depend_on_how_images_are_batched(settings):
         ({"nms_threshold": 1.5}, "nms_threshold=1.5"),
         ({"norm": "group", "channels": 40}, "multiple of 32"),
         ({"detections": 0}, "detections=0"),
+        ({"candidates_before_nms": 0}, "candidates_before_nms=0"),
+        ({"box_weight": -1.0}, "box_weight=-1"),
     ],
 )
 def test_mistakes_are_named(settings, message):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from visionkit.classes import check_classes, unknown_class
 from visionkit.classification.reader import ClassDataset, Entry, need_two_classes
 from visionkit.errors import DataError, UsageError
+from visionkit.ops.files import read_text
 
 __all__ = ["MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]
 
@@ -125,15 +126,7 @@ def read_rows(path: Path) -> Iterator[ManifestRow]:
     """Yield the lines of a manifest with their places; the columns have lower-case known names."""
     if path.suffix.lower() not in MANIFEST_SUFFIXES:
         raise UsageError(f"{path}: is no manifest; give a .csv or .jsonl file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
-    except UnicodeDecodeError as e:
-        line = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+    text = read_text(path)
     read = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
     for line, cells in read(path, text):
         yield ManifestRow(f"{path}:{line}", {_column(k): v for k, v in cells.items()})

@@ -14,7 +14,7 @@ from torch import Tensor
 from visionkit.detection.types import BoxTarget
 from visionkit.ops.boxes import area, iou, pad
 
-__all__ = ["Assignment", "Objects", "Points", "assign_by_centre", "assign_by_task", "crowded", "gather_objects"]
+__all__ = ["Assignment", "Objects", "Points", "assign_by_centre", "assign_by_task", "crowded", "pad_objects"]
 
 NO_AREA = 1e8  # larger than any box
 
@@ -63,7 +63,7 @@ class Assignment(NamedTuple):
     quality: Tensor
 
 
-def gather_objects(targets: Sequence[BoxTarget], *, multiple: int = 8) -> Objects:
+def pad_objects(targets: Sequence[BoxTarget], *, multiple: int = 8) -> Objects:
     """Put the objects of a batch into one tensor, their number rounded up so that few different shapes occur.
 
     Args:

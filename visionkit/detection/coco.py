@@ -13,6 +13,7 @@ from visionkit.detection.coco_images import ImageFinder
 from visionkit.detection.hygiene import Correction, RawBox, clean
 from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, present, refuse_missing
 from visionkit.errors import DataError
+from visionkit.ops.files import read_text
 
 __all__ = ["CocoDataset"]
 
@@ -108,15 +109,7 @@ class _Object(NamedTuple):
 
 
 def _load(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file; check the path") from None
-    except UnicodeDecodeError as e:
-        line = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{file}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
-    except OSError as e:
-        raise DataError(f"{file}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+    text = read_text(file)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as e:

@@ -83,7 +83,7 @@ class DetectionData(VisionDataModule[BoxTarget]):
 
     def read(self) -> DataSplits[VisionDataset[BoxTarget]]:
         """Find the data sets and split them if need be."""
-        found = find_box_splits(
+        return find_box_splits(
             self.root,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
@@ -91,4 +91,3 @@ class DetectionData(VisionDataModule[BoxTarget]):
             channels=self.preprocessing.channels,
             need=("train", "val") if self.fixed_classes is None else (),
         )
-        return DataSplits(found.train, found.val, found.test, found.source)

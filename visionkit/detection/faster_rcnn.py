@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from visionkit.backbones.base import FeatureSpec
 from visionkit.detection.anchors import cell_anchors, decode_offsets, encode_offsets, grid_anchors
+from visionkit.detection.checks import check_choice, check_counts, check_shares
 from visionkit.detection.rpn import choose, match_anchors, match_rois, propose
 from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import UsageError
@@ -119,7 +120,7 @@ class FasterRCNNHead(Head):
         detections: int = 100,
     ) -> None:
         super().__init__()
-        _check_counts(
+        check_counts(
             num_classes=num_classes,
             anchors_per_image=anchors_per_image,
             pre_nms_train=pre_nms_train,
@@ -133,7 +134,7 @@ class FasterRCNNHead(Head):
             rois_per_image=rois_per_image,
             detections=detections,
         )
-        _check_parts(
+        check_shares(
             rpn_positive_iou=rpn_positive_iou,
             rpn_negative_iou=rpn_negative_iou,
             rpn_positive_fraction=rpn_positive_fraction,
@@ -149,8 +150,7 @@ class FasterRCNNHead(Head):
             raise UsageError(
                 f"head: anchor_scale={anchor_scale} (1 or more cells), anchor_ratios={list(anchor_ratios)} (above 0)"
             )
-        if nms not in ("hard", "soft", "none"):
-            raise UsageError(f"head.nms={nms!r}: hard, soft or none")
+        check_choice("nms", nms, get_args(NMS))
         if len(set(features.channels)) > 1 or any(s & (s - 1) for s in features.strides):
             raise UsageError(
                 f"FasterRCNNHead needs levels of equal channels and strides that are powers of two, got channels "
@@ -338,15 +338,3 @@ class FasterRCNNHead(Head):
         if self.training:
             return torch.full((len(counts),), 1 / max(sum(counts), 1), device=device)
         return 1 / (torch.tensor(counts, device=device).clamp(min=1) * len(counts))
-
-
-def _check_counts(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise UsageError(f"head.{name}={value}: a whole number from 1 on")
-
-
-def _check_parts(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise UsageError(f"head.{name}={value}: 0..1")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionkit.backbones.base import FeatureSpec
-from visionkit.detection.assign import Assignment, Points, assign_by_centre, assign_by_task, crowded, gather_objects
+from visionkit.detection.assign import Assignment, Points, assign_by_centre, assign_by_task, crowded, pad_objects
+from visionkit.detection.checks import check_choice, check_counts, check_shares, check_weights
 from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import UsageError
 from visionkit.head import Head
 from visionkit.losses.detection import distribution_focal_loss, focal_loss, quality_focal_loss
 from visionkit.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, iou
 from visionkit.ops.nms import NMS, suppress
+from visionkit.ops.norm import BatchNorm2d
 
 __all__ = ["FCOSHead", "FCOSOutputs"]
 
@@ -104,17 +106,19 @@ class FCOSHead(Head):
         detections: int = 100,
     ) -> None:
         super().__init__()
-        _check_choice("norm", norm, ("batch", "group"))
-        _check_choice("assign", assign, ("task_aligned", "centre"))
-        _check_choice("class_loss", class_loss, ("quality", "focal"))
-        _check_choice("box_loss", box_loss, BOX_LOSSES)
-        _check_choice("nms", nms, ("hard", "soft", "none"))
-        for name, value in (("nms_threshold", nms_threshold), ("score_threshold", score_threshold), ("cell", cell)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"head.{name}={value}: 0..1")
-        for name, value in (("channels", channels), ("candidates", candidates), ("detections", detections)):
-            if value < 1:
-                raise UsageError(f"head.{name}={value}: a whole number from 1 on")
+        check_choice("norm", norm, ("batch", "group"))
+        check_choice("assign", assign, ("task_aligned", "centre"))
+        check_choice("class_loss", class_loss, ("quality", "focal"))
+        check_choice("box_loss", box_loss, BOX_LOSSES)
+        check_choice("nms", nms, get_args(NMS))
+        check_shares(nms_threshold=nms_threshold, score_threshold=score_threshold, cell=cell)
+        check_counts(
+            channels=channels,
+            candidates=candidates,
+            candidates_before_nms=candidates_before_nms,
+            detections=detections,
+        )
+        check_weights(box_weight=box_weight, bins_weight=bins_weight)
         if bins < 0 or bins == 1 or depth < 0 or radius <= 0:
             raise UsageError(f"head: bins={bins} (0, or 2 and more), depth={depth} (0 and more), radius={radius} (> 0)")
         if norm == "group" and channels % 32:
@@ -179,7 +183,7 @@ class FCOSHead(Head):
             targets: The objects of each image, length B; none is legal.
         """
         points = Points(outputs.centres, outputs.strides)
-        objects = gather_objects(targets)
+        objects = pad_objects(targets)
         logits = outputs.logits.float()
         boxes = self.boxes(outputs)  # [B, A, 4]
         with torch.no_grad():
@@ -194,7 +198,8 @@ class FCOSHead(Head):
                 assigned = assigned._replace(quality=assigned.positive.float())
             counted = assigned.positive | ~crowded(points, objects)  # [B, A]
             share = self._shares(assigned.quality)  # [B, 1]
-            truth = F.one_hot(assigned.labels, self.num_classes) * assigned.quality[..., None]  # [B, A, K]
+            truth = torch.zeros_like(logits)  # [B, A, K]
+            truth.scatter_(2, assigned.labels[..., None], assigned.quality[..., None])
         loss = quality_focal_loss if self.class_loss == "quality" else focal_loss
         losses = {"classification": (loss(logits, truth).sum(-1) * counted * share).sum()}
         weight = assigned.quality * share  # [B, A]
@@ -287,7 +292,7 @@ class Tower(nn.Module):
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
         self.norms = nn.ModuleList(
-            nn.ModuleList((nn.BatchNorm2d(width) if own else nn.GroupNorm(32, width)) for _ in range(depth))
+            nn.ModuleList((BatchNorm2d(width) if own else nn.GroupNorm(32, width)) for _ in range(depth))
             for _ in range(levels if own else 1)
         )
 
@@ -318,8 +323,3 @@ def _grid(height: int, width: int, cell: float, device: torch.device) -> Tensor:
     y = torch.arange(height, device=device, dtype=torch.float32) + cell
     x = torch.arange(width, device=device, dtype=torch.float32) + cell
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"head.{name}={value!r}: one of {', '.join(choices)}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visionkit.detection.writers import CocoWriter, YoloWriter
 from visionkit.errors import DataError
+from visionkit.ops.boxes import area, clip
 from visionkit.records import Format
 from visionkit.sample import ImageInfo
 
@@ -71,7 +72,7 @@ class BoxTarget:
             placed,
             torch.as_tensor(labels, dtype=torch.int64).reshape(-1),
             torch.zeros(n, dtype=torch.bool) if crowd is None else torch.as_tensor(crowd, dtype=torch.bool).reshape(-1),
-            _areas(placed) if areas is None else torch.as_tensor(areas, dtype=torch.float32).reshape(-1),
+            area(placed) if areas is None else torch.as_tensor(areas, dtype=torch.float32).reshape(-1),
         )
 
     def __len__(self) -> int:
@@ -98,8 +99,8 @@ class BoxTarget:
         """
         x, y = self.boxes[:, 0::2] * scale[1] + offset[1], self.boxes[:, 1::2] * scale[0] + offset[0]  # [N, 2] each
         whole = torch.stack([x, y], -1).flatten(1)
-        clipped = _clip(whole, size)
-        crowd = self.crowd | (_areas(clipped) < MIN_VISIBLE * _areas(whole))
+        clipped = clip(whole, size)
+        crowd = self.crowd | (area(clipped) < MIN_VISIBLE * area(whole))
         placed = replace(self, boxes=clipped, crowd=crowd, original=self if self.original is None else self.original)
         thick = _thick(clipped)
         return placed if bool(thick.all()) else placed.take(thick)
@@ -118,7 +119,7 @@ class BoxTarget:
         """Return the boxes that are left after a random change, clipped to the picture; the original is gone."""
         index = torch.from_numpy(np.asarray(arrays["box_index"], np.int64).reshape(-1))
         boxes = torch.from_numpy(np.asarray(arrays["bboxes"], np.float32).reshape(-1, 4))
-        changed = replace(self.take(index), boxes=_clip(boxes, size), original=None)
+        changed = replace(self.take(index), boxes=clip(boxes, size), original=None)
         return changed.take(_thick(changed.boxes))
 
     def take(self, which: Tensor) -> Self:
@@ -158,7 +159,7 @@ class BoxPrediction:
         boxes = self.boxes.float()
         scale = boxes.new_tensor([info.scale[1], info.scale[0], info.scale[1], info.scale[0]])
         shift = boxes.new_tensor([info.offset[1], info.offset[0], info.offset[1], info.offset[0]])
-        clipped = _clip((boxes - shift) / scale, info.size)
+        clipped = clip((boxes - shift) / scale, info.size)
         kept = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
         return replace(self, boxes=clipped[kept], scores=self.scores[kept], labels=self.labels[kept], size=info.size)
 
@@ -189,15 +190,6 @@ class BoxPrediction:
             dict(zip(self.columns, (o["label"], o["score"], *o["box"], record["width"], record["height"]), strict=True))
             for o in record["objects"]
         ]
-
-
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def _clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    limit = boxes.new_tensor([size[1], size[0], size[1], size[0]])
-    return torch.minimum(boxes.clamp(min=0), limit)
 
 
 def _thick(boxes: Tensor) -> Tensor:

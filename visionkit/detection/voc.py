@@ -12,6 +12,7 @@ from visionkit.detection.hygiene import RawBox
 from visionkit.detection.reader import BoxDataset, BoxEntry, make_entry, refuse_missing
 from visionkit.detection.voc_xml import Node, parse_xml
 from visionkit.errors import DataError, UsageError
+from visionkit.ops.files import read_text
 from visionkit.split import SPLIT_WORDS
 from visionkit.transforms.images import SUFFIXES
 
@@ -145,11 +146,7 @@ def _files(folder: Path, split: str | None) -> tuple[list[Path], Path]:
 def _listed(file: Path, place: Path) -> list[Path]:
     """Return the XML files that a list names; a name that comes again is taken once."""
     found: dict[Path, None] = {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{file}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
+    text = read_text(file)
     for number, content in enumerate(text.split("\n"), 1):
         name = PureWindowsPath(content.strip()).name
         if not name:

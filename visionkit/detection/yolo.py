@@ -12,6 +12,7 @@ from visionkit.detection.hygiene import Correction, RawBox, clean
 from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, present
 from visionkit.detection.yolo_layout import MAX_CLASSES, find_yolo, list_split
 from visionkit.errors import DataError, UsageError
+from visionkit.ops.files import read_text
 
 __all__ = ["YoloDataset"]
 
@@ -130,13 +131,7 @@ def _label_folder(folder: Path) -> Path:
 
 def _lines(file: Path) -> tuple[list[_Object], list[Correction]]:
     """Return the objects of a label file, and a line for each that comes twice."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        bad = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{file}:{bad}: is not UTF-8 text; save the file with UTF-8 encoding") from None
-    except OSError as e:
-        raise DataError(f"{file}: cannot be read ({e.strerror or e}); check its permissions and the disk") from None
+    text = read_text(file)
     first: dict[tuple[float, ...], int] = {}
     found: list[_Object] = []
     twice: list[Correction] = []

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from visionkit.errors import DataError, UsageError
+from visionkit.ops.files import read_text
 from visionkit.split import SPLIT_WORDS, split_word
 from visionkit.transforms.images import SUFFIXES, list_images
 
@@ -74,7 +75,7 @@ def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path
         if place.is_dir():
             found.update(dict.fromkeys(list_images(place, channels=channels)))
             continue
-        for number, line in enumerate(_text(place).split("\n"), 1):
+        for number, line in enumerate(read_text(place).split("\n"), 1):
             name = line.strip().replace("\\", "/")
             if not name:
                 continue
@@ -111,7 +112,7 @@ def _by_split(folder: Path) -> dict[str, Path]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(_text(file))
+        content = yaml.safe_load(read_text(file))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
@@ -123,18 +124,6 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys; write train:, val: and names:")
     return content
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file; check the path") from None
-    except UnicodeDecodeError as e:
-        line = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{file}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
-    except OSError as e:
-        raise DataError(f"{file}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
 
 
 def _is_data_yaml(file: Path) -> bool:
@@ -214,7 +203,7 @@ def _names_beside(folder: Path) -> tuple[str, ...] | None:
     file = next((f for p in (folder, folder / "labels") for n in _NAME_FILES if (f := p / n).is_file()), None)
     if file is None:
         return None
-    lines = [line.strip() for line in _text(file).rstrip().split("\n")]
+    lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if not line:
             raise DataError(f"{file}:{number}: an empty line; write the name of class {number - 1}")

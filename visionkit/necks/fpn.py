@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from visionkit.backbones.base import FeatureSpec
 from visionkit.errors import UsageError
 from visionkit.necks.base import Neck
+from visionkit.ops.norm import BatchNorm2d
 
 __all__ = ["FPN"]
 
@@ -102,4 +103,4 @@ def _convolution(channels: int, out: int, kernel: int, stride: int, *, bias: boo
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         return conv
-    return nn.Sequential(conv, nn.BatchNorm2d(out))
+    return nn.Sequential(conv, BatchNorm2d(out))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Text files in, with messages that help; files out, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replacing", "write_text"]
+from visionkit.errors import DataError
+
+__all__ = ["read_text", "replacing", "write_text"]
 
 
 @contextmanager
@@ -29,6 +31,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file (UTF-8, with or without byte order mark).
+
+    Raises:
+        DataError: It is not there, cannot be read or is not UTF-8, with the line.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
