@@ -421,7 +421,7 @@ def test_other_suppressions_keep_more(kind):
         ({"rpn_negative_iou": 0.8}, "at most rpn_positive_iou"),
         ({"anchor_ratios": (1.0, -1.0)}, "anchor_ratios"),
         ({"anchor_scale": 0.0}, "anchor_scale"),
-        ({"nms": "best"}, "hard, soft or none"),
+        ({"nms": "best"}, "hard, soft, none"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -40,7 +40,7 @@ def test_all_pictures_are_written(k, tmp_path):
 
 def drawn(monkeypatch):
     figures = {}
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.update({path.name: figure}))
     return figures
 
 

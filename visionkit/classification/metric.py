@@ -12,6 +12,7 @@ from torch import Tensor
 from visionkit.classification.types import ClassPrediction, ClassTarget
 from visionkit.errors import UsageError
 from visionkit.metric import TaskMetric
+from visionkit.plots import write_confusion_matrix
 
 __all__ = ["ClassificationMetric", "average_precision"]
 
@@ -97,10 +98,13 @@ class ClassificationMetric(TaskMetric):
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, or with several labels the average precisions as .png."""
-        from visionkit.classification.plots import write_average_precision, write_confusion_matrix
+        from visionkit.classification.plots import write_average_precision
 
         if "confusion_matrix" in values:
-            return write_confusion_matrix(values["confusion_matrix"], self.classes, folder, prefix)
+            counts = values["confusion_matrix"]
+            images = int(counts.sum())
+            title = f"{images} images, {int(counts.diag().sum()) / max(images, 1):.1%} right"
+            return write_confusion_matrix(counts, self.classes, folder, prefix, title=title)
         if "map" in values:
             precisions = {n: float(values[f"ap/{n}"]) for n in self.classes if f"ap/{n}" in values}
             return write_average_precision(precisions, folder, prefix)

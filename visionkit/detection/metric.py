@@ -17,6 +17,7 @@ from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import UsageError
 from visionkit.metric import TaskMetric
 from visionkit.ops.distributed import gather_objects
+from visionkit.plots import write_confusion_matrix
 
 __all__ = ["DetectionMetric"]
 
@@ -116,16 +117,17 @@ class DetectionMetric(TaskMetric):
         if not values:
             return []
         from visionkit.detection.error_types import ERROR_TYPES
-        from visionkit.detection.plots import write_confusion_matrix, write_curves, write_errors
+        from visionkit.detection.plots import write_curves, write_errors
 
-        written = write_confusion_matrix(
-            values["confusion_matrix"], self.classes, folder, prefix, score=self.score_threshold, iou=self.iou_threshold
-        )
+        counts = values["confusion_matrix"]
+        objects, right = int(counts[:-1].sum()), int(counts[:-1, :-1].diag().sum())
+        title = f"{objects} objects, {right / max(objects, 1):.1%} right"
+        title += f" (score ≥ {self.score_threshold:g}, IoU ≥ {self.iou_threshold:g})"
+        written = write_confusion_matrix(counts, self.classes, folder, prefix, title=title)
         precisions = {n: float(values[f"ap_50/{n}"]) for n in self.classes if f"ap_50/{n}" in values}
         if precisions:
-            objects = values["confusion_matrix"].sum(1).tolist()
             curves = {n: c for n, c in zip(self.classes, values["pr_curve"].cpu(), strict=True) if n in precisions}
-            frequency = {n: k for n, k in zip(self.classes, objects, strict=False) if n in precisions}
+            frequency = {n: k for n, k in zip(self.classes, counts.sum(1).tolist(), strict=False) if n in precisions}
             written += write_curves(curves, values["recall_grid"].cpu(), precisions, frequency, folder, prefix)
         errors = {kind: int(values[f"errors/{kind}"]) for kind in ERROR_TYPES}
         return written + write_errors(errors, folder, prefix, score=self.score_threshold)

@@ -1,29 +1,18 @@
-"""Pictures and tables of detection results."""
+"""Pictures of detection results."""
 
 from __future__ import annotations
 
-import csv
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from visionkit.ops.files import replacing
+from visionkit.plots import save_figure, short
 from visionkit.transforms.draw import PALETTE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # the object API alone: no global state, no display
+__all__ = ["write_curves", "write_errors"]
 
-__all__ = ["write_confusion_matrix", "write_curves", "write_errors"]
-
-BACKGROUND = "(background)"
-TEXT_CLASSES = 25
-"""Up to this many classes the cells of a confusion matrix hold their counts."""
-TICKS = 100
-"""At most this many class names stand along an axis."""
 CURVES = 12
 """At most this many classes have a curve."""
 EXPLANATIONS = {
@@ -34,32 +23,6 @@ EXPLANATIONS = {
     "duplicate": "found already",
     "background": "nothing there",
 }
-
-
-def write_confusion_matrix(
-    confusion: Tensor, classes: Sequence[str], folder: Path, prefix: str, *, score: float, iou: float
-) -> list[Path]:
-    """Write ``<prefix>confusion_matrix.png``, coloured by share of the row, and ``.csv`` with the counts.
-
-    Args:
-        confusion: int64 [K + 1, K + 1] counts, rows truth, columns prediction, the last of both background.
-        classes: The K class names.
-        folder: Where to write; made if missing.
-        prefix: Begin of the file names.
-        score: Lowest score of the detections in it, for the title.
-        iou: Lowest overlap of detection and object, for the title.
-    """
-    counts = confusion.cpu().numpy()
-    names = [*classes, BACKGROUND]
-    picture, table = folder / f"{prefix}confusion_matrix.png", folder / f"{prefix}confusion_matrix.csv"
-    with replacing(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["truth \\ prediction", *names])
-        writer.writerows([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
-    objects, right = counts[:-1].sum(), np.trace(counts[:-1, :-1])
-    title = f"{objects} objects, {right / max(objects, 1):.1%} right (score ≥ {score:g}, IoU ≥ {iou:g})"
-    _save(_confusion_figure(counts, names, title), picture)
-    return [picture, table]
 
 
 def write_curves(
@@ -87,7 +50,7 @@ def write_curves(
     shown = sorted(curves, key=lambda name: -frequency[name])[:CURVES]
     for i, name in enumerate(shown):
         colour = tuple(c / 255 for c in PALETTE[i])  # its last, white, is beyond CURVES
-        axes.plot(recall, curves[name], color=colour, linewidth=1.5, label=f"{_short(name)}  {precisions[name]:.3f}")
+        axes.plot(recall, curves[name], color=colour, linewidth=1.5, label=f"{short(name)}  {precisions[name]:.3f}")
     if len(curves) > 1:
         mean = np.mean([c.numpy() for c in curves.values()], axis=0)
         average = np.mean(list(precisions.values()))
@@ -102,7 +65,7 @@ def write_curves(
     for text in legend.get_texts():
         text.set_parse_math(False)  # a $ in a class name is a $
     picture = folder / f"{prefix}pr_curves.png"
-    _save(figure, picture)
+    save_figure(figure, picture)
     return [picture]
 
 
@@ -131,49 +94,5 @@ def write_errors(errors: Mapping[str, int], folder: Path, prefix: str, *, score:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     picture = folder / f"{prefix}error_types.png"
-    _save(figure, picture)
+    save_figure(figure, picture)
     return [picture]
-
-
-def _confusion_figure(counts: np.ndarray[Any, Any], names: Sequence[str], title: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    k = len(names)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    edge = min(max(5.2, 2.4 + 0.42 * k), 13.0)  # inches
-    figure = Figure(figsize=(edge + 0.8, edge), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label="share of the row", fraction=0.046)
-    axes.axhline(k - 1.5, color="grey", linewidth=0.8)
-    axes.axvline(k - 1.5, color="grey", linewidth=0.8)
-    axes.set_xlabel("prediction (background: missed)")
-    axes.set_ylabel("truth (background: nothing there)")
-    axes.set_title(title, fontsize=11)
-    _name_ticks(axes.xaxis, names)
-    _name_ticks(axes.yaxis, names)
-    axes.tick_params(axis="x", labelrotation=90)
-    if k <= TEXT_CLASSES:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shares[row, column] > 0.55 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return figure
-
-
-def _name_ticks(axis: Any, names: Sequence[str]) -> None:
-    """Put names along an axis, every so many if there are too many."""
-    ticks = range(0, len(names), -(-len(names) // TICKS))
-    axis.set_ticks(ticks, [_short(names[i]) for i in ticks], fontsize=8 if len(ticks) <= TEXT_CLASSES else 7)
-    for label in axis.get_ticklabels():
-        label.set_parse_math(False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts that the font lacks
-        figure.savefig(temporary, format="png")
