@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from visionkit.ops.files import replacing, write_text
+from visionkit.errors import DataError
+from visionkit.ops.files import read_text, replacing, write_text
 
 
 def test_the_file_appears_when_the_block_ends_well(tmp_path):
@@ -71,3 +72,15 @@ def test_text_is_utf8_and_paths_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text("a.txt", "Käse → 乳")
     assert Path("a.txt").read_bytes() == "Käse → 乳".encode()
+
+
+def test_text_that_cannot_be_read_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\ntwo\n")
+    assert read_text(tmp_path / "a.txt") == "one\ntwo\n"
+    (tmp_path / "b.txt").write_bytes(b"one\n\xff\n")
+    with pytest.raises(DataError, match=r"b\.txt:2: is not UTF-8 text"):
+        read_text(tmp_path / "b.txt")
+    with pytest.raises(DataError, match=r"c\.txt: no such file"):
+        read_text(tmp_path / "c.txt")
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        read_text(tmp_path)
