@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from visionkit.coco_files import coco_files
 from visionkit.detection.coco import CocoDataset
-from visionkit.detection.coco_images import coco_files
 from visionkit.errors import DataError, UsageError
 
 CATS = [{"id": 3, "name": "cat"}, {"id": 1, "name": "dog"}]

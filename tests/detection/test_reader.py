@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visionkit.detection.hygiene import RawBox, clean
-from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, make_entry, refuse_missing
+from visionkit.detection.reader import BoxDataset, BoxEntry, make_entry
 from visionkit.errors import DataError
 
 CLASSES = ("cat", "dog")
@@ -149,11 +149,11 @@ def test_a_picture_of_another_size_than_labelled(tmp_path):
     with pytest.raises(DataError) as e:
         data[0]
     assert str(e.value) == (
-        f"{name}: is 40 x 30 pixels, but a.xml says 80 x 60: its boxes belong to another picture or size; put back the "
+        f"{name}: is 40 x 30 pixels, but a.xml says 80 x 60: its labels belong to another picture or size; put back the "
         "original picture or label it anew"
     )
     turned = BoxDataset([make_entry(name, "a", [], CLASSES, size=(40, 30), source="a.xml")], CLASSES)
-    with pytest.raises(DataError, match=r"is 40 x 30 pixels, but a\.xml says 30 x 40: its boxes belong to another"):
+    with pytest.raises(DataError, match=r"is 40 x 30 pixels, but a\.xml says 30 x 40: its labels belong to another"):
         turned[0]
 
 
@@ -186,25 +186,3 @@ def test_boxes_of_pictures_whose_head_says_nothing_are_put_right_when_read(tmp_p
     assert data.problems == ["a.xml:3: cat box 5, 5, 5, 9 has no area; dropped"]
     assert data[0].target.boxes.tolist() == [[1, 2, 40, 20], [1, 2, 3, 4]]
     assert data[0].target.areas.tolist() == [39 * 18, 3]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_header_size_is_that_of_the_upright_picture(tmp_path, orientation, suffix):
-    name = picture(tmp_path / f"a{suffix}", exif=rotated(orientation))
-    assert header_size(name) == ((40, 30) if orientation >= 5 else (30, 40))
-
-
-def test_header_size_of_damaged_files(tmp_path):
-    assert header_size(tmp_path / "none.png") is None
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
-    assert header_size(tmp_path / "a.png") is None
-
-
-def test_missing_files_are_named_and_counted():
-    refuse_missing([], "a.json", "x")
-    with pytest.raises(DataError) as e:
-        refuse_missing([f"{i}.png: no such file" for i in range(12)], "a.json", "x/images")
-    lines = str(e.value).splitlines()
-    assert lines[0] == "0.png: no such file"
-    assert lines[10:] == ["... and 2 more", "a.json: 12 image files are missing; looked in x/images"]

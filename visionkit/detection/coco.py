@@ -1,23 +1,19 @@
-"""COCO JSON: one file with images, annotations and categories."""
+"""COCO JSON: boxes."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from visionkit.classes import check_classes, unknown_class
-from visionkit.detection.coco_images import ImageFinder
+from visionkit.coco_json import CocoObject, read_coco
 from visionkit.detection.hygiene import Correction, RawBox, clean
-from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, present, refuse_missing
+from visionkit.detection.reader import BoxDataset, BoxEntry, present
 from visionkit.errors import DataError
-from visionkit.ops.files import read_text
+from visionkit.reading import header_size
 
 __all__ = ["CocoDataset"]
-
-_KEYS = ("images", "annotations", "categories")
 
 
 class CocoDataset(BoxDataset):
@@ -48,156 +44,29 @@ class CocoDataset(BoxDataset):
         classes: Sequence[str] | None = None,
         channels: int = 3,
     ) -> None:
-        file = Path(annotations)
-        content = _load(file)
-        categories = _categories(file, content["categories"])
-        pictures = _pictures(file, content["images"])
-        objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
-        for o in _objects(file, content["annotations"]):
-            if o.image not in objects:
-                raise DataError(f"{o.where}: image_id {o.image!r} is not the id of one of the images; correct it")
-            if o.category not in categories:
-                raise DataError(
-                    f"{o.where}: category_id {o.category!r} is not the id of one of the categories; correct it"
-                )
-            objects[o.image].append(o)
-        used = {o.category for os_ in objects.values() for o in os_}
-        names = _default_classes(file, content["categories"], used) if classes is None else check_classes(classes)
-        ids = {name: i for i, name in enumerate(names)}
-        finder = ImageFinder(file, None if images is None else Path(images), [p.name for p in pictures.values()])
-        entries: dict[str, BoxEntry] = {}
-        missing: list[str] = []
-        for image_id, picture in pictures.items():
-            path = finder.find(picture.name)
-            if path is None:
-                missing.append(f"{picture.name}: no such file")
-                continue
-            if path in entries:
-                raise DataError(f"{picture.where}: {picture.name} is the file of another image too; keep one of them")
+        self.file = Path(annotations)
+        content = read_coco(annotations, images, classes=classes)
+        entries = []
+        for picture in content.pictures:
             raw: list[RawBox] = []
             lost: list[Correction] = []
-            for o in objects[image_id]:
-                name = categories[o.category]
-                if name not in ids:
-                    raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
+            for o in picture.objects:
                 box = _box(o)
                 if isinstance(box, Correction):
                     lost.append(box)
                 else:
-                    raw.append(RawBox(box, ids[name], o.where, _is_true(o.record.get("iscrowd")), _area(o.record)))
-            rows, corrections = clean(raw, picture.size or header_size(path), names)
-            entries[path] = BoxEntry(
-                path, finder.key(path), rows, present(rows), picture.size, False, str(file),
-                (*lost, *corrections), {"image_id": image_id},
+                    raw.append(RawBox(box, o.label, o.where, o.crowd, _area(o.record)))
+            rows, corrections = clean(raw, picture.size or header_size(picture.path), content.classes)
+            entries.append(
+                BoxEntry(
+                    picture.path, picture.key, rows, present(rows), picture.size, False, str(self.file),
+                    (*lost, *corrections), {"image_id": picture.id},
+                )
             )  # fmt: skip
-        refuse_missing(missing, str(file), finder.looked())
-        super().__init__(sorted(entries.values(), key=lambda e: e.key), names, channels=channels)
-        self.file = file
+        super().__init__(entries, content.classes, channels=channels)
 
 
-class _Picture(NamedTuple):
-    name: str
-    size: tuple[int, int] | None
-    where: str
-
-
-class _Object(NamedTuple):
-    image: Any
-    category: Any
-    record: dict[str, Any]
-    where: str
-
-
-def _load(file: Path) -> dict[str, Any]:
-    text = read_text(file)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as e:
-        raise DataError(
-            f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
-        ) from None
-    except (ValueError, RecursionError) as e:
-        raise DataError(f"{file}: no valid JSON ({e}); write the file anew") from None
-    if not isinstance(content, dict):
-        raise DataError(
-            f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
-        )
-    lacking = [k for k in _KEYS if not isinstance(content.get(k), list)]
-    if lacking:
-        raise DataError(
-            f"{file}: is no COCO data set, it lacks the list(s) {', '.join(lacking)}; give a file with "
-            f"{', '.join(_KEYS)}"
-        )
-    for key in _KEYS:
-        for i, record in enumerate(content[key]):
-            if not isinstance(record, dict):
-                raise DataError(f"{file}: {key}[{i}] is {record!r:.40}, no object; write the file anew")
-    return content
-
-
-def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]:
-    """Return the name of each category id."""
-    found: dict[Any, str] = {}
-    for i, record in enumerate(records):
-        where = f"{file}: categories[{i}]"
-        id, name = _id(record, "id", where), record.get("name")
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{where}: name is {name!r}; give the category a name")
-        name = name.strip()
-        if id in found:
-            raise DataError(f"{where}: id {id!r} is that of {found[id]!r} too; give each category its own id")
-        if name in found.values():
-            other = next(k for k, v in found.items() if v == name)
-            raise DataError(f"{where}: {name!r} has id {id!r} and id {other!r}; keep one of them")
-        found[id] = name
-    return found
-
-
-def _default_classes(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> tuple[str, ...]:
-    ordered = sorted(records, key=lambda r: (isinstance(r["id"], str), r["id"]))
-    groups = {r.get("supercategory") for r in ordered if r["id"] != 0}
-    names = tuple(
-        r["name"].strip() for r in ordered if not (r["id"] == 0 and 0 not in used and r["name"] in groups)
-    )  # fmt: skip
-    if not names:
-        raise DataError(f"{file}: has no categories; list the classes there")
-    return names
-
-
-def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Picture]:
-    found: dict[Any, _Picture] = {}
-    for i, record in enumerate(records):
-        where = f"{file}: images[{i}]"
-        id, name = _id(record, "id", where), record.get("file_name")
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise DataError(f"{where}: file_name is {name!r}; give the name of the image file")
-        if id in found:
-            raise DataError(f"{where}: id {id!r} is that of {found[id].name} too; give each image its own id")
-        sides = [record.get(k) for k in ("height", "width")]
-        known = all(isinstance(s, int | float) and 1 <= s < 2**24 and s == int(s) for s in sides)
-        found[id] = _Picture(name, (int(sides[0]), int(sides[1])) if known else None, where)  # type: ignore[arg-type]
-    return found
-
-
-def _objects(file: Path, records: Sequence[dict[str, Any]]) -> Iterable[_Object]:
-    for i, record in enumerate(records):
-        id = record.get("id")
-        where = f"{file}: annotations[{i}]" if id is None else f"{file}: annotation {id!r:.40} (annotations[{i}])"
-        yield _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
-
-
-def _id(record: dict[str, Any], key: str, where: str) -> Any:
-    value = record.get(key)
-    if isinstance(value, float) and value.is_integer():  # as spreadsheets write them
-        return int(value)
-    if value is None:
-        raise DataError(f"{where}: has no {key}; add it")
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise DataError(f"{where}: {key} is {value!r:.40}; give a whole number")
-    return value
-
-
-def _box(o: _Object) -> tuple[float, float, float, float] | Correction:
+def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:
     """Return the box, xyxy, or what to say where there is none."""
     box = o.record.get("bbox")
     if box:
@@ -230,7 +99,3 @@ def _float(value: float) -> float:
         return float(value)
     except OverflowError:  # an int of hundreds of digits
         return float("inf")
-
-
-def _is_true(value: Any) -> bool:
-    return value in (1, True, "1", "true")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +11,17 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from visionkit.dataset import VisionDataset
 from visionkit.detection.hygiene import THINNEST, Correction, RawBox, clean
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import DataError
+from visionkit.reading import header_size, other_size
 from visionkit.sample import ImageInfo, Sample
 from visionkit.transforms.decode import Array
 from visionkit.transforms.images import read_image
 
-__all__ = ["BoxDataset", "BoxEntry", "header_size", "make_entry", "present", "refuse_missing"]
+__all__ = ["BoxDataset", "BoxEntry", "make_entry", "present"]
 
 
 @dataclass(frozen=True)
@@ -103,20 +101,6 @@ def present(objects: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(sorted({int(row[4]) for row in objects.tolist() if not row[5]}))
 
 
-def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return the height and width of an upright picture from the head of its file, or None where that fails."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as im:
-                width, height = im.size
-                lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
-                turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # a damaged head can raise anything; the check of the images says what is wrong
-        return None
-    return (width, height) if turned else (height, width)
-
-
 class BoxDataset(VisionDataset[BoxTarget]):
     """Images with boxes, at their original size. Images without objects are part of it.
 
@@ -154,7 +138,7 @@ class BoxDataset(VisionDataset[BoxTarget]):
         pixels = read_image(entry.id, channels=self.channels)  # [H, W, C]
         size = (pixels.shape[0], pixels.shape[1])
         if entry.size is not None and entry.size != size:
-            raise DataError(_other_size(entry.id, size, entry.size, entry.source))
+            raise DataError(other_size(entry.id, size, entry.size, entry.source))
         return self._sample(entry, pixels, entry.target(size))
 
     def _sample(self, entry: BoxEntry, pixels: Array, target: BoxTarget) -> Sample[BoxTarget]:
@@ -172,45 +156,10 @@ class BoxDataset(VisionDataset[BoxTarget]):
         size = None if entry.size is None else header_size(entry.id)
         if size is None or entry.size is None or size in (entry.size, entry.size[::-1]):  # turned: reading tells
             return None
-        return _other_size(entry.id, size, entry.size, entry.source)
+        return other_size(entry.id, size, entry.size, entry.source)
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         other = copy.copy(self)
         other._hold([self.entries[i] for i in indices])
         return other
-
-
-def _other_size(id: str, size: tuple[int, int], labelled: tuple[int, int], source: str) -> str:
-    sizes = f"{id}: is {size[1]} x {size[0]} pixels, but {source} says {labelled[1]} x {labelled[0]}"
-    if labelled == size[::-1] and _stored_size(id) == labelled:
-        return (
-            f"{sizes}: its boxes were drawn on the picture as stored, before its EXIF orientation turns it; save the "
-            "picture without EXIF orientation, or label it upright"
-        )
-    return f"{sizes}: its boxes belong to another picture or size; put back the original picture or label it anew"
-
-
-def _stored_size(path: str) -> tuple[int, int] | None:
-    try:
-        with Image.open(path) as im:
-            return im.size[1], im.size[0]
-    except Exception:  # a format that Pillow lacks
-        return None
-
-
-def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
-    """Refuse a data set whose image files are not there.
-
-    Args:
-        missing: A line for each image.
-        source: The file or folder that lists them.
-        looked: Where they were looked for.
-
-    Raises:
-        DataError: There are any; the first ten and their number.
-    """
-    if missing:
-        more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
-        shown = "\n".join(missing[:10])
-        raise DataError(f"{shown}{more}\n{source}: {len(missing)} image files are missing; looked in {looked}")

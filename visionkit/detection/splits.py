@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from visionkit.coco_files import coco_files
 from visionkit.dataset import DataSplits
 from visionkit.detection.coco import CocoDataset
-from visionkit.detection.coco_images import coco_files
 from visionkit.detection.drawn import ShapesDetection
 from visionkit.detection.reader import BoxDataset
 from visionkit.detection.voc import VocDataset, voc_splits
 from visionkit.detection.yolo import YoloDataset
 from visionkit.detection.yolo_layout import YAML_SUFFIXES, find_yolo
 from visionkit.errors import DataError, UsageError
+from visionkit.reading import refuse_leaks
 from visionkit.shapes import SHAPES
 from visionkit.split import divide
 from visionkit.transforms.images import list_images
@@ -71,7 +72,7 @@ def find_box_splits(
         found = _from_shapes(seed, classes, channels)
     else:
         found = _from_root(Path(root), classes, channels, need)
-        _refuse_leaks(found, root)
+        refuse_leaks(found, root)
     if found.train is not None and found.val is None:
         keys = [e.key for e in found.train.entries]
         found = divide(found, keys, found.train.labels, val_fraction, seed)
@@ -181,21 +182,3 @@ def _corrected(parts: Collection[BoxDataset]) -> str:
     gone, clipped = sum(dropped), len(dropped) - sum(dropped)
     told = ", ".join(f"{n} {what}" for n, what in ((gone, "dropped"), (clipped, "clipped")) if n)
     return f"; wrong boxes: {told}" if told else ""
-
-
-def _refuse_leaks(found: Splits, root: str | os.PathLike[str]) -> None:
-    """Refuse images that are in two splits, under whatever name."""
-    side: dict[tuple[int, int] | str, tuple[str, str]] = {}
-    for name, data in (("train", found.train), ("val", found.val), ("test", found.test)):
-        for id in data.ids if data is not None else ():
-            try:
-                stat = os.stat(id)
-            except OSError:  # the check of the images says what is wrong
-                continue
-            file = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.abspath(id)
-            other, first = side.setdefault(file, (name, id))
-            if other != name:
-                same = f", the same file as {first}" if first != id else ""
-                raise DataError(
-                    f"{root}: {id}{same} is in both {other} and {name}, so the score would flatter; keep it in one"
-                )

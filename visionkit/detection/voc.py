@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from visionkit.classes import check_classes, unknown_class
 from visionkit.detection.hygiene import RawBox
-from visionkit.detection.reader import BoxDataset, BoxEntry, make_entry, refuse_missing
+from visionkit.detection.reader import BoxDataset, BoxEntry, make_entry
 from visionkit.detection.voc_xml import Node, parse_xml
 from visionkit.errors import DataError, UsageError
 from visionkit.ops.files import read_text
+from visionkit.reading import refuse_missing
 from visionkit.split import SPLIT_WORDS
 from visionkit.transforms.images import SUFFIXES
 

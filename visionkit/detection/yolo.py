@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from visionkit.classes import check_classes, unknown_class
 from visionkit.detection.hygiene import Correction, RawBox, clean
-from visionkit.detection.reader import BoxDataset, BoxEntry, header_size, present
+from visionkit.detection.reader import BoxDataset, BoxEntry, present
 from visionkit.detection.yolo_layout import MAX_CLASSES, find_yolo, list_split
 from visionkit.errors import DataError, UsageError
 from visionkit.ops.files import read_text
+from visionkit.reading import header_size
 
 __all__ = ["YoloDataset"]
 
