@@ -33,7 +33,7 @@ class ImageInfo:
     id: str
     size: tuple[int, int]
     scale: tuple[float, float] = (1.0, 1.0)
-    offset: tuple[int, int] = (0, 0)
+    offset: tuple[float, float] = (0, 0)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -96,7 +96,7 @@ class Preprocessing(Component):
             info=replace(
                 info,
                 scale=(info.scale[0] * scale[0], info.scale[1] * scale[1]),
-                offset=(round(info.offset[0] * scale[0]) + offset[0], round(info.offset[1] * scale[1]) + offset[1]),
+                offset=(info.offset[0] * scale[0] + offset[0], info.offset[1] * scale[1] + offset[1]),
             ),
         )
 
