@@ -6,6 +6,7 @@ import torch
 
 from visionkit.backbones.timm import TimmBackbone
 from visionkit.errors import UsageError
+from visionkit.ops.dilated import DilatedConv2d
 
 
 def images(*shape):
@@ -112,3 +113,13 @@ def test_a_refused_size_is_named():
 def test_other_errors_pass_through():
     with pytest.raises(RuntimeError, match="expected input"):
         TimmBackbone("resnet18d")(images(1, 5, 64, 64))
+
+
+def test_dilated_convolutions_take_the_fast_form_and_give_the_same_numbers():
+    backbone = TimmBackbone("tf_efficientnet_lite0", output_stride=16).eval()
+    plain = timm.create_model("tf_efficientnet_lite0", num_classes=0, output_stride=16).eval()
+    plain.load_state_dict(backbone.net.state_dict())
+    assert sum(type(m) is DilatedConv2d for m in backbone.net.modules()) == 4
+    x = torch.randn(1, 3, 70, 90)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(x)[-1], plain.forward_features(x), rtol=1e-4, atol=1e-5)

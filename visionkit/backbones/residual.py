@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionkit.ops.dilated import DilatedConv2d
+
 __all__ = ["BLOCKS", "STEM_STRIDE", "BasicBlock", "Bottleneck", "Style", "make_stem"]
 
 
@@ -176,7 +178,11 @@ def make_stem(stem: str, in_channels: int) -> nn.Module:
 def _conv3x3(channels: int, out: int, stride: int, dilation: int, style: Style) -> nn.Module:
     groups = channels if style.depthwise_separable else style.groups
     width = channels if style.depthwise_separable else out
-    conv = nn.Conv2d(channels, width, 3, stride, padding=dilation, dilation=dilation, groups=groups, bias=False)
+    conv: nn.Module = (
+        nn.Conv2d(channels, width, 3, stride, padding=1, groups=groups, bias=False)
+        if dilation == 1
+        else DilatedConv2d(channels, width, dilation, groups=groups)  # has stride 1: it dilates instead of striding
+    )
     return nn.Sequential(conv, nn.Conv2d(channels, out, 1, bias=False)) if style.depthwise_separable else conv
 
 

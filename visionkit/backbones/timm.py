@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, FeatureSpec
 from visionkit.backbones.statistics import per_channel
 from visionkit.errors import UsageError
+from visionkit.ops.dilated import DilatedConv2d
 from visionkit.weights import load_weights
 
 __all__ = ["TimmBackbone"]
@@ -69,6 +70,7 @@ class TimmBackbone(Backbone):
         self.in_channels = in_channels
         asked = {"output_stride": output_stride, "drop_path_rate": stochastic_depth or None}
         self.net = _create(name, in_channels, {k: v for k, v in asked.items() if v is not None})
+        DilatedConv2d.adopt(self.net)
         cfg: dict[str, Any] = self.net.pretrained_cfg
         self.mean = per_channel("mean", mean, cfg.get("mean") or IMAGENET_MEAN, in_channels)
         self.std = per_channel("std", std, cfg.get("std") or IMAGENET_STD, in_channels)
