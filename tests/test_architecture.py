@@ -13,7 +13,7 @@ import visionkit
 PACKAGE = Path(visionkit.__file__).parent
 ROOMS = ("classification", "detection", "segmentation", "video")
 PLAIN = (  # torch, timm, torchvision: no Lightning
-    "errors", "component", "sample", "coco_files", "coco_json", "masks", "reading", "dataset", "classes", "split", "shapes", "weights", "head", "model", "checkpoint", "inference",
+    "errors", "component", "sample", "coco_files", "coco_json", "masks", "reading", "dataset", "classes", "split", "shapes", "weights", "head", "model", "checkpoint", "inference", "views",
     "loading", "plots", "recipe", "records", "backbones", "necks", "transforms", "losses", "ops",
 )  # fmt: skip
 LIGHTNING = ("metric", "task", "datamodule", "callbacks")

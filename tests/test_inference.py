@@ -74,7 +74,7 @@ class TestPredictFiles:
                 return Told(self.mean, [*self.restored, info])
 
         monkeypatch.setattr(
-            type(tiny_model), "predict", lambda self, images: [Told(x.float().mean().item()) for x in images]
+            type(tiny_model), "decode", lambda self, images: [Told(x.float().mean().item()) for x in images]
         )
         found = [f for f in predict_files(tiny_model, pictures, batch_size=3) if not isinstance(f, DataError)]
         assert len(found) == 4
@@ -170,7 +170,7 @@ class TestPredictToFolder:
         predict_to_folder(ckpt, pictures[:1], tmp_path / "out")
         before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*")}
         calls = []
-        monkeypatch.setattr(inference.VisionModel, "predict", predict_then_stop(calls))
+        monkeypatch.setattr(inference.VisionModel, "decode", predict_then_stop(calls))
         with pytest.raises(KeyboardInterrupt):
             predict_to_folder(ckpt, pictures, tmp_path / "out", batch_size=1, num_workers=0, overwrite=True)
         assert len(calls) == 2
@@ -191,15 +191,15 @@ class TestPredictToFolder:
 
 
 def predict_then_stop(calls):
-    whole = visionkit.VisionModel.predict
+    whole = visionkit.VisionModel.decode
 
-    def predict(model, images):
+    def decode(model, images):
         calls.append(len(images))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return whole(model, images)
 
-    return predict
+    return decode
 
 
 def test_overwrite_removes_no_file_that_predict_did_not_write(tiny_model, tmp_path):
@@ -325,7 +325,7 @@ class TestObjects:
         assert not (tmp_path / "out").exists()
 
     def test_cut_off_on_the_way_leaves_no_format_half_written(self, detector, pictures, tmp_path, monkeypatch):
-        monkeypatch.setattr(inference.VisionModel, "predict", predict_then_stop([]))
+        monkeypatch.setattr(inference.VisionModel, "decode", predict_then_stop([]))
         with pytest.raises(KeyboardInterrupt):
             predict_to_folder(detector, pictures, tmp_path / "out", batch_size=1, num_workers=0, formats=["coco"])
         assert list((tmp_path / "out").iterdir()) == []

@@ -4,6 +4,8 @@ import torch
 import visionkit
 from visionkit import LinearHead, Preprocessing, ResNet, UsageError, VisionModel
 from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from visionkit.detection.types import BoxPrediction
+from visionkit.segmentation.types import MaskPrediction
 
 
 def images(batch=2, size=32, channels=3):
@@ -42,6 +44,33 @@ def test_predict_refuses_training_mode_and_leaves_no_graph(tiny_model):
     assert not probabilities.requires_grad
     with pytest.raises(UsageError, match="model.eval"):
         tiny_model.train().predict(images())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 50), (1, 33), (20, 8)])
+def test_predictions_are_in_pixels_of_the_images_given(tiny_model, monkeypatch, size):
+    """Whatever the head's cells make of the size: masks end with the image, and boxes in it."""
+    batch = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    classes = tiny_model.predict(batch)
+    assert torch.equal(classes[0].probabilities, tiny_model.decode(batch)[0].probabilities)
+
+    cells = MaskPrediction.of(torch.rand(3, 2, 2), 32)
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [cells, cells])
+    raw, masks = tiny_model.decode(batch)[0], tiny_model.predict(batch)
+    assert raw.labels.shape == (64, 64)
+    for mask in masks:
+        assert torch.equal(mask.labels, raw.labels[: size[0], : size[1]])
+
+    found = BoxPrediction(torch.tensor([[0.0, 0, 64, 64]]), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [found, found])
+    for boxes in tiny_model.predict(batch):
+        assert boxes.boxes.tolist() == [[0, 0, size[1], size[0]]]
+        assert boxes.size == size
+
+
+def test_decode_refuses_training_mode_and_leaves_no_graph(tiny_model):
+    assert not tiny_model.decode(images())[0].probabilities.requires_grad
+    with pytest.raises(UsageError, match="model.eval"):
+        tiny_model.train().decode(images())
 
 
 def test_spec_round_trip(tiny_model):

@@ -14,7 +14,7 @@ from visionkit.errors import UsageError
 from visionkit.head import Head, HeadFactory
 from visionkit.necks.base import Neck
 from visionkit.necks.identity import IdentityNeck
-from visionkit.sample import Prediction
+from visionkit.sample import ImageInfo, Prediction
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["NeckFactory", "VisionModel"]
@@ -93,10 +93,23 @@ class VisionModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return one prediction an image, in pixels of the images given.
+        """Return one prediction an image, in pixels of the images given, whatever their size.
 
         Args:
             images: uint8 [B, C, H, W].
+
+        Raises:
+            UsageError: The model is in training mode.
+        """
+        info = ImageInfo(id="", size=(images.shape[2], images.shape[3]))
+        return [p.restore(info) for p in self.decode(images)]
+
+    @torch.no_grad()
+    def decode(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction an image that is not restored yet: its ``restore`` still wants the image's info.
+
+        Args:
+            images: uint8 [B, C, H, W], preprocessed.
 
         Raises:
             UsageError: The model is in training mode.

@@ -20,7 +20,9 @@ __all__ = ["draw_learning_curves", "name_ticks", "save_figure", "short", "write_
 
 BACKGROUND = "(background)"
 TEXT_CLASSES = 25
-"""Up to this many classes the cells of a confusion matrix hold their counts."""
+"""Up to this many classes the cells of a confusion matrix hold their counts, or percents of the row."""
+LARGEST_COUNT = 9999
+"""Largest count that fits into a cell; where one is larger, all cells hold percents."""
 TICKS = 100
 """At most this many class names stand along an axis of it."""
 
@@ -55,6 +57,9 @@ def write_confusion_matrix(
     confusion: Tensor, classes: Sequence[str], folder: Path, prefix: str, *, title: str
 ) -> list[Path]:
     """Write ``<prefix>confusion_matrix.png``, coloured by share of the row, and ``.csv`` with the counts.
+
+    Counts that are too large for the cells of the picture, such as those of pixels, stand there as shares of the row in
+    percent; shares below half a percent are left out.
 
     Args:
         confusion: int64 counts, rows truth, columns prediction: [K, K], or [K + 1, K + 1] with background as the last.
@@ -100,7 +105,7 @@ def _confusion_figure(counts: np.ndarray[Any, Any], names: Sequence[str], title:
     k = len(names)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     edge = min(max(5.2, 2.4 + 0.42 * k), 13.0)  # inches
-    figure = Figure(figsize=(edge + 0.8, edge), dpi=100, layout="constrained")
+    figure = Figure(figsize=(edge + 0.8, edge), dpi=100, layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the row", fraction=0.046)
@@ -114,8 +119,11 @@ def _confusion_figure(counts: np.ndarray[Any, Any], names: Sequence[str], title:
     name_ticks(axes.yaxis, [short(n) for n in names], TICKS)
     axes.tick_params(axis="x", labelrotation=90)
     if k <= TEXT_CLASSES:
+        in_percent = counts.max(initial=0) > LARGEST_COUNT
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.55 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+                text = f"{shares[row, column]:.0%}" if in_percent else str(count)
+                if text != "0%":
+                    axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
     return figure

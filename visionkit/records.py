@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import csv
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from visionkit.ops.files import replacing
 from visionkit.sample import ImageInfo
 
-__all__ = ["Filtered", "Format", "FormatJob", "FormatWriter", "Formatted", "Table", "Tabular", "flatten", "open_table"]
+__all__ = [
+    "Filtered",
+    "Format",
+    "FormatJob",
+    "FormatWriter",
+    "Formatted",
+    "Mergeable",
+    "Table",
+    "Tabular",
+    "files_beside",
+    "flatten",
+    "open_table",
+]
 
 
 @runtime_checkable
@@ -38,10 +52,30 @@ class Filtered(Protocol):
 
 @runtime_checkable
 class Formatted(Protocol):
-    """A prediction that can be written in further formats."""
+    """A prediction that can be written in further formats.
+
+    The class attribute ``standard``, a tuple of their names, says which are written without being asked for; without
+    it none is.
+    """
 
     formats: ClassVar[Mapping[str, Format]]
     """What makes the writer of each format, by the name that ``--format`` gives."""
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A prediction that can be put together from those of several views of an image."""
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
+        """Return the prediction of an image.
+
+        Args:
+            parts: The predictions of its views, each restored to the image.
+            regions: Top, left, bottom and right of the pixels of the image that each speaks of; together they are the
+                image.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -137,3 +171,33 @@ def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
         else:
             row[key] = "|".join(map(str, value)) if isinstance(value, list) else value
     return row
+
+
+def files_beside(pictures: Sequence[str], suffix: str, *, reserved: Sequence[str] = ()) -> dict[str, PurePath]:
+    """Return a file of its own for each picture, relative to their folder; no two are the same.
+
+    The files lie as the pictures do below the folder that holds them all: ``a/1.jpg`` and ``b/1.jpg`` become
+    ``a/1.txt`` and ``b/1.txt``. Where pictures of one folder differ in their suffixes alone, all of that folder keep
+    theirs: ``1.jpg.txt`` and ``1.png.txt``. File systems that ignore case are thought of.
+
+    Args:
+        pictures: Paths of the pictures; one that comes twice has one file.
+        suffix: Suffix of the files, with its dot.
+        reserved: Names without suffix that are taken in the uppermost folder.
+    """
+    whole = {p: os.path.abspath(p) for p in pictures}
+    if not whole:
+        return {}
+    root = os.path.commonpath([os.path.dirname(p) for p in whole.values()])
+    relative = {p: PurePath(os.path.relpath(w, root)) for p, w in whole.items()}
+    stems = Counter(_stem(path) for path in [*set(relative.values()), *map(PurePath, reserved)])
+    crowded = {path.parent for path in relative.values() if stems[_stem(path)] > 1}
+    return {
+        p: path.with_name(f"{path.name if path.parent in crowded else path.stem}{suffix}")
+        for p, path in relative.items()
+    }
+
+
+def _stem(path: PurePath) -> str:
+    """Return what file systems that ignore case tell files of one suffix by."""
+    return str(path.with_suffix("")).casefold()

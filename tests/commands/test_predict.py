@@ -3,6 +3,7 @@ import pytest
 from visionkit import UsageError, inference
 from visionkit.commands import predict
 from visionkit.inference import PredictionRun
+from visionkit.views import Views
 
 NEEDED = ["--ckpt", "m.ckpt", "--out", "o", "a.png"]
 
@@ -12,6 +13,7 @@ def test_defaults():
     assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], 32, None, "auto", "auto")
     assert (a.save_images, a.overwrite, a.trust) == (False, False, [])
     assert (a.formats, a.coco_annotations, a.min_score) == ([], None, None)
+    assert (a.flip, a.scales, a.window, a.overlap) == (False, None, None, None)
 
 
 def test_trust_is_repeatable():
@@ -34,6 +36,14 @@ def test_trust_is_repeatable():
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
         ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
         ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
+        ([*NEEDED, "--scales", "1,big"], "--scales: '1,big': give factors such as 0.75,1,1.25"),
+        ([*NEEDED, "--scales", ""], "--scales: '': give factors"),
+        ([*NEEDED, "--window", "5x5x5"], "--window: '5x5x5': give pixels, such as 512, or height and width"),
+        ([*NEEDED, "--window", "5x"], "--window: '5x': give pixels"),
+        ([*NEEDED, "--overlap", "0.5"], "--overlap says how much of a window the next one repeats: add --window, too"),
+        ([*NEEDED, "--scales", "1,0"], r"scales=\(1.0, 0.0\): factors of the model's size, above 0"),
+        ([*NEEDED, "--window", "8"], "window=8: a number of pixels from 16 on"),
+        ([*NEEDED, "--window", "64", "--overlap", "1"], "overlap=1.0: a share of a window, 0..0.9"),
         (
             [*NEEDED, "--coco-annotations", "a.json", "--format", "yolo"],
             "--coco-annotations gives the ids of --format coco",
@@ -78,7 +88,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert asked == {
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": 32,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
-        "formats": [], "annotations": None, "min_score": None,
+        "formats": [], "annotations": None, "min_score": None, "views": None,
     }  # fmt: skip
 
 
@@ -94,3 +104,25 @@ def test_formats_and_scores_are_passed_on(tmp_path, monkeypatch, capsys):
     more = ["--format", "coco", "--format=yolo", "--coco-annotations", "i.json", "--min-score", "0"]
     assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
     assert (asked["formats"], asked["annotations"], asked["min_score"]) == (["coco", "yolo"], "i.json", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "views"),
+    [
+        (["--flip"], Views(flip=True)),
+        (["--scales", "0.75,1,1.25"], Views(scales=(0.75, 1.0, 1.25))),
+        (["--window", "512", "--overlap", "0"], Views(window=512, overlap=0.0)),
+        (["--window=512X768", "--flip", "--scales=2"], Views(True, (2.0,), (512, 768))),
+    ],
+)
+def test_views_are_passed_on(tmp_path, monkeypatch, capsys, more, views):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings)
+        return PredictionRun(tmp_path / "predictions.jsonl", 1, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    (tmp_path / "a.png").touch()
+    assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
+    assert asked["views"] == views

@@ -17,7 +17,13 @@ from visionkit.component import build, spec_of
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
 from visionkit.sample import ImageInfo, Sample
-from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, DETECTION_AUGMENTATION, Augmentation
+from visionkit.segmentation.types import MaskTarget as Masks
+from visionkit.transforms.augmentation import (
+    CLASSIFICATION_AUGMENTATION,
+    DETECTION_AUGMENTATION,
+    SEGMENTATION_AUGMENTATION,
+    Augmentation,
+)
 
 
 def make_sample(height=64, width=64, channels=3):
@@ -440,3 +446,35 @@ def test_detection_default_is_cheap():
         augmentation(sample, seed)
         times.append(time.thread_time() - start)
     assert np.median(times) < 6e-3  # 2 ms on an idle core; the slack is for a busy machine
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_segmentation_default_keeps_size_and_moves_masks(channels):
+    augmentation = build(spec_of(Augmentation(SEGMENTATION_AUGMENTATION)))
+    flips = 0
+    for seed in range(20):
+        sample = make_sample(64, 96, channels)
+        mask = (sample.image[0] > 127).numpy().astype(np.uint8)
+        result = augmentation(sample.replace(target=Masks(torch.from_numpy(mask))), seed)
+        assert result.image.shape == (channels, 64, 96)
+        assert result.image.permute(1, 2, 0).is_contiguous()
+        flipped = np.array_equal(result.target.mask.numpy(), mask[:, ::-1])
+        assert flipped or np.array_equal(result.target.mask.numpy(), mask), "nothing but a mirror"
+        flips += flipped
+    assert 3 < flips < 17
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_what_is_uncovered_is_ignored_and_nothing_else_can_be_asked(value):
+    turned = Augmentation([{"Rotate": {"limit": [45, 45], "border_mode": 0, "p": 1.0}}])
+    mask = turned(make_sample(64, 64).replace(target=Masks(torch.zeros(64, 64, dtype=torch.uint8))), 0).target.mask
+    assert mask[0, 0] == 255
+    assert mask[32, 32] == 0
+    entry = {"Rotate": {"fill_mask": value}}
+    words = "remove fill_mask: what a transform uncovers is ignored by itself"
+    with pytest.raises(UsageError, match=rf"^augmentation\[1\]: {words}$"):
+        Augmentation(["HorizontalFlip", entry])
+    with pytest.raises(UsageError, match=rf"^augmentation\[0\]\.OneOf\.transforms\[0\]: {words}$"):
+        Augmentation([{"OneOf": {"transforms": [entry]}}])
+    with pytest.raises(UsageError, match="no argument 'fill_mask'"):
+        Augmentation([{"Blur": {"fill_mask": value}}])

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from visionkit.transforms.draw import PALETTE, draw_boxes, draw_text
+from visionkit.errors import UsageError
+from visionkit.transforms.draw import PALETTE, draw_boxes, draw_classes, draw_text, palette
 
 
 def gray(height, width):
@@ -161,3 +162,123 @@ def test_no_boxes_leave_a_copy():
 def test_tags_beyond_ascii_are_not_boxes():
     a, b = (draw(gray(200, 200), [[50, 60, 150, 140]], texts=[letter]) for letter in ("ä", "ж"))
     assert (a != b).any()
+
+
+# ---- classes of pixels
+
+NAMES = ["road", "sky", "car"]
+
+
+def halves(height, width, left=0, right=1):
+    labels = torch.full((height, width), left, dtype=torch.uint8)
+    labels[:, width // 2 :] = right
+    return labels
+
+
+def tag_pixels(picture, k):
+    """Where a tag of a class is: its colour unmixed."""
+    return (picture == torch.tensor(palette(k + 1)[k], dtype=torch.uint8).view(3, 1, 1)).all(0)
+
+
+def test_colours_of_classes_all_differ():
+    colours = palette(256)
+    assert tuple(colours[: len(PALETTE)]) == PALETTE
+    assert len(set(colours)) == 256
+    assert (0, 0, 0) not in colours
+    assert palette(30) == colours[:30], "the same whatever the number of classes"
+    assert palette(0) == []
+    apart = torch.cdist(torch.tensor(colours).float()[:40], torch.tensor(colours).float()[:40])
+    assert (apart + 1e3 * torch.eye(40)).min() >= apart[:14, :14][apart[:14, :14] > 0].min(), "as PALETTE's own"
+    assert colours[14:17] == [(255, 0, 255), (34, 255, 0), (0, 0, 255)], "on all machines"
+
+
+@pytest.mark.parametrize("count", [-1, 257])
+def test_there_are_256_colours(count):
+    with pytest.raises(UsageError, match=f"palette of {count} colours"):
+        palette(count)
+
+
+def test_a_class_is_half_its_colour_and_half_the_picture():
+    before = gray(60, 80)
+    after = draw_classes(before, halves(60, 80, 0, 2), NAMES)
+    assert after.shape == (3, 60, 80)
+    assert after.dtype == torch.uint8
+    for column, k in ((3, 0), (70, 2)):
+        assert after[:, 30, column].tolist() == [64 + c // 2 for c in PALETTE[k]]
+    assert (before == 128).all(), "a copy"
+
+
+def test_a_darker_line_lies_between_classes():
+    before = gray(60, 80)
+    after = draw_classes(before, halves(60, 80), NAMES)
+    line = (after.sum(0) < before.sum(0) // 2).any(0)
+    assert line.nonzero().flatten().tolist() == [40]
+    assert not (draw_classes(before, halves(60, 80, 1, 1), NAMES).sum(0) < 192).any()
+
+
+def test_pixels_without_a_class_stay_as_they_are():
+    torch.manual_seed(0)
+    before = torch.randint(0, 256, (3, 120, 160), dtype=torch.uint8)
+    assert torch.equal(draw_classes(before, halves(120, 160, 255, 255), NAMES), before)
+    after = draw_classes(before, halves(120, 160, 255, 0), NAMES)
+    assert torch.equal(after[:, :, :79], before[:, :, :79])
+    assert (after[:, :, 81:] != before[:, :, 81:]).any()
+
+
+def test_names_stand_in_the_middle_of_the_largest_region():
+    labels = torch.zeros(200, 400, dtype=torch.uint8)
+    labels[20:180, 220:380] = 1
+    labels[5:15, 5:60] = 1  # smaller
+    after = draw_classes(gray(200, 400), labels, NAMES)
+    rows, columns = tag_pixels(after, 1).nonzero(as_tuple=True)
+    assert 80 < rows.min() < rows.max() < 120
+    assert 260 < columns.min() < columns.max() < 340
+    assert tag_pixels(after, 0).any()
+    assert not tag_pixels(after, 2).any()
+
+
+def test_names_of_small_regions_stand_above_them_and_of_tiny_ones_nowhere():
+    labels = torch.zeros(200, 400, dtype=torch.uint8)
+    labels[100:120, 100:116] = 1  # 320 pixels; a 300th is 267
+    labels[100:110, 300:310] = 2
+    after = draw_classes(gray(200, 400), labels, NAMES)
+    rows, columns = tag_pixels(after, 1).nonzero(as_tuple=True)
+    assert 80 < rows.min() < rows.max() < 100
+    assert columns.min() <= 108 <= columns.max()
+    assert not tag_pixels(after, 2).any()
+
+
+def test_names_never_cover_each_other_or_the_whole():
+    """50 classes in stripes: tags that fit are drawn whole, the picture still shows."""
+    names = [f"class {i}" for i in range(50)]
+    labels = torch.arange(50).repeat_interleave(8).byte()[None].repeat(200, 1)
+    after = draw_classes(gray(200, 400), labels, names)
+    shown = torch.stack([tag_pixels(after, k) for k in range(50)])
+    whole = shown.flatten(1).sum(1)
+    found = whole[whole > 0]
+    assert 5 < len(found) < 50
+    assert found.min() > 0.4 * found.max()
+    assert shown.any(0).float().mean() < 0.4
+
+
+@pytest.mark.parametrize("size", [(99, 300), (300, 99), (40, 40), (1, 1), (1, 300)])
+def test_small_pictures_get_no_names(size):
+    after = draw_classes(gray(*size), halves(*size), NAMES)
+    assert after.shape == (3, *size)
+    assert not (tag_pixels(after, 0) | tag_pixels(after, 1)).any()
+
+
+def test_large_pictures_get_large_names():
+    tags = [tag_pixels(draw_classes(gray(n, n), halves(n, n), NAMES), 0).any(1).sum().item() for n in (300, 2400)]
+    assert 4 * tags[0] < tags[1] < 2400 / 12
+
+
+def test_odd_names_and_odd_labels():
+    image, labels = gray(150, 150), halves(150, 150)
+    long = draw_classes(image, labels, ["a very long name of a class " * 5, " "])
+    assert tag_pixels(long, 0).any(0).sum() < 80, "half of the picture and its edge at most"
+    assert not tag_pixels(long, 1).any()
+    with pytest.raises(UsageError, match="labels of 150 x 150 pixels for an image of 150 x 140"):
+        draw_classes(gray(150, 140), labels, NAMES)
+    with pytest.raises(UsageError, match="labels with class id 1 for 1 class names"):
+        draw_classes(image, labels, ["a"])

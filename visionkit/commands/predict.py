@@ -34,7 +34,8 @@ def parser() -> Parser:
         prog="visionkit predict",
         description="Apply a checkpoint to pictures. Writes DIR/predictions.jsonl, one record a picture, and "
         "DIR/predictions.csv. A classifier's hold image, label, score and the probability of each class by name; a "
-        "detector's hold the objects with label, score and box, in the table one row an object.",
+        "detector's hold the objects with label, score and box, in the table one row an object; a segmenter's hold "
+        "the pixels and the share of each class, and DIR/masks/ gets a picture of class ids for each.",
         allow_abbrev=False,
     )
     p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
@@ -52,6 +53,17 @@ def parser() -> Parser:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
     p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
                    help="arithmetic of the network (default: bf16 where the processor is fast at it)")  # fmt: skip
+    p.add_argument("--flip", action="store_true",
+                   help="segmenters: predict each picture mirrored, too, and average")  # fmt: skip
+    p.add_argument("--scales", type=_scales, metavar="S,S,...",
+                   help="factors of the model's size to predict at, such as 0.75,1,1.25; segmenters average several "
+                   "(default: 1)")  # fmt: skip
+    p.add_argument("--window", type=_window, metavar="PX",
+                   help="segmenters: predict square windows of this edge (or HxW) in pixels of the picture, each at "
+                   "the model's size, and join them; for pictures too large to be shrunk (default: the whole "
+                   "picture)")  # fmt: skip
+    p.add_argument("--overlap", type=float, metavar="S",
+                   help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
     p.add_argument("--save-images", action="store_true", help="also write DIR/images/, the pictures with predictions")
     p.add_argument("--format", action="append", default=[], metavar="NAME", dest="formats",
                    help="write a further format, too (repeatable); a detector's offers coco (predictions.coco.json) "
@@ -68,6 +80,23 @@ def parser() -> Parser:
     return p
 
 
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give factors such as 0.75,1,1.25") from None
+
+
+def _window(text: str) -> int | tuple[int, int]:
+    try:
+        edges = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        edges = []
+    if len(edges) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"{text!r}: give pixels, such as 512, or height and width, such as 512x768")
+    return edges[0] if len(edges) == 1 else (edges[0], edges[1])
+
+
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
     options = parser().parse_args(arguments)
@@ -79,10 +108,16 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"--min-score must be from 0 to 1, got {options.min_score:g}")
     if options.coco_annotations is not None and "coco" not in options.formats:
         raise UsageError("--coco-annotations gives the ids of --format coco: add that, too")
+    if options.overlap is not None and options.window is None:
+        raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
 
     from visionkit.commands.pictures import find_pictures
     from visionkit.inference import predict_to_folder
+    from visionkit.views import Views
 
+    given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    views = Views(**given) if given else None
     pictures = find_pictures(options.pictures)
     result = predict_to_folder(
         options.ckpt,
@@ -98,6 +133,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         formats=options.formats,
         annotations=options.coco_annotations,
         min_score=options.min_score,
+        views=views,
     )
     for message in result.problems:
         print(message, file=sys.stderr)

@@ -18,7 +18,7 @@ from visionkit.component import Component
 from visionkit.errors import UsageError
 from visionkit.sample import Sample, SpatialTarget, Target
 
-__all__ = ["CLASSIFICATION_AUGMENTATION", "DETECTION_AUGMENTATION", "Augmentation"]
+__all__ = ["CLASSIFICATION_AUGMENTATION", "DETECTION_AUGMENTATION", "SEGMENTATION_AUGMENTATION", "Augmentation"]
 
 T = TypeVar("T", bound=Target)
 
@@ -58,10 +58,18 @@ DETECTION_AUGMENTATION: list[dict[str, Any] | str] = [
 ]
 """A default for some hundred to some ten thousand photos with objects in boxes; grey or RGB images."""
 
+SEGMENTATION_AUGMENTATION: list[dict[str, Any] | str] = [  # sizes are changed by RandomScaledCrop
+    {"HorizontalFlip": {"p": 0.5}},
+    {"ColorJitter": {"brightness": 0.25, "contrast": 0.25, "saturation": 0.25, "hue": 0.02, "p": 0.5}},
+    {"ToGray": {"p": 0.02}},
+    {"GaussianBlur": {"sigma_limit": [0.3, 1.2], "p": 0.05}},
+]
+"""A default for some hundred to some ten thousand photos with masks; grey or RGB images."""
+
 SIZE_ARGUMENTS = ("size", "height", "width")
 LISTS = ("transforms",)  # arguments that hold transforms
 SINGLES = ("first", "second")  # arguments that hold one transform
-MOVED = {"bboxes": "boxes", "mask": "masks"}  # what targets give to albumentations, and how to call it
+MOVED = {"bboxes": "boxes", "mask": "masks", "masks": "masks"}  # what targets give to albumentations, and its name
 NO_PIXELS = {  # what they do belongs elsewhere
     "Normalize": "the model normalises the images itself",
     "ToFloat": "images stay uint8 until they are in the model",
@@ -222,6 +230,8 @@ def _make(entry: Any, size: tuple[int, int], where: str) -> Any:
                 f"{where}: {name} has no argument {argument!r}{_nearest(argument, accepted)}; "
                 f"it takes {', '.join(accepted)}"
             )
+    if arguments.get("fill_mask") is not None:  # targets give masks in which 0, albumentations' default, says nothing
+        raise UsageError(f"{where}: remove fill_mask: what a transform uncovers is ignored by itself")
     inputs = {"size": size, "height": size[0], "width": size[1]}
     values = {k: inputs[k] if k in inputs and v == "input" else v for k, v in arguments.items()}
     for argument in LISTS:

@@ -1,15 +1,24 @@
-"""Drawing onto images: labels, and boxes with labels."""
+"""Drawing onto images: labels, boxes with labels, masks of objects, and classes of pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
+import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["PALETTE", "draw_boxes", "draw_text"]
+from visionkit.errors import UsageError
+from visionkit.masks import ObjectMasks
+
+__all__ = ["PALETTE", "draw_boxes", "draw_classes", "draw_masks", "draw_text", "palette"]
+
+Colour = tuple[int, int, int]
 
 Place = tuple[int, int, int, int]
 """First and last column and row: left, top, right, bottom."""
@@ -24,7 +33,12 @@ PALETTE = (
     (51, 34, 136), (136, 204, 238), (221, 204, 119), (136, 34, 85), (153, 153, 51), (17, 119, 51), (255, 255, 255),
 )  # fmt: skip
 """RGB colours of classes, told apart by colour-blind people too: those of Okabe and Ito (2008), then some of Tol's
-"muted" scheme (2021). Classes beyond them start over."""
+"muted" scheme (2021). Classes of boxes beyond them start over; classes of pixels go on, see :func:`palette`."""
+
+MOST_COLOURS = 256
+_NO_CLASS = 255
+_FILL = 0.45  # opacity of masks of objects
+_PLACING = 400  # pixels of the shorter side of the picture in which places for tags are looked for
 
 
 def draw_text(image: Tensor, text: str) -> Tensor:
@@ -86,33 +100,201 @@ def draw_boxes(image: Tensor, boxes: Tensor, labels: Tensor, texts: Sequence[str
     size = max(10, round(shorter / 36))
     for place, colour, text in zip(places, colours, texts, strict=True):
         if shorter >= 100 and text.strip():
-            _draw_tag(canvas, place, text, colour, size, taken)
+            tag = _Tag(canvas, text, size)
+            tag.draw(colour, place[0], (place[1] - tag.high, place[1], place[3] + 1), taken)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def _draw_tag(
-    canvas: ImageDraw.ImageDraw, box: Place, text: str, colour: tuple[int, int, int], size: int, taken: list[Place]
-) -> None:
-    """Write a text of ``size`` pixels on a filled tag at a box where none is yet, and add its place to ``taken``."""
-    width, height = canvas.im.size
-    font, margin = _font(text, size), max(2, size // 5)
-    shown = text
-    while canvas.textlength(shown, font=font) > width / 2 and len(shown) > 2:
-        shown = f"{shown[:-2]}…"
-    font = _font(shown, size)
-    _, top, _, bottom = (round(v) for v in canvas.textbbox((0, 0), "Ág", font=font))  # equally high for all texts
-    wide, high = round(canvas.textlength(shown, font=font)) + 2 * margin, bottom - top + 2 * margin
-    x = max(0, min(box[0], width - wide))
-    for y in (box[1] - high, box[1], box[3] + 1):
-        place = (x, y, x + wide - 1, y + high - 1)
-        if 0 <= y <= height - high and not any(_meet(place, other) for other in taken):
-            break
-    else:
-        return
-    taken.append(place)
-    canvas.rectangle(place, fill=colour, outline=_EDGE)
-    light = (299 * colour[0] + 587 * colour[1] + 114 * colour[2]) / 1000 > 110
-    canvas.text((x + margin, y + margin - top), shown, font=font, fill=_EDGE if light else _TEXT)
+def draw_masks(image: Tensor, masks: ObjectMasks, labels: Tensor) -> Tensor:
+    """Fill objects translucently in the colours of their classes, with outlines, onto a copy of the image.
+
+    The first objects are the strongest: they are drawn on top.
+
+    Args:
+        image: uint8 [3, H, W].
+        masks: The N masks, of a picture of this size.
+        labels: int64 [N], class ids; they choose the colours.
+
+    Returns:
+        uint8 [3, H, W].
+    """
+    pixels = np.array(image.permute(1, 2, 0).cpu().numpy(), order="C")
+    line = max(1, round(min(pixels.shape[:2]) / 400))  # pixels
+    for k in reversed(range(len(masks))):  # one dense mask at a time
+        (mask,) = masks.take([k]).dense()
+        x, y, width, height = cv2.boundingRect(mask)
+        window = pixels[y : y + height, x : x + width]
+        inside = mask[y : y + height, x : x + width].astype(bool)
+        colour = np.asarray(PALETTE[int(labels[k]) % len(PALETTE)], np.uint8)
+        window[inside] = (window[inside] * (1 - _FILL) + colour * _FILL).astype(np.uint8)
+        contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        if line > 1:  # a dark edge: the colour shows on a ground of its own colour
+            cv2.drawContours(pixels, contours, -1, _EDGE, line + 2)
+        cv2.drawContours(pixels, contours, -1, colour.tolist(), line)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def palette(count: int) -> list[Colour]:
+    """Return the colours of the first classes: those of ``PALETTE``, then others, as far from all before as can be.
+
+    They are always the same: a class has one colour in all pictures.
+
+    Args:
+        count: How many, 0..256.
+
+    Returns:
+        RGB, 0..255 each, no two alike.
+
+    Raises:
+        UsageError: There are not so many.
+    """
+    if not 0 <= count <= MOST_COLOURS:
+        raise UsageError(f"a palette of {count} colours: from 0 to {MOST_COLOURS}")
+    return list(_colours()[:count])
+
+
+def draw_classes(image: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
+    """Lay the classes of pixels over a copy of the image: translucent colours, dark lines between classes, and names.
+
+    The name of a class stands in the middle of its largest region; above or below it where that is smaller than three
+    tags; nowhere where it is smaller than a 300th of the picture. Where two would cover each other, that of the larger
+    region is written. Pictures with a side below 100 pixels get no names.
+
+    Args:
+        image: uint8 [3, H, W].
+        labels: uint8 [H, W], class ids 0..K-1; where it is 255, the image stays as it is.
+        names: The K class names.
+
+    Returns:
+        uint8 [3, H, W].
+
+    Raises:
+        UsageError: The labels are of another size than the image, or have more classes than there are names.
+    """
+    ids, height, width = labels.cpu().numpy(), *image.shape[1:]
+    if ids.shape != (height, width):
+        raise UsageError(f"labels of {ids.shape[0]} x {ids.shape[1]} pixels for an image of {height} x {width}")
+    shorter = min(height, width)
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
+    present = [k for k in np.unique(ids).tolist() if k != _NO_CLASS]
+    if present and present[-1] >= len(names):
+        raise UsageError(f"labels with class id {present[-1]} for {len(names)} class names")
+    colours = palette(len(names))
+    mixed = _mix(pixels, ids, colours)
+    mixed[_lines(ids, max(1, round(shorter / 350)))] //= 3
+    picture = Image.fromarray(mixed)
+    canvas = ImageDraw.Draw(picture)
+    taken: list[Place] = []
+    size = max(10, round(shorter / 36))
+    regions = [(k, _largest_region(ids, k)) for k in present if shorter >= 100 and names[k].strip()]
+    for k, region in sorted(regions, key=lambda item: -item[1].area):
+        if region.area * 300 >= height * width:
+            tag = _Tag(canvas, names[k], size)
+            top = min(max(region.y - tag.high // 2, 0), height - tag.high)
+            tops = (top, top - tag.high, top + tag.high)
+            if region.area < 3 * tag.wide * tag.high:
+                tops = (region.box[1] - tag.high, region.box[3] + 1, top)
+            tag.draw(colours[k], region.x - tag.wide // 2, tops, taken)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Pixels of one class that lie together: their number, column and row of the innermost one, and all their place."""
+
+    area: int
+    x: int
+    y: int
+    box: Place
+
+
+class _Tag:
+    """A text on a filled tag; what is longer than half of the picture's width is cut.
+
+    Args:
+        canvas: Where it will be drawn.
+        text: What it says.
+        size: Height of the letters in pixels.
+    """
+
+    def __init__(self, canvas: ImageDraw.ImageDraw, text: str, size: int) -> None:
+        self.canvas, self.shown, self.margin = canvas, text, max(2, size // 5)
+        font = _font(text, size)
+        while canvas.textlength(self.shown, font=font) > canvas.im.size[0] / 2 and len(self.shown) > 2:
+            self.shown = f"{self.shown[:-2]}…"
+        self.font = _font(self.shown, size)
+        box = canvas.textbbox((0, 0), "Ág", font=self.font)  # equally high for all texts
+        self._top, bottom = round(box[1]), round(box[3])
+        self.wide = round(canvas.textlength(self.shown, font=self.font)) + 2 * self.margin
+        self.high = bottom - self._top + 2 * self.margin
+
+    def draw(self, colour: Colour, left: int, tops: Iterable[int], taken: list[Place]) -> None:
+        """Draw it at the first of some rows where it is in the picture and no other is; add its place to ``taken``."""
+        width, height = self.canvas.im.size
+        x = max(0, min(left, width - self.wide))
+        for y in tops:
+            place = (x, y, x + self.wide - 1, y + self.high - 1)
+            if 0 <= y <= height - self.high and not any(_meet(place, other) for other in taken):
+                break
+        else:
+            return
+        taken.append(place)
+        self.canvas.rectangle(place, fill=colour, outline=_EDGE)
+        light = (299 * colour[0] + 587 * colour[1] + 114 * colour[2]) / 1000 > 110
+        where = (x + self.margin, y + self.margin - self._top)
+        self.canvas.text(where, self.shown, font=self.font, fill=_EDGE if light else _TEXT)
+
+
+@cache
+def _colours() -> tuple[Colour, ...]:
+    """Return ``PALETTE`` and further colours; in whole numbers, so that they are the same on all machines."""
+    steps = np.arange(0, 256, 17)
+    free = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    free = free[free.max(1) >= 85]  # black is for lines and for pixels without a class
+    nearest = np.full(len(free), 2**31)
+    chosen = [(0, 0, 0), *PALETTE]
+    for i in range(MOST_COLOURS + 1):
+        if i == len(chosen):
+            r, g, b = free[nearest.argmax()].tolist()
+            chosen.append((r, g, b))
+        apart = free - np.array(chosen[i])
+        red = (free[:, 0] + chosen[i][0]) // 2  # weights of https://www.compuphase.com/cmetric.htm
+        weights = np.stack([512 + red, np.full_like(red, 1024), 767 - red], 1)
+        nearest = np.minimum(nearest, (weights * apart**2).sum(1))
+    return tuple(chosen[1:])
+
+
+def _mix(pixels: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Sequence[Colour]) -> NDArray[np.uint8]:
+    """Return the pixels, uint8 [H, W, 3], half and half with the colours of their classes."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(colours)] = colours
+    mixed = (pixels >> 1) + (table >> 1)[ids]
+    return np.where((ids == _NO_CLASS)[..., None], pixels, mixed)
+
+
+def _lines(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
+    """Return where lines between classes are, bool [H, W]."""
+    found = np.zeros(ids.shape, np.uint8)
+    found[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    found[1:] |= ids[1:] != ids[:-1]
+    return np.asarray(cv2.dilate(found, np.ones((width, width), np.uint8)), np.bool_)
+
+
+def _largest_region(ids: NDArray[np.uint8], k: int) -> _Region:
+    """Return the largest region of a class; of large pictures, as every so many pixels show it."""
+    step = max(1, min(ids.shape) // _PLACING)
+    whole = (ids[step // 2 :: step, step // 2 :: step] == k).astype(np.uint8)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(whole, connectivity=4)
+    if count == 1:  # between those pixels
+        return _Region(0, 0, 0, (0, 0, 0, 0))
+    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    left, top, wide, high, area = stats[largest].tolist()
+    window = (parts[top : top + high, left : left + wide] == largest).astype(np.uint8)
+    depth = cv2.distanceTransform(cv2.copyMakeBorder(window, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3)
+    row, column = divmod(int(depth.argmax()), wide + 2)
+    x, y = (left + column - 1) * step + step // 2, (top + row - 1) * step + step // 2
+    box = (left * step, top * step, (left + wide) * step - 1, (top + high) * step - 1)
+    return _Region(area * step**2, x, y, box)
 
 
 def _meet(a: Place, b: Place) -> bool:

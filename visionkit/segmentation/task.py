@@ -1,0 +1,52 @@
+"""Segmenter: the task of segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from visionkit.backbones.base import Backbone, FeatureSpec
+from visionkit.head import Head
+from visionkit.model import VisionModel
+from visionkit.necks.base import Neck
+from visionkit.necks.identity import IdentityNeck
+from visionkit.recipe import Recipe
+from visionkit.segmentation.deeplab import DeepLabV3PlusHead
+from visionkit.segmentation.metric import SegmentationMetric
+from visionkit.task import Task
+from visionkit.transforms.preprocessing import Preprocessing
+from visionkit.transforms.scale import MultiScale
+
+__all__ = ["Segmenter"]
+
+
+class Segmenter(Task):
+    """A class for each pixel.
+
+    Args:
+        backbone: Turns pictures into feature maps: ResNet or TimmBackbone. DeepLabV3PlusHead and FCNHead want
+            output_stride 16, or 8 for finer borders at twice the cost.
+        neck: FPN for FPNSegmentationHead; none for the others.
+        head: Turns feature maps into classes: DeepLabV3PlusHead, FPNSegmentationHead or FCNHead.
+        classes: Class names; the command line takes them from the data.
+        preprocessing: Brings pictures to the model's size; the command line takes it from the data.
+        recipe: Optimizer, schedule, averaging and stopping.
+        multi_scale: MultiScale gives each training batch a random size; none leaves them.
+        seed: Seed of dropout, stochastic depth and sizes; the command line takes it from seed_everything.
+    """
+
+    config = "segment.yaml"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Callable[[FeatureSpec], Neck] = IdentityNeck,
+        head: Callable[[FeatureSpec, int], Head] = DeepLabV3PlusHead,
+        classes: Sequence[str] = (),
+        *,
+        preprocessing: Preprocessing | None = None,
+        recipe: Recipe | None = None,
+        multi_scale: MultiScale | None = None,
+        seed: int = 0,
+    ) -> None:
+        model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
+        super().__init__(model, SegmentationMetric, recipe=recipe, batch_transform=multi_scale, seed=seed)
