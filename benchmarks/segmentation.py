@@ -95,6 +95,7 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     """Train torchvision's head in a plain loop; return speed, wall time and intersection over union."""
     import torch
     from torch.nn import functional as F
+
     from visionkit.segmentation.splits import find_mask_splits
 
     torch.manual_seed(0)

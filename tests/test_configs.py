@@ -7,7 +7,11 @@ import yaml
 
 from visionkit.cli import run
 from visionkit.commands import configs
-from visionkit.transforms.augmentation import CLASSIFICATION_AUGMENTATION, DETECTION_AUGMENTATION
+from visionkit.transforms.augmentation import (
+    CLASSIFICATION_AUGMENTATION,
+    DETECTION_AUGMENTATION,
+    SEGMENTATION_AUGMENTATION,
+)
 
 NAMES = configs.shipped()
 
@@ -59,7 +63,11 @@ def test_a_batch_trains_without_any_other_file(name, tmp_path, monkeypatch, caps
     assert (tmp_path / "out" / "checkpoints" / "best.ckpt").is_file()
 
 
-DEFAULTS = {"ClassificationData": CLASSIFICATION_AUGMENTATION, "DetectionData": DETECTION_AUGMENTATION}
+DEFAULTS = {
+    "ClassificationData": CLASSIFICATION_AUGMENTATION,
+    "DetectionData": DETECTION_AUGMENTATION,
+    "SegmentationData": SEGMENTATION_AUGMENTATION,
+}
 
 
 @pytest.mark.parametrize("name", NAMES)

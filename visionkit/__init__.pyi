@@ -24,6 +24,8 @@ from visionkit.detection.data import DetectionData as DetectionData
 from visionkit.detection.drawn import ShapesDetection as ShapesDetection
 from visionkit.detection.faster_rcnn import FasterRCNNHead as FasterRCNNHead
 from visionkit.detection.fcos import FCOSHead as FCOSHead
+from visionkit.detection.instances import InstancePrediction as InstancePrediction
+from visionkit.detection.mask_rcnn import MaskRCNNHead as MaskRCNNHead
 from visionkit.detection.metric import DetectionMetric as DetectionMetric
 from visionkit.detection.task import Detector as Detector
 from visionkit.detection.types import BoxPrediction as BoxPrediction
@@ -34,6 +36,7 @@ from visionkit.errors import DataError as DataError
 from visionkit.errors import UsageError as UsageError
 from visionkit.errors import VisionkitError as VisionkitError
 from visionkit.head import Head as Head
+from visionkit.masks import ObjectMasks as ObjectMasks
 from visionkit.metric import TaskMetric as TaskMetric
 from visionkit.model import VisionModel as VisionModel
 from visionkit.necks.base import Neck as Neck
@@ -46,13 +49,27 @@ from visionkit.sample import Sample as Sample
 from visionkit.sample import SpatialTarget as SpatialTarget
 from visionkit.sample import Target as Target
 from visionkit.sample import collate as collate
+from visionkit.segmentation.coco import CocoMaskDataset as CocoMaskDataset
+from visionkit.segmentation.data import SegmentationData as SegmentationData
+from visionkit.segmentation.deeplab import DeepLabV3PlusHead as DeepLabV3PlusHead
+from visionkit.segmentation.drawn import ShapesSegmentation as ShapesSegmentation
+from visionkit.segmentation.fpn_head import FPNSegmentationHead as FPNSegmentationHead
+from visionkit.segmentation.heads import FCNHead as FCNHead
+from visionkit.segmentation.metric import SegmentationMetric as SegmentationMetric
+from visionkit.segmentation.reader import MaskDataset as MaskDataset
+from visionkit.segmentation.reader import MaskFolderDataset as MaskFolderDataset
+from visionkit.segmentation.task import Segmenter as Segmenter
+from visionkit.segmentation.types import MaskPrediction as MaskPrediction
+from visionkit.segmentation.types import MaskTarget as MaskTarget
 from visionkit.task import Task as Task
 from visionkit.transforms.augmentation import Augmentation as Augmentation
+from visionkit.transforms.crop import RandomScaledCrop as RandomScaledCrop
 from visionkit.transforms.images import read_image as read_image
 from visionkit.transforms.mix import MixUpCutMix as MixUpCutMix
 from visionkit.transforms.mosaic import Mosaic as Mosaic
 from visionkit.transforms.preprocessing import Preprocessing as Preprocessing
 from visionkit.transforms.scale import MultiScale as MultiScale
+from visionkit.views import Views as Views
 from visionkit.weights import WeightsReport as WeightsReport
 from visionkit.weights import load_weights as load_weights
 

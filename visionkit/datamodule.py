@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
@@ -157,10 +158,10 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
         unreadable = check_images([f for _, f in on_disk], channels=self.preprocessing.channels)
         found = {on_disk[k][0]: message for k, message in unreadable}
-        for i, _ in on_disk:
-            message = None if i in found else dataset.mismatch(i)
-            if message is not None:
-                found[i] = message
+        readable = [i for i, _ in on_disk if i not in found]
+        with ThreadPoolExecutor(self.num_workers or 1) as pool:  # reading files leaves Python's lock alone
+            messages_of = pool.map(dataset.mismatch, readable)
+            found |= {i: message for i, message in zip(readable, messages_of, strict=True) if message is not None}
         problems = sorted(found.items())
         if not problems:
             return
@@ -192,6 +193,6 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 def _summary(name: str, messages: Sequence[str]) -> str:
     what = "image" if len(messages) == 1 else "images"
     return (
-        f"{len(messages)} {what} of the {name} split cannot be read; "
+        f"{len(messages)} {what} of the {name} split cannot be used; "
         "repair or remove them, or go on without them with --data.skip_corrupt true"
     )

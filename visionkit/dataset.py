@@ -47,7 +47,10 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
         return [Path(i) for i in self.ids]
 
     def mismatch(self, index: int) -> str | None:
-        """Return in one line why image ``index`` and its labels do not belong together, or None; reads no pixels."""
+        """Return in one line why image ``index`` and its labels do not belong together, or None.
+
+        Several threads ask. Of the image itself no more than the head of its file is read.
+        """
         return None
 
     def subset(self, indices: Sequence[int]) -> Self:

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from visionkit.errors import DataError
 
-__all__ = ["ObjectMasks", "Outline", "place_mask", "read_segmentation"]
+__all__ = ["ObjectMasks", "Outline", "encode_window", "place_mask", "read_segmentation"]
 
 Array: TypeAlias = NDArray[np.uint8]
 Outline: TypeAlias = tuple[NDArray[np.float64], ...] | bytes
 """One object: its polygons, each float64 [P, 2] of x, y in pixels; or COCO's compressed run lengths, column by
 column."""
+
+_NUMBERS = {int, float}
+FARTHEST = 2.0**17  # pixels; a corner further out is a mistake, and drawing its edges would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class ObjectMasks:
         """Return COCO's run lengths, ``{"size": [H, W], "counts": bytes}`` each."""
         return [{"size": list(self.size), "counts": self._counts(o)} for o in self.outlines]
 
+    def encoded(self) -> Self:
+        """Return them all as run lengths."""
+        return replace(self, outlines=tuple(map(self._counts, self.outlines)))
+
     def take(self, which: Sequence[int]) -> Self:
         """Return the objects at these positions, in this order."""
         return replace(self, outlines=tuple(self.outlines[i] for i in which))
@@ -90,11 +97,14 @@ class ObjectMasks:
             offset: Vertical and horizontal shift in pixels.
             size: Height and width of the picture that comes out.
         """
+        from faster_coco_eval.core import mask as coco
+
         moved: list[Outline] = []
         for outline in self.outlines:
             if isinstance(outline, bytes):
-                shrunk = place_mask(self._pixels(outline) * np.uint8(255), scale, offset, size, fill=0, average=True)
-                moved.append(type(self).from_dense(shrunk[None] >= 128).outlines[0])
+                columns = self._columns(outline) * np.uint8(255)
+                seen = place_mask(columns, scale[::-1], offset[::-1], size[::-1], fill=0, average=True)
+                moved.append(coco.encode((seen >= 128).view(np.uint8).T)["counts"])
             else:
                 points = tuple(p * scale[::-1] + np.asarray(offset[::-1], np.float64) for p in outline)
                 moved.append(type(self)((points,), size)._counts(points))
@@ -109,10 +119,37 @@ class ObjectMasks:
         merged: bytes = coco.merge(coco.frPyObjects(whole, *self.size))["counts"]
         return merged
 
-    def _pixels(self, outline: bytes) -> Array:
+    def _columns(self, outline: bytes) -> Array:
+        """Return the columns of a mask as rows, [W, H]: so run lengths lie in memory, and nothing is copied."""
         from faster_coco_eval.core import mask as coco
 
-        return np.ascontiguousarray(coco.decode({"size": list(self.size), "counts": outline}))
+        columns: Array = coco.decode({"size": list(self.size), "counts": outline}).T
+        return columns
+
+
+def encode_window(window: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]) -> bytes:
+    """Return COCO's compressed run lengths of a mask that is nothing outside of a window; time goes by the window.
+
+    Args:
+        window: [h, w], all of it within the picture.
+        corner: Row and column of its upper left pixel.
+        size: Height and width of the picture.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    columns = np.zeros((window.shape[1], window.shape[0] + 2), np.int8)  # [w, h + 2]
+    columns[:, 1:-1] = window.T
+    change = np.diff(columns, axis=1)  # 1 where a run starts, -1 behind its end
+    ends = [(x + corner[1]) * size[0] + y + corner[0] for x, y in (np.nonzero(change == c) for c in (1, -1))]
+    bounds = np.stack(ends, 1).ravel()  # start, end, start, end, ... within the picture read column by column
+    if len(bounds):
+        inner = bounds[1:-1].reshape(-1, 2)
+        inner = inner[inner[:, 0] != inner[:, 1]]  # a run that ends where the next column's starts goes on
+        bounds = np.concatenate([bounds[:1], inner.ravel(), bounds[-1:]])
+    last = [] if len(bounds) and bounds[-1] == size[0] * size[1] else [size[0] * size[1]]
+    runs = np.diff([0, *bounds.tolist(), *last]).tolist()
+    packed: bytes = coco.frPyObjects({"size": list(size), "counts": runs}, *size)["counts"]
+    return packed
 
 
 def place_mask(
@@ -172,19 +209,19 @@ def read_segmentation(value: Any, size: tuple[int, int], where: str) -> Outline:
         polygons = value if isinstance(value[0], list) else [value]
         points = []
         for polygon in polygons:
-            good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-            if not good or not all(_is_finite(v) for v in polygon):
+            corners = _corners(polygon)
+            if corners is None:
                 raise DataError(
-                    f"{where}: segmentation is no list of polygons; give lists of x, y, x, y, ... of 3 points"
+                    f"{where}: segmentation is no list of polygons; give lists of x, y, x, y, ... of 3 points or more"
                 )
-            points.append(np.asarray(polygon, np.float64).reshape(-1, 2))
+            points.append(corners)
         return tuple(points)
     if isinstance(value, dict) and "counts" in value:
         if value.get("size") != list(size):
             raise DataError(f"{where}: segmentation is of size {value.get('size')}, the picture {list(size)} [H, W]")
         counts = value["counts"]
         if isinstance(counts, list):
-            if not all(isinstance(c, int) and c >= 0 for c in counts) or sum(counts) != size[0] * size[1]:
+            if not all(type(c) is int and c >= 0 for c in counts) or sum(counts) != size[0] * size[1]:
                 raise DataError(f"{where}: the run lengths of its segmentation do not add up to {size[0]} x {size[1]}")
             packed: bytes = coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
             return packed
@@ -221,5 +258,12 @@ def _runs(counts: bytes) -> int:
     return sum(runs)
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**24
+def _corners(polygon: Any) -> NDArray[np.float64] | None:
+    """Return the corners of a polygon, [P, 2], or None where it is none."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not set(map(type, polygon)) <= _NUMBERS:
+        return None
+    try:
+        corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+    except OverflowError:  # an int of hundreds of digits
+        return None
+    return corners if (abs(corners) <= FARTHEST).all() else None  # NaN is not

@@ -83,8 +83,8 @@ class SpatialTarget(Target, Protocol):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what albumentations changes together with the image.
 
-        ``bboxes``, float32 [N, 4] xyxy in pixels, with ``box_index``, int64 [N], to find the rest by; and ``mask``,
-        uint8 or int32 [H, W].
+        ``bboxes``, float32 [N, 4] xyxy in pixels, with ``box_index``, int64 [N], to find the rest by; ``masks``, uint8
+        [N, H, W], those of the N objects, left out where there are none; and ``mask``, uint8 or int32 [H, W].
         """
         ...
 

@@ -154,6 +154,16 @@ class TestFromCheckpoint:
         again = visionkit.Preprocessing(**data)
         assert (tuple(again.size), again.resize, data["denoise"]) == ((24, 32), "crop", None)
 
+    @pytest.mark.parametrize(
+        ("head", "name"),
+        [("FCOSHead", "detect.yaml"), ("FasterRCNNHead", "detect_two_stage.yaml"),
+         ("MaskRCNNHead", "detect_masks.yaml"), ("my_heads.OwnHead", "detect.yaml")],
+    )  # fmt: skip
+    def test_the_config_of_the_head_where_there_is_one(self, tiny_model, head, name):
+        described = checkpoint.describe(tiny_model, task="visionkit.Detector")
+        described["model"]["head"] = {"class_path": head if "." in head else f"visionkit.{head}", "init_args": {}}
+        assert from_checkpoint(described, "x.ckpt")[1] == str(configs.folder() / name)
+
     @pytest.mark.parametrize("task", [None, "outside.MyTask", "visionkit.NoSuch", "visionkit.ResNet"])
     def test_other_checkpoints_need_a_config(self, tiny_model, task):
         described = checkpoint.describe(tiny_model, task=task)

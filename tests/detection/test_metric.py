@@ -206,7 +206,7 @@ def test_hits_are_those_of_pycocotools():
     assert torch.equal(values["confusion_matrix"], again["confusion_matrix"])
     from visionkit.detection.metric import _evaluate_coco, _image
 
-    recall = _evaluate_coco([_image(*rows) for rows in metric._images], 3)[1][0, :, 0, 2]
+    recall = _evaluate_coco([_image(*rows) for *rows, _ in metric._images], 3)[1][0, :, 0, 2]
     matrix = values["confusion_matrix"].numpy()
     assert matrix.diagonal()[:3] / matrix[:3].sum(1) == pytest.approx(recall)
     assert matrix[:3].sum() == sum(int((~t.crowd).sum()) for _, t in data)

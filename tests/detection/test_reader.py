@@ -50,7 +50,7 @@ def rotated(orientation):
     ],
 )  # fmt: skip
 def test_each_way_to_be_wrong(box, left, text):
-    rows, corrections = clean([raw(7, 7, 9, 9, line=1), raw(*box, line=12)], (30, 40), CLASSES)
+    rows, corrections, _ = clean([raw(7, 7, 9, 9, line=1), raw(*box, line=12)], (30, 40), CLASSES)
     assert rows[0].tolist() == [7, 7, 9, 9, 0, 0, 4]
     assert [tuple(r) for r in rows[1:, :4].tolist()] == ([] if left is None else [left])
     assert [c.text for c in corrections] == ([] if text is None else [f"a.xml:12: {text}"])
@@ -66,7 +66,7 @@ def test_each_way_to_be_wrong(box, left, text):
 @example(boxes=[(0.0, 0.0, 1e300, 1e300)], size=None, area=1e300)
 @example(boxes=[(19_999.0, 0.0, 19_999.0015, 5.0)], size=(20_000, 20_000), area=1e-50)  # float32 rounds it away
 def test_no_box_ever_comes_out_wrong(boxes, size, area):
-    rows, corrections = clean([raw(*b, area=area, crowd=True) for b in boxes], size, CLASSES)
+    rows, corrections, _ = clean([raw(*b, area=area, crowd=True) for b in boxes], size, CLASSES)
     real = size or (480, 640)
     entry = BoxEntry("a.png", "a.png", rows, (), size)
     target = entry.target(real)
@@ -86,7 +86,7 @@ def test_no_box_ever_comes_out_wrong(boxes, size, area):
     size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
 )
 def test_boxes_in_shares_of_an_unknown_picture_are_put_right_when_it_is_read(boxes, size):
-    rows, _ = clean([raw(*b) for b in boxes], (1, 1), CLASSES, tolerance=0, thinnest=0)
+    rows, *_ = clean([raw(*b) for b in boxes], (1, 1), CLASSES, tolerance=0, thinnest=0)
     target = BoxEntry("a.png", "a.png", rows, (), relative=True).target(size)
     x1, y1, x2, y2 = target.boxes.double().unbind(1)
     assert ((x1 >= 0) & (y1 >= 0) & (x2 <= size[1]) & (y2 <= size[0]) & (x1 < x2) & (y1 < y2)).all()
@@ -95,7 +95,7 @@ def test_boxes_in_shares_of_an_unknown_picture_are_put_right_when_it_is_read(box
 
 def test_area_is_that_of_the_file_or_of_the_box():
     areas = [None, 5.0, math.nan, math.inf, 0.0, -3.0]
-    rows, _ = clean([raw(0, 0, 4, 3, area=a) for a in areas], (30, 40), CLASSES)
+    rows, *_ = clean([raw(0, 0, 4, 3, area=a) for a in areas], (30, 40), CLASSES)
     assert rows[:, 6].tolist() == [12, 5, 12, 12, 12, 12]
 
 

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from visionkit import DataError, ImageInfo
 from visionkit.detection.types import BoxPrediction
-from visionkit.detection.writers import CocoWriter, YoloWriter, _label_files
+from visionkit.detection.writers import CocoWriter, YoloWriter
 from visionkit.records import FormatJob
 
 NAMES = ("cat", "dog")
@@ -144,4 +145,4 @@ class TestYolo:
         ],
     )
     def test_no_two_pictures_share_a_file(self, pictures, files):
-        assert [p.as_posix() for p in _label_files(pictures).values()] == files
+        assert [p.as_posix() for p in YoloWriter(job(Path(), pictures)).files.values()] == files

@@ -238,6 +238,14 @@ def test_masks_of_two_values(tmp_path, found, rows, classes, values, understood)
         code.decode(ids(0, 7), "a")
 
 
+def test_what_was_asked_to_be_ignored_is_no_background(tmp_path):
+    paths = masks(tmp_path, [0, 1])
+    full, _ = complete_table(table("unlabeled", "crack"), paths, "folder", ignore=["unlabeled"])
+    assert make_code(full, ignore=["unlabeled"]).decode(ids(0, 1), "a").tolist() == [[255, 0]]
+    full, _ = complete_table(table("crack"), paths, "folder", ignore=[])
+    assert make_code(full, ignore=[]).classes == ("background", "crack")
+
+
 @pytest.mark.parametrize("rows", [([0, 1, 255],), ([0, 1], [0, 255]), ([0, 2],), ([0, 254],), ([3, 3],)])
 def test_other_ids_need_names(tmp_path, rows):
     with pytest.raises(DataError) as e:

@@ -1,4 +1,3 @@
-import json
 import os
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 from PIL import Image
 
 from visionkit.errors import DataError, UsageError
-from visionkit.segmentation.coco import CocoMaskDataset
 from visionkit.segmentation.drawn import ShapesSegmentation
 from visionkit.segmentation.splits import find_mask_splits
 from visionkit.shapes import SHAPES
@@ -31,19 +29,6 @@ def write(root, images, masks, names, values=(0, 1), *, image=".jpg", mask=".png
 def names_file(root, *names, file="classes.txt"):
     root.mkdir(parents=True, exist_ok=True)
     (root / file).write_text("\n".join(names))
-
-
-def coco(file, images, *, segmentation=True, count=3, first=0):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    images.mkdir(parents=True, exist_ok=True)
-    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
-    for i in range(first, first + count):
-        Image.new("RGB", (8, 8)).save(images / f"{i}.png")
-        content["images"].append({"id": i, "file_name": f"{i}.png", "width": 8, "height": 8})
-        box = {"segmentation": [[0, 0, 4, 0, 4, 4]]} if segmentation else {}
-        content["annotations"].append({"id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [0, 0, 4, 4], **box})
-    file.write_text(json.dumps(content))
-    return file
 
 
 def sizes(found):
@@ -244,53 +229,6 @@ def test_ignore(tmp_path):
         find_mask_splits(tmp_path, ignore=["skies"])
 
 
-# --- COCO
-
-
-def test_coco(tmp_path):
-    coco(tmp_path / "annotations" / "instances_train2017.json", tmp_path / "train2017")
-    coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "val2017", count=2, first=5)
-    found = find_mask_splits(tmp_path)
-    assert isinstance(found.train, CocoMaskDataset)
-    assert sizes(found) == [3, 2, None]
-    assert found.val.classes == ("background", "cat", "dog")
-    assert found.source == (
-        f"COCO JSON of {tmp_path}: train 3 images with 3 objects (instances_train2017.json), val 2 images with 2 objects "
-        "(instances_val2017.json)"
-    )
-
-
-def test_one_coco_file(tmp_path):
-    file = coco(tmp_path / "all.json", tmp_path / "images", count=10)
-    for root in (file, tmp_path):
-        found = find_mask_splits(root)
-        assert sizes(found) == [8, 2, None]
-        assert sorted(found.val.labels) == [(0, 1), (0, 2)]
-        assert found.source == (
-            f"COCO JSON of {root}: 10 images with 10 objects (all.json); automatic split: 8 for training, 2 for validation, "
-            "by class (seed 0)"
-        )
-
-
-def test_coco_with_boxes_alone(tmp_path):
-    with pytest.raises(DataError, match="none of its 3 annotations has a segmentation, only boxes"):
-        find_mask_splits(coco(tmp_path / "a.json", tmp_path, segmentation=False))
-    file = coco(tmp_path / "a.json", tmp_path)
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
-    with pytest.raises(DataError, match=r"a\.json: no training image has an object; label some"):
-        find_mask_splits(file)
-
-
-def test_masks_are_read_before_coco(tmp_path):
-    coco(tmp_path / "annotations" / "instances_train.json", tmp_path / "images" / "train")
-    (tmp_path / "masks" / "train").mkdir(parents=True)
-    for i in range(3):
-        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / "train" / f"{i}.png")
-    found = find_mask_splits(tmp_path)
-    assert found.train.classes == ("background", "foreground")
-    assert "; COCO JSON lies there too and is not read; automatic split" in found.source
-
-
 # --- the automatic split
 
 
@@ -387,50 +325,3 @@ def test_splits_that_are_needed(tmp_path):
     assert "; 3 classes of classes.txt" in found.source
     with pytest.raises(DataError, match="there is no val split: masks of"):
         find_mask_splits(tmp_path, classes=["road", "sky"], need=("val",))
-
-
-# --- real data
-
-
-def test_real_streets(data_root):
-    root = data_root / "segmentation" / "camvid"
-    found = find_mask_splits(root)
-    assert sizes(found) == [36, 18, None]
-    assert found.train.classes == (
-        "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
-    )  # fmt: skip
-    assert found.source.endswith("; 11 classes of classes.txt, Unlabelled ignored")
-    for data, split in ((found.train, "train"), (found.val, "val")):
-        counts = np.zeros(256, np.int64)
-        shown = []
-        for file in sorted((root / "masks" / split).iterdir()):
-            values, n = np.unique(np.asarray(Image.open(file)), return_counts=True)
-            counts[values] += n
-            shown.append(tuple(int(v) for v in values if v != 11))
-        assert data.pixel_counts().tolist() == counts[:11].tolist()
-        assert data.labels == shown
-        assert [data.mismatch(i) for i in range(len(data))] == [None] * len(data)
-    mask = found.val[0].target.mask
-    assert (mask.numpy() == 255).sum() == (np.asarray(Image.open(found.val.entries[0].mask)) == 11).sum()
-
-
-def test_real_photos(data_root):
-    root = data_root / "coco128"
-    found = find_mask_splits(root)
-    assert sizes(found) == [100, 100, None]
-    lines = [line.split("\t") for line in (root / "semantic_classes.txt").read_text().splitlines()]
-    assert len(found.train.classes) == len(lines) - 1  # less unlabeled
-    ids = {name: int(id) for id, name in lines}
-    for data in (found.train, found.val):
-        assert [data.mismatch(i) for i in range(len(data))] == [None] * 100
-        for i in (0, 50, 99):
-            stored = np.asarray(Image.open(data.entries[i].mask))
-            mask = data[i].target.mask.numpy()
-            assert ((mask == 255) == (stored == 0)).all()
-            for k in np.unique(mask[mask != 255]):
-                assert ((mask == k) == (stored == ids[data.classes[k]])).all()
-    assert found.source.startswith(
-        f"masks of {root}: train 100 images (images/train2017, semantic_masks/train2017), val 100 images "
-        "(images/val2017, semantic_masks/val2017); 129 classes of semantic_classes.txt, unlabeled ignored; 28 images of "
-        "train have no mask and are left out; 28 images of val have no mask and are left out; COCO JSON lies there too"
-    )

@@ -478,3 +478,9 @@ def test_what_is_uncovered_is_ignored_and_nothing_else_can_be_asked(value):
         Augmentation([{"OneOf": {"transforms": [entry]}}])
     with pytest.raises(UsageError, match="no argument 'fill_mask'"):
         Augmentation([{"Blur": {"fill_mask": value}}])
+
+
+def test_masks_take_the_nearest_class():
+    with pytest.raises(UsageError, match=r"^augmentation\[0\]: remove mask_interpolation: "):
+        Augmentation([{"Rotate": {"mask_interpolation": 1}}])
+    Augmentation([{"Rotate": {"mask_interpolation": 0}}])

@@ -5,6 +5,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from visionkit.errors import DataError, UsageError
@@ -83,6 +84,15 @@ def test_exif_orientation_like_pil(kind, orientation):
     expected = pil_rgb(data)
     assert expected.shape[:2] == ((40, 56) if orientation < 5 else (56, 40))
     near(decode_image(data, "a"), expected, 2 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("size", [(1, 5), (5, 1)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_picture_of_one_row_or_column_becomes_a_tensor(size, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(Image.new("RGB", size, (1, 2, 3)), "PNG", exif=exif.tobytes())
+    assert torch.from_numpy(decode_image(data, "a")).shape == pil_rgb(data).shape
 
 
 def test_orientation_in_xmp():

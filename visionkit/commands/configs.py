@@ -109,7 +109,7 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
 
 
 def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
-    """Return arguments that stand for a config: the shipped one of the checkpoint's task, with its model.
+    """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
 
     Args:
         described: What the checkpoint says of itself.
@@ -123,13 +123,22 @@ def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
     model = described["model"]
-    arguments = ["-c", str(folder() / cls.config)]
+    arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
     for part in ("backbone", "neck", "head"):
         if part in inspect.signature(cls).parameters:
             arguments.append(f"--model.{part}={json.dumps(model[part])}")
     for key, value in model["preprocessing"]["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
+
+
+def _like(task: Any, head: str) -> Path:
+    """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
+    for name in shipped():
+        model = yaml.safe_load((folder() / name).read_text(encoding="utf-8"))["model"]
+        if model["class_path"] == task.__name__ and model["init_args"]["head"]["class_path"] == head.rpartition(".")[2]:
+            return folder() / name
+    return folder() / str(task.config)
 
 
 def _find(name: str) -> str:

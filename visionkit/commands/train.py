@@ -293,7 +293,7 @@ class CLI(LightningCLI):
         if datamodule.skipped and self.trainer.is_global_zero:
             for message in datamodule.skipped:
                 print(message, file=sys.stderr)
-            print(f"skipped  {len(datamodule.skipped)} pictures that cannot be read (listed above)")
+            print(f"skipped  {len(datamodule.skipped)} pictures that cannot be used (listed above)")
 
 
 def _report_labels(datamodule: VisionDataModule[Any]) -> None:

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from visionkit.coco_json import CocoObject, read_coco
-from visionkit.detection.hygiene import Correction, RawBox, clean
-from visionkit.detection.reader import BoxDataset, BoxEntry, present
+from visionkit.detection.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.detection.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.errors import DataError
+from visionkit.masks import Outline, read_segmentation
 from visionkit.reading import header_size
 
 __all__ = ["CocoDataset"]
 
 
 class CocoDataset(BoxDataset):
-    """Images with boxes from a COCO JSON file; what counts is the name of a category, never its id.
+    """Images with boxes, and masks where asked for, from a COCO JSON file.
 
+    What counts is the name of a category, never its id.
     Images are ordered by file name, classes by category id as in YOLO's files of the same data.
     Boxes without ``bbox`` take the box around their polygons. ``iscrowd`` makes a crowd. ``area`` is that of the file,
-    else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``.
+    else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``. An object whose
+    ``segmentation`` is missing or wrong is ignored where masks are asked for: neither learnt nor counted.
 
     Args:
         annotations: The JSON file.
@@ -30,9 +33,11 @@ class CocoDataset(BoxDataset):
         classes: Class names in order; None takes those of the categories, by category id. An unused category with id 0
             that is the supercategory of others, as Roboflow writes it, is no class.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
+        masks: Whether to read the masks: polygons, or run lengths as numbers or text.
 
     Raises:
-        DataError: The file or something in it is wrong, with line or annotation id; or image files are missing.
+        DataError: The file or something in it is wrong, with line or annotation id; image files are missing; or masks
+            are asked for and there are none.
         UsageError: ``classes`` is empty or has a name twice.
     """
 
@@ -43,6 +48,7 @@ class CocoDataset(BoxDataset):
         *,
         classes: Sequence[str] | None = None,
         channels: int = 3,
+        masks: bool = False,
     ) -> None:
         self.file = Path(annotations)
         content = read_coco(annotations, images, classes=classes)
@@ -50,20 +56,44 @@ class CocoDataset(BoxDataset):
         for picture in content.pictures:
             raw: list[RawBox] = []
             lost: list[Correction] = []
+            stated = picture.size or (_mask_size(picture.objects) if masks else None)
+            size = stated or header_size(picture.path)
             for o in picture.objects:
                 box = _box(o)
                 if isinstance(box, Correction):
                     lost.append(box)
-                else:
-                    raw.append(RawBox(box, o.label, o.where, o.crowd, _area(o.record)))
-            rows, corrections = clean(raw, picture.size or header_size(picture.path), content.classes)
+                    continue
+                found = RawBox(box, o.label, o.where, o.crowd, _area(o.record))
+                if masks:
+                    try:
+                        found = found._replace(outline=_outline(o, size))
+                    except DataError as e:
+                        found, ignored = without_mask(found, str(e))
+                        lost.append(ignored)
+                raw.append(found)
+            rows, corrections, outlines = clean(raw, size, content.classes)
             entries.append(
                 BoxEntry(
-                    picture.path, picture.key, rows, present(rows), picture.size, False, str(self.file),
-                    (*lost, *corrections), {"image_id": picture.id},
+                    picture.path, picture.key, rows, present(rows), stated, False, str(self.file),
+                    (*lost, *corrections), {"image_id": picture.id}, outlines if masks else None,
                 )
             )  # fmt: skip
+        refuse_no_masks(entries, self.file)
         super().__init__(entries, content.classes, channels=channels)
+
+
+def _outline(o: CocoObject, size: tuple[int, int] | None) -> Outline:
+    return read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)  # without a size: polygons
+
+
+def _mask_size(objects: Sequence[CocoObject]) -> tuple[int, int] | None:
+    """Return height and width of a picture as its run lengths say, or None where there are none."""
+    for o in objects:
+        mask = o.record.get("segmentation")
+        size = mask.get("size") if isinstance(mask, dict) else None
+        if isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s < 2**24 for s in size):
+            return size[0], size[1]
+    return None
 
 
 def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:

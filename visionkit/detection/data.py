@@ -1,4 +1,4 @@
-"""DetectionData: pictures with boxes, from COCO, Pascal VOC or YOLO files, or the embedded shapes."""
+"""DetectionData: pictures with boxes, and masks where asked for, from files of all kinds or the embedded shapes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class DetectionData(VisionDataModule[BoxTarget]):
         denoise: Noise filter after resizing: "median", "bilateral", "nlm" (non-local means) or none.
         denoise_strength: How strong the filter is, > 0; 1 suits camera noise.
         channels: 3 reads colour, 1 grey; other numbers read .npy or multi-band TIFF files.
+        masks: Whether to read the masks of the objects, too, as MaskRCNNHead needs them: of COCO JSON (polygons or run
+            lengths) or YOLO (polygons).
         augment: Albumentations transforms for training, e.g. [{HorizontalFlip: {p: 0.5}}]; boxes move with the picture;
             none leaves pictures as they are; without this key a default for photos is used.
         mosaic: Share of the training pictures that are put together from four, 0..1.
@@ -55,6 +57,7 @@ class DetectionData(VisionDataModule[BoxTarget]):
         denoise: Literal["median", "bilateral", "nlm"] | None = None,
         denoise_strength: float = 1.0,
         channels: int = 3,
+        masks: bool = False,
         augment: list[str | dict[str, Any]] | None = DETECTION_AUGMENTATION,  # never changed
         mosaic: float = 0.3,
         mosaic_off: float = 0.2,
@@ -80,6 +83,7 @@ class DetectionData(VisionDataModule[BoxTarget]):
         self.fixed_classes = classes
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.masks = masks
 
     def read(self) -> DataSplits[VisionDataset[BoxTarget]]:
         """Find the data sets and split them if need be."""
@@ -90,4 +94,5 @@ class DetectionData(VisionDataModule[BoxTarget]):
             classes=self.fixed_classes,
             channels=self.preprocessing.channels,
             need=("train", "val") if self.fixed_classes is None else (),
+            masks=self.masks,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from visionkit.detection.reader import BoxDataset, BoxEntry
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
+from visionkit.masks import ObjectMasks
 from visionkit.sample import Sample
 from visionkit.shapes import SHAPES, draw_scene
 
@@ -27,18 +28,20 @@ class ShapesDetection(BoxDataset):
         seed: 0 or more; another seed draws other pictures (training and validation, for example).
         size: Side in pixels, 32 or more.
         channels: 3 for RGB, 1 for gray.
+        masks: Whether to give the exact masks, too.
 
     Raises:
         UsageError: A value is out of range.
     """
 
-    def __init__(self, count: int, *, seed: int = 0, size: int = 128, channels: int = 3) -> None:
+    def __init__(self, count: int, *, seed: int = 0, size: int = 128, channels: int = 3, masks: bool = False) -> None:
         if count < 1 or seed < 0 or size < 32:
             raise UsageError(f"shapes: count {count}, seed {seed}, size {size}; give at least 1, 0 and 32")
         if channels not in (1, 3):
             raise UsageError(f"shapes: pictures of {channels} channels cannot be drawn; give 3 (RGB) or 1 (gray)")
         self.seed = seed
         self.size = size
+        self.masks = masks
         self._shown: dict[str, list[int]] = {}  # class ids from back to front; boxes are known once it is drawn
         entries = []
         for i in range(count):
@@ -58,7 +61,9 @@ class ShapesDetection(BoxDataset):
         scene = draw_scene((self.seed, int(entry.id.rpartition("/")[2])), size=self.size, labels=labels)
         gray = self.channels == 1
         pixels = np.atleast_3d(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)) if gray else scene.image
-        return self._sample(entry, pixels, BoxTarget.make(scene.boxes, shown))
+        masks = ObjectMasks.from_dense(scene.masks) if self.masks else None
+        areas = None if masks is None else masks.areas()
+        return self._sample(entry, pixels, BoxTarget.make(scene.boxes, shown, areas=areas, masks=masks))
 
     def files(self) -> Sequence[Path | None]:
         """Return None for each entry: there are no files."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from visionkit.ops.boxes import clip
 from visionkit.ops.nms import NMS, suppress
 from visionkit.ops.roi_align import roi_align
 
-__all__ = ["FasterRCNNHead", "FasterRCNNOutputs"]
+__all__ = ["FasterRCNNHead", "FasterRCNNOutputs", "Sampled"]
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which brings them to a spread of about one
 BETA = 1 / 9  # where the box losses turn from square to linear
@@ -38,7 +38,7 @@ class FasterRCNNOutputs(NamedTuple):
     """Float [B, A, 4], from the anchor to its object."""
 
 
-class _Sampled(NamedTuple):
+class Sampled(NamedTuple):
     """The boxes that the second stage learns from; R of all images together."""
 
     boxes: list[Tensor]
@@ -47,6 +47,8 @@ class _Sampled(NamedTuple):
     """int64 [R], 0 is background, class k is k + 1."""
     truth: Tensor
     """float32 [P, 4], the boxes that the objects among them belong to."""
+    match: list[Tensor]
+    """int64 [P_i] of each image, their positions among its boxes that are no crowds."""
 
 
 class FasterRCNNHead(Head):
@@ -89,7 +91,7 @@ class FasterRCNNHead(Head):
         UsageError: A value is out of range, or the levels differ in channels.
     """
 
-    prediction = BoxPrediction
+    prediction: ClassVar[type[BoxPrediction]] = BoxPrediction
 
     def __init__(
         self,
@@ -210,15 +212,18 @@ class FasterRCNNHead(Head):
             outputs: What ``forward`` returned.
             targets: The objects of each image, length B.
         """
+        return self._losses(outputs, targets)[0]
+
+    def _losses(self, outputs: FasterRCNNOutputs, targets: Sequence[BoxTarget]) -> tuple[dict[str, Tensor], Sampled]:
+        """Return the losses, and what the second stage learnt from."""
         device = outputs.objectness.device
         truth = [t.boxes[~t.crowd].to(device).float() for t in targets]
         labels = [t.labels[~t.crowd].to(device) for t in targets]
         crowds = [t.boxes[t.crowd].to(device).float() for t in targets]
         objectness, offsets = outputs.objectness.float(), outputs.offsets.float()
-        return {
-            **self._first_losses(objectness, offsets, torch.cat(self._anchors(outputs)), truth, crowds),
-            **self._second_losses(outputs.levels, self._sample(self._propose(outputs), truth, labels, crowds)),
-        }
+        losses = self._first_losses(objectness, offsets, torch.cat(self._anchors(outputs)), truth, crowds)
+        sampled = self._sample(self._propose(outputs), truth, labels, crowds)
+        return {**losses, **self._second_losses(outputs.levels, sampled)}, sampled
 
     @torch.no_grad()
     def decode(self, outputs: FasterRCNNOutputs) -> list[BoxPrediction]:
@@ -297,9 +302,9 @@ class FasterRCNNHead(Head):
     @torch.no_grad()
     def _sample(
         self, proposals: list[Tensor], truth: list[Tensor], labels: list[Tensor], crowds: list[Tensor]
-    ) -> _Sampled:
+    ) -> Sampled:
         """Choose the proposals to learn from; the true boxes are proposals too."""
-        chosen, classes, goals = [], [], []
+        chosen, classes, goals, matches = [], [], [], []
         for found, boxes, label, crowd in zip(proposals, truth, labels, crowds, strict=True):
             candidates = torch.cat([found, boxes])
             matched = match_rois(candidates, boxes, self.positive_iou)
@@ -307,18 +312,20 @@ class FasterRCNNHead(Head):
             chosen.append(candidates[torch.cat([objects, background])])
             classes += [label[match] + 1, label.new_zeros(len(background))]
             goals.append(boxes[match])
-        return _Sampled(chosen, torch.cat(classes), torch.cat(goals))
+            matches.append(match)
+        return Sampled(chosen, torch.cat(classes), torch.cat(goals), matches)
 
     def _look(self, levels: Sequence[Tensor], rois: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits, float32 [R, K + 1], and offsets, float32 [R, K + 1, 4], of R boxes of all images."""
-        used = self.roi_levels
-        x = roi_align(
-            levels[:used], rois, self.strides[:used], output_size=self.roi_size, sampling_ratio=self.sampling_ratio
-        )
-        x = self.hidden(x.permute(0, 2, 3, 1).flatten(1))
+        x = self.hidden(self._align(levels, rois, self.roi_size).permute(0, 2, 3, 1).flatten(1))
         return self.classifier(x).float(), self.regressor(x).float().view(len(x), self.num_classes + 1, 4)
 
-    def _second_losses(self, levels: Sequence[Tensor], sampled: _Sampled) -> dict[str, Tensor]:
+    def _align(self, levels: Sequence[Tensor], rois: list[Tensor], size: int) -> Tensor:
+        """Return the features under R boxes of all images, [R, C, size, size]."""
+        used = self.roi_levels
+        return roi_align(levels[:used], rois, self.strides[:used], output_size=size, sampling_ratio=self.sampling_ratio)
+
+    def _second_losses(self, levels: Sequence[Tensor], sampled: Sampled) -> dict[str, Tensor]:
         logits, offsets = self._look(levels, sampled.boxes)
         counts = [len(b) for b in sampled.boxes]
         share = self._shares(counts, logits.device).repeat_interleave(torch.tensor(counts, device=logits.device))

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Correction", "RawBox", "clean"]
+from visionkit.masks import Outline
+
+__all__ = ["Correction", "RawBox", "clean", "without_mask"]
 
 TOLERANCE = 1.0  # pixels outside that are cut off silently: formats count from 0 or 1 and round
 THINNEST = 1e-3  # pixels; what is thinner is no box
@@ -25,6 +27,7 @@ class RawBox(NamedTuple):
         where: Its place (file:line), for messages.
         crowd: Whether it is a crowd or difficult.
         area: Of the object in pixels; what is no finite positive number is replaced by the area of the box.
+        outline: The object's mask, in the unit of the box; None where it is not asked for.
     """
 
     box: tuple[float, float, float, float]
@@ -32,13 +35,27 @@ class RawBox(NamedTuple):
     where: str
     crowd: bool = False
     area: float | None = None
+    outline: Outline | None = None
 
 
 class Correction(NamedTuple):
-    """What was done to a box, in one line, and whether it is gone."""
+    """What was done to a box, in one line, and whether it is gone, or stays but is not learnt; else it was clipped."""
 
     text: str
     dropped: bool
+    ignored: bool = False
+
+
+def without_mask(raw: RawBox, why: str) -> tuple[RawBox, Correction]:
+    """Return an object whose mask is not known as a crowd that fills its box, so neither learnt nor counted.
+
+    Args:
+        raw: The object.
+        why: Its place, what is wrong with its mask and what to do.
+    """
+    x1, y1, x2, y2 = raw.box
+    whole = (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64),)
+    return raw._replace(crowd=True, outline=whole), Correction(f"{why}; ignored", False, True)
 
 
 def clean(
@@ -48,7 +65,7 @@ def clean(
     *,
     tolerance: float = TOLERANCE,
     thinnest: float = THINNEST,
-) -> tuple[NDArray[np.float32], list[Correction]]:
+) -> tuple[NDArray[np.float32], list[Correction], tuple[Outline, ...]]:
     """Clip boxes to the picture and drop those that are none.
 
     Args:
@@ -59,8 +76,8 @@ def clean(
         thinnest: Shortest side of a box.
 
     Returns:
-        float32 [N, 7], a row an object: x1, y1, x2, y2, class id, 1 for a crowd, area. And a line for each box that
-        was changed or dropped.
+        float32 [N, 7], a row an object: x1, y1, x2, y2, class id, 1 for a crowd, area. A line for each box that was
+        changed or dropped. And the outlines of these N objects as they were, or none where there are none.
     """
     height, width = (FARTHEST, FARTHEST) if size is None else size
     limit = np.array([width, height, width, height])
@@ -76,7 +93,8 @@ def clean(
     facts = np.array([(r.label, r.crowd, r.area if _is_area(r.area) else 0) for r in raw], np.float32).reshape(-1, 3)
     facts[:, 2] = np.where(facts[:, 2] > 0, facts[:, 2], sides.prod(1))
     rows = np.concatenate([boxes, facts], 1)
-    return rows[keep], corrections
+    outlines = tuple(r.outline for r, k in zip(raw, keep.tolist(), strict=True) if k and r.outline is not None)
+    return rows[keep], corrections, outlines
 
 
 def _is_area(area: float | None) -> bool:

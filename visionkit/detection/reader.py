@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ from visionkit.dataset import VisionDataset
 from visionkit.detection.hygiene import THINNEST, Correction, RawBox, clean
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import DataError
+from visionkit.masks import ObjectMasks, Outline
 from visionkit.reading import header_size, other_size
 from visionkit.sample import ImageInfo, Sample
 from visionkit.transforms.decode import Array
 from visionkit.transforms.images import read_image
 
-__all__ = ["BoxDataset", "BoxEntry", "make_entry", "present"]
+__all__ = ["BoxDataset", "BoxEntry", "make_entry", "present", "refuse_no_masks"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class BoxEntry:
         source: The file that the boxes come from.
         corrections: What was wrong with boxes and what was done.
         extra: Further facts that come back with the prediction.
+        outlines: The N masks, polygons in the unit of the boxes; None where they are not read.
     """
 
     id: str
@@ -49,6 +52,7 @@ class BoxEntry:
     source: str = ""
     corrections: tuple[Correction, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    outlines: tuple[Outline, ...] | None = None
 
     def target(self, size: tuple[int, int]) -> BoxTarget:
         """Return the boxes in pixels of the picture.
@@ -57,6 +61,7 @@ class BoxEntry:
             size: Its height and width in pixels.
         """
         boxes, areas = self.objects[:, :4], self.objects[:, 6]
+        kept = np.ones(len(boxes), bool)
         if self.size is None:  # nothing was known of the picture, or too little
             scale = [size[1], size[0]] * 2 if self.relative else [1, 1, 1, 1]
             whole = boxes * np.array(scale, np.float32)
@@ -64,11 +69,21 @@ class BoxEntry:
             sides = boxes[:, 2:] - boxes[:, :2]
             changed = self.relative | (boxes != whole).any(1)
             areas = np.where(changed, sides.prod(1), areas)
-            kept = (sides >= THINNEST).all(1)
+            kept = np.asarray((sides >= THINNEST).all(1))
             rows = np.concatenate([boxes, self.objects[:, 4:6], areas[:, None]], 1)[kept]
         else:
             rows = self.objects
-        return BoxTarget.make(rows[:, :4].copy(), rows[:, 4].astype(np.int64), rows[:, 5] > 0, rows[:, 6].copy())
+        return BoxTarget.make(
+            rows[:, :4].copy(), rows[:, 4].astype(np.int64), rows[:, 5] > 0, rows[:, 6].copy(), self._masks(size, kept)
+        )
+
+    def _masks(self, size: tuple[int, int], kept: NDArray[np.bool_]) -> ObjectMasks | None:
+        if self.outlines is None:
+            return None
+        outlines = [o for o, k in zip(self.outlines, kept.tolist(), strict=True) if k]
+        if self.relative:
+            outlines = [o if isinstance(o, bytes) else tuple(p * size[::-1] for p in o) for o in outlines]
+        return ObjectMasks(tuple(outlines), size)
 
 
 def make_entry(
@@ -92,13 +107,24 @@ def make_entry(
         source: The file that the boxes come from.
         extra: Further facts that come back with the prediction.
     """
-    objects, corrections = clean(raw, size or header_size(id), classes)
+    objects, corrections, _ = clean(raw, size or header_size(id), classes)
     return BoxEntry(id, key, objects, present(objects), size, False, source, tuple(corrections), extra or {})
 
 
 def present(objects: NDArray[np.float32]) -> tuple[int, ...]:
     """Return the ids of the classes in the rows of an entry, crowds aside, sorted."""
     return tuple(sorted({int(row[4]) for row in objects.tolist() if not row[5]}))
+
+
+def refuse_no_masks(entries: Sequence[BoxEntry], source: str | os.PathLike[str]) -> None:
+    """Refuse a data set where masks are asked for and not one object has a mask.
+
+    Raises:
+        DataError: It is so; the first object.
+    """
+    ignored = [c for e in entries for c in e.corrections if c.ignored]
+    if ignored and not any(e.labels for e in entries):
+        raise DataError(f"{source}: none of its objects has a mask ({ignored[0].text}); add masks, or leave masks out")
 
 
 class BoxDataset(VisionDataset[BoxTarget]):
@@ -115,7 +141,7 @@ class BoxDataset(VisionDataset[BoxTarget]):
     labels: list[tuple[int, ...]]
     """Class ids that each entry shows, crowds aside; known without reading pixels."""
     problems: list[str]
-    """A line for each box that was clipped or dropped: file and line, what was wrong, what was done."""
+    """A line for each object that was clipped, dropped or ignored: file and line, what was wrong, what was done."""
 
     def __init__(self, entries: Sequence[BoxEntry], classes: Sequence[str], *, channels: int = 3) -> None:
         self.classes = tuple(classes)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionkit.coco_files import coco_files
 from visionkit.dataset import DataSplits
@@ -34,7 +34,7 @@ Splits = DataSplits[BoxDataset]
 
 
 class _Part(NamedTuple):
-    """A split that was found: what reads it, given classes and channels, and where it is told."""
+    """A split that was found: what reads it, given classes, channels and masks, and where it is told."""
 
     read: Callable[..., BoxDataset]
     where: str
@@ -48,6 +48,7 @@ def find_box_splits(
     classes: Sequence[str] | None = None,
     channels: int = 3,
     need: Collection[str] = ("train", "val"),
+    masks: bool = False,
 ) -> Splits:
     """Find the images with boxes below ``root`` and divide them into training, validation and test.
 
@@ -61,17 +62,18 @@ def find_box_splits(
         classes: Class names in order (of a checkpoint); None takes those of the training images.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
         need: The splits that must be there; to evaluate, ``("val",)`` or ``("test",)`` with ``classes``.
+        masks: Whether to read masks, too: those of COCO JSON, polygons of YOLO, or exact ones of drawn shapes.
 
     Raises:
         DataError: Images or labels are missing, wrong or disagree, or a split that is needed is not there.
-        UsageError: A value is out of range.
+        UsageError: A value is out of range, or the format has no masks.
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction: {val_fraction} is not between 0 and 1; give a share such as 0.2")
     if root is None:
-        found = _from_shapes(seed, classes, channels)
+        found = _from_shapes(seed, classes, channels, masks)
     else:
-        found = _from_root(Path(root), classes, channels, need)
+        found = _from_root(Path(root), classes, {"channels": channels, "masks": masks}, need)
         refuse_leaks(found, root)
     if found.train is not None and found.val is None:
         keys = [e.key for e in found.train.entries]
@@ -86,25 +88,27 @@ def find_box_splits(
     return found
 
 
-def _from_shapes(seed: int, classes: Sequence[str] | None, channels: int) -> Splits:
+def _from_shapes(seed: int, classes: Sequence[str] | None, channels: int, masks: bool) -> Splits:
     if classes is not None and tuple(classes) != SHAPES:
         raise UsageError(
             f"without a root the data are drawn shapes ({', '.join(SHAPES)}), but the classes are "
             f"{', '.join(classes[:6])}; give the root of your images"
         )
-    train = ShapesDetection(_SHAPES_TRAIN, seed=2 * seed, channels=channels)
-    val = ShapesDetection(_SHAPES_VAL, seed=2 * seed + 1, channels=channels)
+    train = ShapesDetection(_SHAPES_TRAIN, seed=2 * seed, channels=channels, masks=masks)
+    val = ShapesDetection(_SHAPES_VAL, seed=2 * seed + 1, channels=channels, masks=masks)
     source = f"drawn shapes: {_SHAPES_TRAIN} for training, {_SHAPES_VAL} for validation (seed {seed})"
     return Splits(train, val, None, source)
 
 
-def _from_root(path: Path, classes: Sequence[str] | None, channels: int, need: Collection[str]) -> Splits:
+def _from_root(path: Path, classes: Sequence[str] | None, settings: dict[str, Any], need: Collection[str]) -> Splits:
     formats = _formats(path, need)
     if not formats:
-        images = len(list_images(path, channels=channels))
+        images = len(list_images(path, channels=settings["channels"]))
         what = f"holds {images} images but no boxes" if images else "holds no images and no boxes"
         raise DataError(f"{path}: {what}; {_UNDERSTOOD}")
     name, *others = formats
+    if name == "Pascal VOC" and settings.pop("masks"):
+        raise UsageError(f"{path}: Pascal VOC has no masks; give COCO JSON, or leave masks out")
     parts = formats[name]
     if "" in parts:
         parts = {"train": parts[""]}
@@ -112,10 +116,10 @@ def _from_root(path: Path, classes: Sequence[str] | None, channels: int, need: C
     if classes is None:
         if "train" not in parts:
             raise UsageError(f"{path}: has no train split to take the class names from; add it or give a checkpoint")
-        train = parts["train"].read(classes=None, channels=channels)
+        train = parts["train"].read(classes=None, **settings)
         read = {"train": train}
         classes = train.classes
-    read |= {n: p.read(classes=classes, channels=channels) for n, p in parts.items() if n not in read}
+    read |= {n: p.read(classes=classes, **settings) for n, p in parts.items() if n not in read}
     if len(formats[name]) == 1 and "" in formats[name]:
         told = f"{_count(read['train'])} ({parts['train'].where})"
     else:
@@ -178,7 +182,9 @@ def _count(data: BoxDataset) -> str:
 
 
 def _corrected(parts: Collection[BoxDataset]) -> str:
-    dropped = [c.dropped for p in parts for e in p.entries for c in e.corrections]
-    gone, clipped = sum(dropped), len(dropped) - sum(dropped)
-    told = ", ".join(f"{n} {what}" for n, what in ((gone, "dropped"), (clipped, "clipped")) if n)
-    return f"; wrong boxes: {told}" if told else ""
+    every = [c for p in parts for e in p.entries for c in e.corrections]
+    gone, ignored = sum(c.dropped for c in every), sum(c.ignored for c in every)
+    counts = ((gone, "dropped"), (len(every) - gone - ignored, "clipped"))
+    told = ", ".join(f"{n} {what}" for n, what in counts if n)
+    boxes = f"; wrong boxes: {told}" if told else ""
+    return boxes + (f"; without a mask: {ignored} ignored" if ignored else "")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from visionkit.backbones.base import Backbone, FeatureSpec
 from visionkit.detection.fcos import FCOSHead
+from visionkit.detection.instances import InstancePrediction
 from visionkit.detection.metric import DetectionMetric
 from visionkit.head import Head
 from visionkit.model import VisionModel
@@ -20,12 +22,13 @@ __all__ = ["Detector"]
 
 
 class Detector(Task):
-    """Boxes with classes.
+    """Boxes with classes, and with masks where the head draws them.
 
     Args:
         backbone: Turns pictures into feature maps: ResNet or TimmBackbone.
         neck: Turns the backbone's feature maps into a pyramid: FPN.
-        head: Turns the pyramid into boxes: FCOSHead (one stage) or FasterRCNNHead (two stages).
+        head: Turns the pyramid into boxes: FCOSHead (one stage), FasterRCNNHead (two stages) or MaskRCNNHead (with
+            masks).
         classes: Class names; the command line takes them from the data.
         preprocessing: Brings pictures to the model's size; the command line takes it from the data.
         recipe: Optimizer, schedule, averaging and stopping.
@@ -48,4 +51,6 @@ class Detector(Task):
         seed: int = 0,
     ) -> None:
         model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
-        super().__init__(model, DetectionMetric, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        kind = model.head.prediction
+        metric = partial(DetectionMetric, masks=kind is not None and issubclass(kind, InstancePrediction))
+        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed)

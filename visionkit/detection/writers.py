@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import DataError
 from visionkit.ops.files import write_text
-from visionkit.records import FormatJob
+from visionkit.records import FormatJob, files_beside
 from visionkit.sample import ImageInfo
 
 if TYPE_CHECKING:
+    from visionkit.detection.instances import InstancePrediction
     from visionkit.detection.types import BoxPrediction
 
-__all__ = ["CocoWriter", "YoloWriter"]
+__all__ = ["CocoMaskWriter", "CocoWriter", "YoloWriter"]
 
 
 class CocoWriter:
@@ -54,9 +55,14 @@ class CocoWriter:
         image = self.image_ids[info.id]
         self._images.append({"id": image, "file_name": info.id, "width": info.size[1], "height": info.size[0]})
         columns = (prediction.labels.tolist(), prediction.scores.tolist(), prediction.boxes.tolist())
-        for label, score, (x1, y1, x2, y2) in zip(*columns, strict=True):
+        more = self.more(prediction)
+        for label, score, (x1, y1, x2, y2), facts in zip(*columns, more, strict=True):
             found = {"image_id": image, "category_id": self.category_ids[label], "bbox": [x1, y1, x2 - x1, y2 - y1]}
-            self._objects.append(json.dumps({**found, "score": score}))
+            self._objects.append(json.dumps({**found, "score": score, **facts}))
+
+    def more(self, prediction: Any) -> list[dict[str, Any]]:
+        """Return what else is written of each object of a prediction."""
+        return [{} for _ in range(len(prediction))]
 
     def finish(self) -> None:
         """Write the files."""
@@ -67,15 +73,26 @@ class CocoWriter:
             write_text(self.legend, json.dumps(legend, ensure_ascii=False, indent=1) + "\n")
 
 
+class CocoMaskWriter(CocoWriter):
+    """Writes the same with ``segmentation: {"size": [H, W], "counts": text}`` in each object.
+
+    COCO's evaluation of masks takes an object's area, by which it sorts unmatched ones into small, medium and large,
+    from ``bbox`` where there is one; for numbers by size, drop ``bbox`` first, as Detectron2 does.
+    """
+
+    def more(self, prediction: InstancePrediction) -> list[dict[str, Any]]:
+        """Return the masks."""
+        return [{"segmentation": {**r, "counts": r["counts"].decode("ascii")}} for r in prediction.rles()]
+
+
 class YoloWriter:
     """Writes ``labels/<picture>.txt``, a line an object: ``class x y width height confidence``.
 
     ``class`` is a number from 0 on, a line of ``labels/classes.txt``; x and y are the centre; all lengths are shares of
     the picture's width or height. A picture without objects gets an empty file.
 
-    The files lie as the pictures do below the folder that holds them all: ``a/1.jpg`` and ``b/1.jpg`` become
-    ``labels/a/1.txt`` and ``labels/b/1.txt``. Where pictures of one folder differ in their suffixes alone, all of that
-    folder keep theirs: ``1.jpg.txt`` and ``1.png.txt``.
+    The files lie as the pictures do, see :func:`visionkit.records.files_beside`: ``a/1.jpg`` and ``b/1.jpg`` become
+    ``labels/a/1.txt`` and ``labels/b/1.txt``.
 
     Args:
         job: What is to be written where.
@@ -85,7 +102,7 @@ class YoloWriter:
         self.names = job.names
         self.folder = job.out / "labels"
         self.outputs: tuple[Path, ...] = (self.folder,)
-        self.files = _label_files(job.images)
+        self.files = files_beside(job.images, ".txt", reserved=["classes"])
 
     def add(self, info: ImageInfo, prediction: BoxPrediction) -> None:
         """Write the file of a picture."""
@@ -160,26 +177,3 @@ def _find_categories(names: Sequence[str], categories: Sequence[tuple[str, Any]]
             raise DataError(f"{path}: {count[name] or 'no'} categories named {name!r}, which is a class of the model")
     ids = dict(categories)
     return [ids[name] for name in names]
-
-
-# ---- YOLO's files
-
-
-def _label_files(pictures: Sequence[str]) -> dict[str, PurePath]:
-    """Return the label file of each picture, relative to their folder; no two are the same."""
-    whole = {p: os.path.abspath(p) for p in pictures}
-    if not whole:
-        return {}
-    root = os.path.commonpath([os.path.dirname(p) for p in whole.values()])
-    relative = {p: PurePath(os.path.relpath(w, root)) for p, w in whole.items()}
-    stems = Counter(_key(path) for path in set(relative.values()))
-    stems[_key(PurePath("classes"))] += 1  # taken by the class names
-    crowded = {path.parent for path in relative.values() if stems[_key(path)] > 1}
-    return {
-        p: path.with_name(f"{path.name if path.parent in crowded else path.stem}.txt") for p, path in relative.items()
-    }
-
-
-def _key(path: PurePath) -> str:
-    """Return what file systems that ignore case tell label files by."""
-    return str(path.with_suffix("")).casefold()

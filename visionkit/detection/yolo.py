@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from visionkit.classes import check_classes, unknown_class
-from visionkit.detection.hygiene import Correction, RawBox, clean
-from visionkit.detection.reader import BoxDataset, BoxEntry, present
+from visionkit.detection.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.detection.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.detection.yolo_layout import MAX_CLASSES, find_yolo, list_split
 from visionkit.errors import DataError, UsageError
+from visionkit.masks import Outline
 from visionkit.ops.files import read_text
 from visionkit.reading import header_size
 
@@ -22,11 +25,12 @@ _SURE = 1e-3  # shares of the picture; a side of this is thick enough for any si
 
 
 class YoloDataset(BoxDataset):
-    """Images with boxes from YOLO text files: ``class cx cy w h`` a line, in shares of the picture.
+    """Images with boxes from YOLO text files: ``class cx cy w h`` or ``class x y x y x y ...`` a line, in shares.
 
     Folders: a data.yaml (path, train, val, test, names, nc); or images/train/ with labels/train/; or train/images/ with
     train/labels/; or images/ with labels/. The labels of an image lie where the last ``images`` of its path is
-    ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes.
+    ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes,
+    and their masks where asked for; lines without are ignored then: neither learnt nor counted.
 
     Args:
         root: The folder, or its data.yaml.
@@ -34,9 +38,11 @@ class YoloDataset(BoxDataset):
         classes: Class names in order; None takes those of data.yaml or classes.txt (obj.names, names.txt), or the
             numbers where there are none. Where there are names, they are what counts, else the numbers.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
+        masks: Whether to read polygons as masks.
 
     Raises:
-        DataError: A file or a line of it is wrong, with file and line; or no image has labels.
+        DataError: A file or a line of it is wrong, with file and line; no image has labels; or masks are asked for and
+            there are none.
         UsageError: There is no such split, or ``classes`` is empty or has a name twice.
     """
 
@@ -47,6 +53,7 @@ class YoloDataset(BoxDataset):
         *,
         classes: Sequence[str] | None = None,
         channels: int = 3,
+        masks: bool = False,
     ) -> None:
         path = Path(root)
         if not path.exists():
@@ -75,7 +82,7 @@ class YoloDataset(BoxDataset):
         names = fixed or known
         ids = {name: i for i, name in enumerate(names)}
         entries = []
-        for image, (objects, twice) in zip(images, lines, strict=True):
+        for image, (objects, wrong) in zip(images, lines, strict=True):
             raw = []
             for o in objects:
                 if o.id >= len(known):
@@ -87,9 +94,14 @@ class YoloDataset(BoxDataset):
                     raise DataError(
                         f"{o.where}: {unknown_class(known[o.id], names)}; rename the class or remove the line"
                     )
-                raw.append(RawBox(o.box, ids[known[o.id]], o.where))
+                found = RawBox(o.box, ids[known[o.id]], o.where, outline=o.outline if masks else None)
+                if masks and o.outline is None:
+                    found, ignored = without_mask(found, f"{o.where}: a box without a polygon has no mask")
+                    wrong.append(ignored)
+                raw.append(found)
             key = Path(os.path.relpath(image, layout.folder)).as_posix()
-            entries.append(_entry(str(image), key, raw, names, twice))
+            entries.append(_entry(str(image), key, raw, names, wrong, masks))
+        refuse_no_masks(entries, path)
         super().__init__(entries, names, channels=channels)
         self.root = path
 
@@ -98,6 +110,7 @@ class _Object(NamedTuple):
     id: int
     box: tuple[float, float, float, float]
     where: str
+    outline: Outline | None = None
 
 
 def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
@@ -148,11 +161,11 @@ def _lines(file: Path) -> tuple[list[_Object], list[Correction]]:
             continue
         if len(values) == 5:
             _, cx, cy, w, h = values
-            box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+            found.append(_Object(int(values[0]), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), where))
         else:
             xs, ys = values[1::2], values[2::2]
-            box = (min(xs), min(ys), max(xs), max(ys))
-        found.append(_Object(int(values[0]), box, where))
+            outline = (np.array(values[1:]).reshape(-1, 2),)
+            found.append(_Object(int(values[0]), (min(xs), min(ys), max(xs), max(ys)), where, outline))
     return found, twice
 
 
@@ -174,15 +187,21 @@ def _values(cells: Sequence[str], where: str) -> tuple[float, ...]:
     return tuple(values)
 
 
-def _entry(image: str, key: str, raw: Sequence[RawBox], names: Sequence[str], twice: Sequence[Correction]) -> BoxEntry:
+def _entry(
+    image: str, key: str, raw: Sequence[RawBox], names: Sequence[str], wrong: Sequence[Correction], masks: bool
+) -> BoxEntry:
     """Return an entry; the picture's size is looked up only where it decides what becomes of a box."""
     size = None if all(map(_is_sure, raw)) else header_size(image)
     if size is None:
-        objects, corrections = clean(raw, (1, 1), names, tolerance=_ROUNDING, thinnest=0)
+        objects, corrections, outlines = clean(raw, (1, 1), names, tolerance=_ROUNDING, thinnest=0)
     else:
         pixels = [r._replace(box=_scaled(r.box, size)) for r in raw]
-        objects, corrections = clean(pixels, size, names)
-    return BoxEntry(image, key, objects, present(objects), relative=size is None, corrections=(*twice, *corrections))
+        objects, corrections, outlines = clean(pixels, size, names)
+        outlines = tuple(o if isinstance(o, bytes) else tuple(p * size[::-1] for p in o) for o in outlines)
+    return BoxEntry(
+        image, key, objects, present(objects), relative=size is None, corrections=(*wrong, *corrections),
+        outlines=outlines if masks else None,
+    )  # fmt: skip
 
 
 def _is_sure(raw: RawBox) -> bool:

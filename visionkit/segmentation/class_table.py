@@ -29,8 +29,8 @@ Form: TypeAlias = Literal["ids", "names", "colours", "csv", "json", "built-in"]
 _RGB = r"(?P<r>\d{1,9})[\s,]+(?P<g>\d{1,9})[\s,]+(?P<b>\d{1,9})"
 _LINES = (
     re.compile(r"(?P<name>[^:]+):(?P<r>\d{1,9}),(?P<g>\d{1,9}),(?P<b>\d{1,9}):[^:]*:[^:]*"),  # CVAT's labelmap.txt
-    re.compile(rf"(?P<id>\d{1, 9})[\s,:]+{_RGB}[\s,]+(?P<name>\D.*)"),
-    re.compile(rf"(?P<id>\d{1, 9})[\s,:]+(?P<name>\D.*?)[\s,]+{_RGB}"),
+    re.compile(rf"(?P<id>\d{{1,9}})[\s,:]+{_RGB}[\s,]+(?P<name>\D.*)"),
+    re.compile(rf"(?P<id>\d{{1,9}})[\s,:]+(?P<name>\D.*?)[\s,]+{_RGB}"),
     re.compile(rf"{_RGB}[\s,]+(?P<name>\D.*)"),
     re.compile(rf"(?P<name>\D.*?)[\s,]+{_RGB}"),
     re.compile(r"(?P<id>\d{1,9})(?:\s*[:,]\s*|\s+)(?P<name>\S.*)"),

@@ -245,7 +245,7 @@ def complete_table(
         second = replace(kept[1], id=IGNORE)
         others = tuple(r for r in table.rows if r != kept[1])
         return replace(table, rows=(*others, second)), _also(note, f"255 in masks is {second.name}")
-    if len(kept) == 1 and ignore is None and not named and kept[0].name.lower() != "background":
+    if len(kept) == 1 and not ignore and not named and kept[0].name.lower() != "background":
         rows = (ClassRow(0, "background"), ClassRow(high, kept[0].name, None))
         return ClassTable(rows, table.source, form), _also(note, f"{high} in masks is {kept[0].name}, 0 is background")
     return table, note

@@ -232,6 +232,10 @@ def _make(entry: Any, size: tuple[int, int], where: str) -> Any:
             )
     if arguments.get("fill_mask") is not None:  # targets give masks in which 0, albumentations' default, says nothing
         raise UsageError(f"{where}: remove fill_mask: what a transform uncovers is ignored by itself")
+    if arguments.get("mask_interpolation", cv2.INTER_NEAREST) not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
+        raise UsageError(
+            f"{where}: remove mask_interpolation: between classes there is nothing, masks take the nearest"
+        )
     inputs = {"size": size, "height": size[0], "width": size[1]}
     values = {k: inputs[k] if k in inputs and v == "input" else v for k, v in arguments.items()}
     for argument in LISTS:

@@ -160,7 +160,7 @@ def _turn(pixels: Array, orientation: int) -> Array:
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels.copy() if orientation != 1 else np.ascontiguousarray(pixels)  # the latter may leave a stride negative
 
 
 def _rgb(im: Image.Image) -> Array:
