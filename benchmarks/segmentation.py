@@ -1,6 +1,7 @@
 """Segmentation: ``visionkit fit`` with DeepLabV3+ beside torchvision's DeepLabV3 head in a plain float32 loop.
 
-Both have the same backbone with output stride 16 and the same start weights, and see crops of the same size.
+Both have the same backbone and the same start weights, and see crops of the same size. visionkit's has its default
+output stride of 16; torchvision's is measured with that, too, and with the 8 of torchvision's own DeepLabV3 models.
 torchvision's head has its own defaults (256 channels, dense dilated convolutions) and the recipe of its reference
 script: SGD with a learning rate of 0.01, momentum 0.9, weight decay 1e-4, polynomial decay, pictures resized at random
 by 0.5 to 2, cropped and flipped. Its pictures are decoded beforehand; visionkit reads files, augments more, averages
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "images_per_second"
-REFERENCES = ["torchvision"]
+REFERENCES = ["torchvision stride 8", "torchvision stride 16"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=int, default=18, help="of the ResNet")
     parser.add_argument("--timm", metavar="NAME", help="a timm network instead of the ResNet")
     parser.add_argument("--weights", metavar="FILE", help="start weights of the backbone")
+    parser.add_argument("--peer-stride", type=int, default=8, choices=(8, 16), help=argparse.SUPPRESS)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further keys for visionkit fit")
 
 
@@ -48,9 +50,11 @@ def cases(options: argparse.Namespace) -> dict[str, list[str]]:
     common += ["--timm", options.timm] if options.timm else []
     common += ["--weights", options.weights] if options.weights else []
     common += ["--times", f"{tempfile.mkdtemp()}/times.json"]
+    peer = [sys.executable, __file__, "torchvision", *common, "--peer-stride"]
     return {
         "visionkit": [sys.executable, __file__, "visionkit", *common, "--set", *options.set],
-        "torchvision": [sys.executable, __file__, "torchvision", *common],
+        "torchvision stride 8": [*peer, "8"],
+        "torchvision stride 16": [*peer, "16"],
     }
 
 
@@ -160,9 +164,11 @@ def make(options: argparse.Namespace, classes: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             if options.timm:
-                self.backbone: Any = TimmBackbone(options.timm, output_stride=16, weights=options.weights)
+                self.backbone: Any = TimmBackbone(
+                    options.timm, output_stride=options.peer_stride, weights=options.weights
+                )
             else:
-                self.backbone = ResNet(options.depth, output_stride=16, weights=options.weights)
+                self.backbone = ResNet(options.depth, output_stride=options.peer_stride, weights=options.weights)
             for module in self.backbone.modules():
                 if type(module).__name__ == "DilatedConv2d":
                     module.__class__ = nn.Conv2d

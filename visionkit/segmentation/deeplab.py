@@ -37,7 +37,8 @@ class DeepLabV3PlusHead(SegmentationHead):
     Args:
         features: Spec of the feature maps, without a neck.
         num_classes: Number of classes, K, 2..255.
-        channels: Channels of the pyramid's branches and of the decoder.
+        channels: Channels of the pyramid's branches and of the decoder. 128 save a fifth of the time with a ResNet-18,
+            and cost four points of intersection over union on some dozens of street pictures.
         atrous_rates: Dilation of each 3x3 branch, in cells of the last level, from 1 on. None takes the paper's
             6, 12 and 18 at stride 16, twice as many at 8 and half as many at 32: the same distance in pixels.
         low_level_channels: Channels that the fine level is reduced to.
