@@ -38,7 +38,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at
             most 8.
         check_images: Whether to open every image before training and list all faulty ones at once.
-        skip_corrupt: Whether to go on without images that cannot be read.
+        skip_corrupt: Whether to go on without images that cannot be read or do not fit their labels.
         seed: Seed of the order and of the augmentation.
     """
 
@@ -69,7 +69,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         self.skip_corrupt = skip_corrupt
         self.seed = seed
         self.skipped: list[str] = []
-        """Messages of the images that were left out because they cannot be read."""
+        """Messages of the images that were left out: they cannot be read or do not fit their labels."""
         self._splits = splits
         self._checked: set[str] = set()
 

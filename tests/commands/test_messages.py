@@ -78,6 +78,7 @@ OPTIONS = {
     "mix": ([*MODEL, "--model.mix", "Mixup"], "--model.mix: there is no class 'Mixup'; there are MixUpCutMix"),
     "neck": (["--model", "Detector", "--model.neck", "PFN"], "--model.neck: there is no class 'PFN'; there are IdentityNeck, FPN"),
     "key of a neck": (["--model", "Detector", "--model.neck", "FPN", "--model.neck.level", "2"], "--model.neck.level: FPN has no key 'level'; did you mean 'min_level'?"),
+    "key of a head's base": (["--model", "Detector", "--model.head", "MaskRCNNHead", "--model.head.detectoins", "5"], "--model.head.detectoins: MaskRCNNHead has no key 'detectoins'; did you mean 'detections'?"),
     "multi_scale": (["--model", "Detector", "--model.multi_scale", "Multi"], "--model.multi_scale: there is no class 'Multi'; there are MultiScale"),
     "optimizer": ([*MODEL, "--model.recipe.optimizer", "AdamX"], "--model.recipe.optimizer: there is no class 'AdamX'; there are AdamW, SGD, Adam, and the others of torch.optim"),
     "short option": (["--max_epochs", "3"], "--max_epochs: there is no such option; did you mean '--trainer.max_epochs'?"),

@@ -109,7 +109,11 @@ def _near(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _parameters(cls: type) -> list[str]:
-    return [p for p in inspect.signature(cls).parameters if p not in ("self", "features", "num_classes")]
+    """Return the keys of a class, with those that it passes on to its base."""
+    own = inspect.signature(cls).parameters
+    passed_on = [name for name, p in own.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
+    names = [name for name in own if name not in ("self", "features", "num_classes", *passed_on)]
+    return [*names, *(n for n in _parameters(cls.__mro__[1]) if n not in names)] if passed_on else names
 
 
 def _near_option(name: str) -> str:

@@ -107,8 +107,10 @@ def _from_root(path: Path, classes: Sequence[str] | None, settings: dict[str, An
         what = f"holds {images} images but no boxes" if images else "holds no images and no boxes"
         raise DataError(f"{path}: {what}; {_UNDERSTOOD}")
     name, *others = formats
-    if name == "Pascal VOC" and settings.pop("masks"):
-        raise UsageError(f"{path}: Pascal VOC has no masks; give COCO JSON, or leave masks out")
+    if name == "Pascal VOC":
+        if settings["masks"]:
+            raise UsageError(f"{path}: Pascal VOC has no masks; give COCO JSON, or leave masks out")
+        settings = {"channels": settings["channels"]}  # all that its reader knows
     parts = formats[name]
     if "" in parts:
         parts = {"train": parts[""]}
