@@ -95,3 +95,11 @@ def test_classes_named_on_the_command_line_are_explained():
     assert "--model.backbone.name " in text
     assert "--model.backbone.stem " not in text
     assert "--model.mix.cutmix " in text
+
+
+def test_keys_that_a_head_passes_on_to_its_base():
+    text = train_help("fit", [configs.folder() / "detect_masks.yaml"])
+    assert "--model.head.mask_size  Cells along each side" in text
+    assert "--model.head.detections  Boxes of an image" in text
+    assert "box_settings" not in text
+    assert text.count("--model.head.nms  ") == 1

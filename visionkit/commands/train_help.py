@@ -91,8 +91,12 @@ def _explain_class(entry: Mapping[str, Any], prefix: str, *, skip: set[str]) -> 
 def _arguments(cls: Any, prefix: str, given: Mapping[str, Any], skip: set[str]) -> list[str]:
     explained = {p.arg_name: p.description or "" for p in docstring_parser.parse(_doc(cls)).params}
     lines: list[str] = []
-    for name, parameter in inspect.signature(cls).parameters.items():
+    parameters = inspect.signature(cls).parameters
+    for name, parameter in parameters.items():
         if name in GIVEN | skip:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # passed on to the base
+            lines += _arguments(cls.__mro__[1], prefix, given, skip | set(parameters))
             continue
         key = f"{prefix}.{name}"
         value = given.get(name, None if parameter.default is inspect.Parameter.empty else parameter.default)
