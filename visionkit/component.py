@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,6 +78,11 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any)
     Raises:
         UsageError: The class lies outside the trusted packages, does not exist or is no component.
     """
+    return _constructor(spec, trust)(**given)
+
+
+def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..., Any]:
+    """Return the class of a spec with the spec's arguments bound."""
     path = spec["class_path"]
     module_name, _, name = str(path).rpartition(".")
     package = module_name.partition(".")[0]
@@ -91,8 +97,7 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any)
         raise UsageError(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
     if not (isinstance(cls, type) and issubclass(cls, Component)):
         raise UsageError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
-    arguments = {k: _revive(v, trust) for k, v in spec["init_args"].items()}
-    return cls(**arguments, **given)
+    return partial(cls, **{k: _revive(v, trust) for k, v in spec["init_args"].items()})
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -114,10 +119,19 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
+def _waits(make: Callable[..., Any]) -> bool:
+    """Return whether a constructor still wants arguments: a head or a neck inside another's, which passes them."""
+    return any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        for p in inspect.signature(make).parameters.values()
+    )
+
+
 def _revive(value: Any, trust: Collection[str]) -> Any:
     if isinstance(value, Mapping):
         if set(value) == {"class_path", "init_args"}:
-            return build(value, trust=trust)
+            make = _constructor(value, trust)
+            return make if _waits(make) else make()
         return {k: _revive(v, trust) for k, v in value.items()}
     if isinstance(value, list):
         return [_revive(v, trust) for v in value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -25,6 +25,9 @@ class Head(Component, nn.Module):
     """Class of the predictions that ``decode`` returns, for those who must know before the first one what it offers
     (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.records`."""
 
+    reads: ClassVar[Literal["neck", "backbone"]] = "neck"
+    """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
+
     def forward(self, features: list[Tensor]) -> Any:
         """Compute the outputs: a NamedTuple of tensors, the same in training and evaluation.
 
@@ -45,6 +48,38 @@ class Head(Component, nn.Module):
     def decode(self, outputs: Any) -> Sequence[Prediction]:
         """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
         raise NotImplementedError
+
+    def metric(self, classes: Sequence[str]) -> Any:
+        """Return the TaskMetric that judges this head's predictions.
+
+        Args:
+            classes: Class names, in the order of their ids.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names no metric: define its method metric(classes)")
+
+    def answer(self, features: list[Tensor], targets: Sequence[Any]) -> Any:
+        """Compute the outputs for images with these targets: ``forward``, unless the targets ask for less.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+            targets: The truth of each image, length B.
+        """
+        return self(features)
+
+    def labelled(self, loss: str, targets: Sequence[Any]) -> int:
+        """Return how many of the targets the loss of this name speaks of: all, unless several heads share them."""
+        return len(targets)
+
+    def condense(self, features: list[Tensor]) -> list[Tensor]:
+        """Return features, smaller where possible, of which ``forward`` makes the same outputs.
+
+        They are kept where a frozen backbone's features are computed once: what no parameter has a part in, such as
+        pooling, is done already.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+        """
+        return features
 
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the head without what the model passes."""

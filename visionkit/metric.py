@@ -29,6 +29,11 @@ class TaskMetric(torchmetrics.Metric):
         super().__init__()
         self.classes = tuple(classes)
 
+    @property
+    def monitors(self) -> dict[str, tuple[str, str]]:
+        """Name of each checkpoint that is kept for a best value -> key of the value, and "max" or "min"."""
+        return {"best": (self.monitor, self.monitor_mode)}
+
     def update(self, predictions: Sequence[Any], targets: Sequence[Any]) -> None:
         """Add the predictions and targets of a batch, both of length B."""
         raise NotImplementedError

@@ -14,7 +14,7 @@ from visionkit.errors import UsageError
 from visionkit.head import Head, HeadFactory
 from visionkit.necks.base import Neck
 from visionkit.necks.identity import IdentityNeck
-from visionkit.sample import ImageInfo, Prediction
+from visionkit.sample import Batch, ImageInfo, Prediction
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["NeckFactory", "VisionModel"]
@@ -86,6 +86,15 @@ class VisionModel(nn.Module):
             images: uint8 [B, C, H, W]; normalised here, on the device.
         """
         return self.head(self.neck(self.backbone(self.normalise(images))))
+
+    def outputs(self, batch: Batch[Any]) -> Any:
+        """Compute the head's outputs of a batch of training or evaluation, as far as its targets ask for them.
+
+        Args:
+            batch: Images and targets; where it brings features, the backbone is spared.
+        """
+        levels = self.backbone(self.normalise(batch.images)) if batch.features is None else batch.features
+        return self.head.answer(self.neck(levels), batch.targets)
 
     def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
         """Return the head's named losses."""

@@ -132,11 +132,16 @@ class Sample(Generic[T]):
 
 @dataclass(frozen=True)
 class Batch(Generic[T]):
-    """Images of one size, uint8 [B, C, H, W] in channels_last memory order, their targets and infos."""
+    """Images of one size, uint8 [B, C, H, W] in channels_last memory order, their targets and infos.
+
+    ``features`` are what a frozen backbone makes of them, where a cache brings that: float [B, C_l, H_l, W_l] a level.
+    The images then are empty, [B, C, 0, 0].
+    """
 
     images: Tensor
     targets: list[T]
     infos: list[ImageInfo]
+    features: list[Tensor] | None = None
 
     def __len__(self) -> int:
         """Return the number of images, B."""
@@ -145,11 +150,14 @@ class Batch(Generic[T]):
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch[T]:
         """Return the batch with its tensors on ``device``; the images stay uint8."""
         images = self.images.to(device, non_blocking=non_blocking)
-        return Batch(images, [t.to(device, non_blocking=non_blocking) for t in self.targets], self.infos)
+        targets = [t.to(device, non_blocking=non_blocking) for t in self.targets]
+        features = self.features and [f.to(device, non_blocking=non_blocking) for f in self.features]
+        return Batch(images, targets, self.infos, features)
 
     def pin_memory(self) -> Batch[T]:
         """Return the batch with its images in page-locked memory, for a faster copy to a GPU."""
-        return Batch(self.images.pin_memory(), self.targets, self.infos)
+        features = self.features and [f.pin_memory() for f in self.features]
+        return Batch(self.images.pin_memory(), self.targets, self.infos, features)
 
 
 def collate(samples: Sequence[Sample[T]]) -> Batch[T]:

@@ -37,7 +37,7 @@ class Task(L.LightningModule):
 
     Args:
         model: Backbone, neck and head with their class names.
-        metric: Makes the metric from the class names.
+        metric: Makes the metric from the class names; None takes the head's.
         recipe: Optimizer, schedule, averaging and stopping.
         batch_transform: Changes each training batch on the device, such as MixUpCutMix.
         seed: Seed of dropout, stochastic depth and batch transforms.
@@ -49,7 +49,7 @@ class Task(L.LightningModule):
     def __init__(
         self,
         model: VisionModel,
-        metric: MetricFactory,
+        metric: MetricFactory | None = None,
         *,
         recipe: Recipe | None = None,
         batch_transform: BatchTransform | None = None,
@@ -60,21 +60,27 @@ class Task(L.LightningModule):
         self.recipe = recipe if recipe is not None else Recipe()
         self.batch_transform = batch_transform
         self.seed = seed
+        metric = metric if metric is not None else model.head.metric
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
         self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
-        self._images = 0
+        self._images: dict[str, int] = {}  # how many images each loss speaks of
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
 
     @property
     def monitor(self) -> str:
         """Key of the validation metric that says which checkpoint is the best."""
-        return f"val/{self.metric('val').monitor}"
+        return self.monitors["best"][0]
 
     @property
     def monitor_mode(self) -> str:
         """Whether a higher ("max") or lower ("min") value of ``monitor`` is better."""
-        return self.metric("val").monitor_mode
+        return self.monitors["best"][1]
+
+    @property
+    def monitors(self) -> dict[str, tuple[str, str]]:
+        """Name of each checkpoint that is kept for a best value -> key of the value, and "max" or "min"."""
+        return {name: (f"val/{key}", mode) for name, (key, mode) in self.metric("val").monitors.items()}
 
     def forward(self, images: Tensor) -> Any:
         """Compute the model's outputs.
@@ -105,7 +111,7 @@ class Task(L.LightningModule):
         """Return the sum of the head's losses over a batch."""
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
-        losses = self.model.loss(self.model(batch.images), batch.targets)
+        losses = self.model.loss(self.model.outputs(batch), batch.targets)
         named = _named_losses("train", losses)
         logged = {k: v.detach() for k, v in named.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
@@ -147,27 +153,29 @@ class Task(L.LightningModule):
 
     def _start_evaluation(self, stage: str) -> None:
         self.metric(stage).reset()
-        self._losses, self._images = {}, 0
+        self._losses, self._images = {}, {}
 
     def _evaluation_step(self, stage: str, batch: Batch[Any]) -> None:
-        outputs = self.model(batch.images)
-        for name, value in _named_losses(stage, self.model.loss(outputs, batch.targets)).items():
-            self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * len(batch)
-        self._images += len(batch)
+        outputs = self.model.outputs(batch)
+        for name, value in self.model.loss(outputs, batch.targets).items():
+            images = self.model.head.labelled(name, batch.targets)
+            self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * images
+            self._images[name] = self._images.get(name, 0) + images
         predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
         truth = [t.restore(i) for t, i in zip(batch.targets, batch.infos, strict=True)]
         self.metric(stage).update(predictions, truth)  # in pixels of the originals
 
     def _finish_evaluation(self, stage: str) -> None:
-        """Log loss and metric over all images of all processes, each counted once."""
-        parts = gather_objects(({k: float(v) for k, v in self._losses.items()}, self._images))
-        images = sum(n for _, n in parts)
-        names = {name for losses, _ in parts for name in losses}
-        means = {name: sum(losses.get(name, 0.0) for losses, _ in parts) / images for name in sorted(names)}
+        """Log losses and metric over all images of all processes, each counted once."""
+        parts = gather_objects({k: (float(v), self._images[k]) for k, v in self._losses.items()})
+        means = {}
+        for name in sorted({name for part in parts for name in part}):
+            sums, images = zip(*(part[name] for part in parts if name in part), strict=True)
+            means[name] = torch.tensor(sum(sums) / sum(images))
         values = self.metric(stage).compute()
         self.values[stage] = {k: v.detach().cpu() for k, v in values.items()}
         scalars = {f"{stage}/{k}": v.float() for k, v in values.items() if v.ndim == 0}
-        self.log_dict({**means, **scalars})  # equal on all processes already
+        self.log_dict({**_named_losses(stage, means), **scalars})  # equal on all processes already
 
     def metric(self, stage: str) -> TaskMetric:
         """Return the metric of a stage, "val" or "test"."""

@@ -13,8 +13,9 @@ from visionkit.task import Task
 class Metric(TaskMetric):
     monitor = "score"
 
-    def __init__(self):
+    def __init__(self, mode):
         super().__init__(["a", "b"])
+        self.monitor_mode = mode
         self.plotted = []
 
     def plot(self, values, folder, prefix):
@@ -23,14 +24,10 @@ class Metric(TaskMetric):
 
 
 class ToldTask(Task):
-    monitor = "val/score"
-    monitor_mode = "max"
-
     def __init__(self, mode):
         L.LightningModule.__init__(self)
-        self.monitor_mode = mode
         self.values = {}
-        self.made = Metric()
+        self.made = Metric(mode)
 
     def metric(self, stage):
         return self.made

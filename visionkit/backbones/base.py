@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
 from visionkit.component import Component
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from visionkit.weights import WeightsReport
@@ -54,8 +55,13 @@ class Backbone(Component, nn.Module):
     """Mean of each input channel, on the 0..1 scale, that the weights expect to be subtracted."""
     std: tuple[float, ...]
     """Standard deviation of each input channel, on the 0..1 scale, that the weights expect to be divided by."""
+    _frozen: dict[str, list[nn.Parameter]]  # by stage, what a thaw gives its gradient back
     weights_report: WeightsReport | None = None
     """What was loaded from ``weights``, or None when the backbone starts from scratch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen = {}
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Compute the feature maps.
@@ -71,6 +77,66 @@ class Backbone(Component, nn.Module):
     def stages(self) -> dict[str, Sequence[nn.Module]]:
         """Return the modules of each stage in order (stem first), for reports and freezing."""
         raise NotImplementedError
+
+    def freeze(self, stages: Collection[str] | None = None) -> None:
+        """Stop training stages: no gradients, and in evaluation mode, so that BatchNorm's statistics do not move.
+
+        Args:
+            stages: Their names, as :meth:`stages` gives them; None freezes all.
+
+        Raises:
+            UsageError: There is no such stage.
+        """
+        for name in self._known(stages):
+            if name not in self._frozen:
+                found = [p for p in self.stage_parameters()[name] if p.requires_grad]
+                self._frozen[name] = found
+                for parameter in found:
+                    parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def thaw(self, stages: Collection[str] | None = None) -> None:
+        """Train stages again that :meth:`freeze` has frozen; what never was trained stays so.
+
+        Args:
+            stages: Their names; None thaws all.
+
+        Raises:
+            UsageError: There is no such stage.
+        """
+        for name in self._known(stages):
+            for parameter in self._frozen.pop(name, ()):
+                parameter.requires_grad_(True)
+        self.train(self.training)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the frozen stages, in order."""
+        return tuple(name for name in self.stages() if name in self._frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, but for frozen stages, which stay in evaluation mode."""
+        super().train(mode)
+        if self._frozen:
+            stages = self.stages()
+            still = [m for name in self._frozen for m in stages[name]]
+            for module in self.children() if len(self._frozen) == len(stages) else still:
+                module.eval()
+        return self
+
+    def stage_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters of each stage; those in no stage (a position embedding) count as the first one's."""
+        found = {name: [p for m in modules for p in m.parameters()] for name, modules in self.stages().items()}
+        known = {id(p) for parameters in found.values() for p in parameters}
+        found[next(iter(found))] += [p for p in self.parameters() if id(p) not in known]
+        return found
+
+    def _known(self, stages: Collection[str] | None) -> list[str]:
+        names = list(self.stages())
+        for name in stages or ():
+            if name not in names:
+                raise UsageError(f"the backbone has no stage {name!r}; it has {', '.join(names)}")
+        return [n for n in names if stages is None or n in stages]
 
     def describe(self) -> str:
         """Return class and settings in words, for the first lines of a run."""

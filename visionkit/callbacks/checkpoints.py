@@ -24,6 +24,8 @@ FOLDER = "checkpoints"
 class BestAndLast(Checkpoint):
     """Save ``last.ckpt`` at the end of each epoch, after its validation, and keep the best epoch's as ``best.ckpt``.
 
+    A task with several monitors (one a head) has a best epoch, and a file, for each: ``best-NAME.ckpt``.
+
     Lightning's ModelCheckpoint writes its "last" only when the best improves, which loses epochs when a run is killed.
 
     Args:
@@ -40,8 +42,10 @@ class BestAndLast(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
             return
         trainer.save_checkpoint(self.last_model_path, weights_only=False)  # optimizer and all: to go on from
-        if trainer.is_global_zero and self.run.best.get("epoch") == trainer.current_epoch + 1:
-            with replacing(self.best_model_path) as temporary:
+        for name, best in self.run.bests.items() if trainer.is_global_zero else ():
+            if best["epoch"] != trainer.current_epoch + 1:
+                continue
+            with replacing(self.run.folder / FOLDER / f"{name}.ckpt") as temporary:
                 temporary.unlink()
                 try:
                     os.link(self.last_model_path, temporary)  # no second copy: last.ckpt is replaced, never changed

@@ -38,12 +38,18 @@ class RunFolder(Callback):
         self.folder = Path(folder)
         self.config = config
         self.rows: list[Row] = []
-        self.best: dict[str, Any] = {}
+        self.bests: dict[str, dict[str, Any]] = {}
+        """Values of the best epoch by each of the task's monitors; ``best`` is the one that matters most."""
         self.best_values: dict[str, Tensor] = {}
         self._images = 0
         self._stale = False  # whether the validation values that Lightning keeps are those of an earlier epoch
         self._epoch_start = 0.0
         self._last_batch = 0.0
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Values of the best epoch."""
+        return self.bests.get("best", {})
 
     @property
     def metrics_file(self) -> Path:
@@ -89,14 +95,15 @@ class RunFolder(Callback):
         row["images_per_second"] = self._images * trainer.world_size / training
         row["seconds"] = time.perf_counter() - self._epoch_start
         self.rows.append(row)
-        value = row.get(pl_module.monitor)
-        if value is not None and self._better(float(value), pl_module):
-            self.best = {"epoch": row["epoch"]} | {k: v for k, v in row.items() if k.startswith("val/")}
-            self.best_values = pl_module.values.get("val", {})
+        for name, (key, mode) in pl_module.monitors.items():
+            if key in row and _better(float(row[key]), self.bests.get(name, {}).get(key), mode):
+                values = {k: v for k, v in row.items() if k.startswith("val/")} if name == "best" else {key: row[key]}
+                self.bests[name] = {"epoch": row["epoch"], **values}
+                self.best_values = pl_module.values.get("val", {}) if name == "best" else self.best_values
         if trainer.is_global_zero:
             _write_rows(self.folder / "metrics.csv", self.rows)
-            if self.best:
-                self._merge_metrics(self.best)
+            for name, best in self.bests.items():
+                self._merge_metrics(best if name == "best" else {f"{name}/{k}": v for k, v in best.items()})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the learning curves and the best epoch's pictures."""
@@ -123,26 +130,26 @@ class RunFolder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best values so far, for a resume."""
-        return {"best": self.best, "best_values": self.best_values}
+        return {"bests": self.bests, "best_values": self.best_values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best values so far."""
-        self.best = state_dict["best"]
+        self.bests = state_dict["bests"]
         self.best_values = state_dict["best_values"]
-
-    def _better(self, value: float, task: Task) -> bool:
-        if task.monitor not in self.best:
-            return True
-        best = float(self.best[task.monitor])
-        if math.isnan(best):
-            return not math.isnan(value)
-        return value > best if task.monitor_mode == "max" else value < best
 
     def _merge_metrics(self, values: dict[str, Any]) -> None:
         old = json.loads(self.metrics_file.read_text()) if self.metrics_file.is_file() else {}
         prefixes = {k.partition("/")[0] for k in values}
         kept = {k: v for k, v in old.items() if k.partition("/")[0] not in prefixes}
         write_text(self.metrics_file, json.dumps({**kept, **values}, indent=2) + "\n")
+
+
+def _better(value: float, best: float | None, mode: str) -> bool:
+    if best is None:
+        return True
+    if math.isnan(best):
+        return not math.isnan(value)
+    return value > best if mode == "max" else value < best
 
 
 def _read_rows(path: Path) -> list[Row]:

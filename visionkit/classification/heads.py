@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from visionkit.classification.types import ClassPrediction, ClassTarget
 from visionkit.errors import UsageError
 from visionkit.head import Head
 from visionkit.losses.classification import binary_cross_entropy, focal_loss, soft_cross_entropy
+
+if TYPE_CHECKING:
+    from visionkit.metric import TaskMetric
 
 __all__ = ["ClassificationHead", "ClassificationOutputs", "LinearHead", "LossName", "MLPHead"]
 
@@ -37,6 +40,9 @@ class ClassificationHead(Head):
         focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
         threshold: Probability from which a class counts as present, with several labels.
     """
+
+    prediction = ClassPrediction
+    reads = "backbone"
 
     classifier: nn.Module
 
@@ -109,6 +115,16 @@ class ClassificationHead(Head):
         else:
             probabilities = logits.softmax(dim=1)
         return [ClassPrediction(p, self.multilabel, self.threshold) for p in probabilities.unbind()]
+
+    def condense(self, features: list[Tensor]) -> list[Tensor]:
+        """Return the coarsest level's mean, [B, C, 1, 1]."""
+        return [features[-1].mean(dim=(2, 3), keepdim=True)]
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a ClassificationMetric."""
+        from visionkit.classification.metric import ClassificationMetric  # torchmetrics: slow to import
+
+        return ClassificationMetric(classes, multilabel=self.multilabel)
 
 
 class LinearHead(ClassificationHead):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from visionkit.backbones.base import Backbone, FeatureSpec
-from visionkit.classification.heads import ClassificationHead, LinearHead
-from visionkit.classification.metric import ClassificationMetric
+from visionkit.classification.heads import LinearHead
+from visionkit.head import Head
 from visionkit.model import VisionModel
 from visionkit.recipe import Recipe
 from visionkit.task import Task
@@ -36,7 +36,7 @@ class Classifier(Task):
     def __init__(
         self,
         backbone: Backbone,
-        head: Callable[[FeatureSpec, int], ClassificationHead] = LinearHead,
+        head: Callable[[FeatureSpec, int], Head] = LinearHead,
         classes: Sequence[str] = (),
         *,
         multilabel: bool = False,
@@ -47,6 +47,4 @@ class Classifier(Task):
     ) -> None:
         make_head = partial(head, multilabel=True) if multilabel else head  # type: ignore[call-arg]  # heads of this room take it
         model = VisionModel(backbone, make_head, classes, preprocessing=preprocessing)
-        assert isinstance(model.head, ClassificationHead)
-        metric = partial(ClassificationMetric, multilabel=model.head.multilabel)
-        super().__init__(model, metric, recipe=recipe, batch_transform=mix, seed=seed)
+        super().__init__(model, recipe=recipe, batch_transform=mix, seed=seed)

@@ -233,7 +233,8 @@ class CLI(LightningCLI):
             if self.subcommand != "fit":
                 raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
             return
-        path = self.folder / FOLDER / f"{asked}.ckpt" if asked in ("last", "best") else Path(asked)
+        path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
+        path = path if path.is_file() or asked in ("last", "best") else Path(asked)
         if not path.is_file():
             raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
         config.ckpt_path = str(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from visionkit.head import Head
 from visionkit.ops.boxes import clip
 from visionkit.ops.nms import NMS, suppress
 from visionkit.ops.roi_align import roi_align
+
+if TYPE_CHECKING:
+    from visionkit.metric import TaskMetric
 
 __all__ = ["FasterRCNNHead", "FasterRCNNOutputs", "Sampled"]
 
@@ -224,6 +227,12 @@ class FasterRCNNHead(Head):
         losses = self._first_losses(objectness, offsets, torch.cat(self._anchors(outputs)), truth, crowds)
         sampled = self._sample(self._propose(outputs), truth, labels, crowds)
         return {**losses, **self._second_losses(outputs.levels, sampled)}, sampled
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a DetectionMetric."""
+        from visionkit.detection.metric import DetectionMetric  # torchmetrics: slow to import
+
+        return DetectionMetric(classes)
 
     @torch.no_grad()
     def decode(self, outputs: FasterRCNNOutputs) -> list[BoxPrediction]:

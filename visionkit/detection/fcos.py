@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from visionkit.losses.detection import distribution_focal_loss, focal_loss, qual
 from visionkit.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, iou
 from visionkit.ops.nms import NMS, suppress
 from visionkit.ops.norm import BatchNorm2d
+
+if TYPE_CHECKING:
+    from visionkit.metric import TaskMetric
 
 __all__ = ["FCOSHead", "FCOSOutputs"]
 
@@ -209,6 +212,12 @@ class FCOSHead(Head):
         if self.centerness is not None:
             losses["centerness"] = (self._centerness_loss(outputs, assigned) * assigned.positive * share).sum()
         return losses
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a DetectionMetric."""
+        from visionkit.detection.metric import DetectionMetric  # torchmetrics: slow to import
+
+        return DetectionMetric(classes)
 
     @torch.no_grad()
     def decode(self, outputs: FCOSOutputs) -> list[BoxPrediction]:

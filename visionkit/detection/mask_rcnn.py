@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from visionkit.detection.faster_rcnn import FasterRCNNHead, FasterRCNNOutputs, S
 from visionkit.detection.instances import InstancePrediction
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from visionkit.metric import TaskMetric
 
 __all__ = ["MaskRCNNHead"]
 
@@ -73,6 +76,12 @@ class MaskRCNNHead(FasterRCNNHead):
                 nn.init.zeros_(parameter)
             else:
                 nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a DetectionMetric of boxes and masks."""
+        from visionkit.detection.metric import DetectionMetric  # torchmetrics: slow to import
+
+        return DetectionMetric(classes, masks=True)
 
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the head without what the model passes; those of the boxes stand beside those of the masks."""

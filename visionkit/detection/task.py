@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from visionkit.backbones.base import Backbone, FeatureSpec
 from visionkit.detection.fcos import FCOSHead
-from visionkit.detection.instances import InstancePrediction
-from visionkit.detection.metric import DetectionMetric
 from visionkit.head import Head
 from visionkit.model import VisionModel
 from visionkit.necks.base import Neck
@@ -51,6 +48,4 @@ class Detector(Task):
         seed: int = 0,
     ) -> None:
         model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
-        kind = model.head.prediction
-        metric = partial(DetectionMetric, masks=kind is not None and issubclass(kind, InstancePrediction))
-        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)

@@ -44,6 +44,8 @@ class FPNSegmentationHead(SegmentationHead):
         UsageError: A value is out of range, or the features are no pyramid.
     """
 
+    reads = "neck"
+
     def __init__(
         self,
         features: FeatureSpec,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from visionkit.losses.segmentation import (
 )
 from visionkit.ops.norm import BatchNorm2d
 from visionkit.segmentation.types import MOST_CLASSES, MaskPrediction, MaskTarget
+
+if TYPE_CHECKING:
+    from visionkit.metric import TaskMetric
 
 __all__ = [
     "LOSSES",
@@ -73,6 +76,7 @@ class SegmentationHead(Head):
     """
 
     prediction = MaskPrediction
+    reads: ClassVar[Literal["neck", "backbone"]] = "backbone"
 
     stride: int
     """Side of a cell of the logits in pixels of the image that the model saw."""
@@ -116,6 +120,12 @@ class SegmentationHead(Head):
             self.aux_level = middle
             self.aux_stride = strides[middle]
             self.auxiliary = _fcn(features.channels[middle], num_classes, dropout)
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a SegmentationMetric."""
+        from visionkit.segmentation.metric import SegmentationMetric  # torchmetrics: slow to import
+
+        return SegmentationMetric(classes)
 
     def scores(self, features: list[Tensor]) -> Tensor:
         """Compute the logits [B, K, h, w] of cells of ``stride`` pixels.

@@ -11,7 +11,6 @@ from visionkit.necks.base import Neck
 from visionkit.necks.identity import IdentityNeck
 from visionkit.recipe import Recipe
 from visionkit.segmentation.deeplab import DeepLabV3PlusHead
-from visionkit.segmentation.metric import SegmentationMetric
 from visionkit.task import Task
 from visionkit.transforms.preprocessing import Preprocessing
 from visionkit.transforms.scale import MultiScale
@@ -49,4 +48,4 @@ class Segmenter(Task):
         seed: int = 0,
     ) -> None:
         model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
-        super().__init__(model, SegmentationMetric, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)
