@@ -108,6 +108,44 @@ def test_build_makes_nested_components():
     assert spec["init_args"] == {"features": {"channels": [8], "strides": [4]}}
 
 
+class Inner(Component):
+    """A head inside another one: who holds it passes the features."""
+
+    def __init__(self, features, *, width=1):
+        self.features, self.width = features, width
+
+
+class Outer(Component):
+    def __init__(self, features, heads=(), neck=None, leaf=None):
+        self.heads = {k: make(features) for k, make in dict(heads).items()}
+        self.neck = neck(features) if neck else None
+        self.leaf = leaf
+
+    def recorded_arguments(self):
+        inner = {k: spec_of(h, drop=("features",)) for k, h in self.heads.items()}
+        return {"heads": inner, "neck": spec_of(self.neck, drop=("features",)), "leaf": self.leaf}
+
+
+def test_parts_that_want_more_arguments_come_back_as_what_makes_them():
+    heads = {"a": lambda f: Inner(f, width=3), "b": Inner}
+    whole = Outer("levels", heads, lambda f: Inner(f, width=5), leaf=Leaf(2))
+    spec = json.loads(json.dumps(spec_of(whole)))
+    assert spec["init_args"]["heads"]["a"]["init_args"] == {"width": 3}
+    again = build(spec, trust=[__name__.partition(".")[0]], features="others")
+    assert {k: (h.features, h.width) for k, h in again.heads.items()} == {"a": ("others", 3), "b": ("others", 1)}
+    assert (again.neck.features, again.neck.width) == ("others", 5)
+    assert again.leaf.size == 2, "one that wants none is made at once"
+    assert spec_of(again) == spec_of(whole)
+
+
+def test_parts_inside_are_no_way_around_trust(outside):
+    inner = {"class_path": "outsider.Mine", "init_args": {}}
+    spec = {"class_path": "visionkit.MultiTaskHead", "init_args": {"heads": {"a": inner}}}
+    with pytest.raises(UsageError, match=r"outsider\.Mine, outside visionkit"):
+        build(spec)
+    assert not outside.exists()
+
+
 @pytest.fixture
 def outside(tmp_path, monkeypatch):
     """A package outside visionkit, whose import leaves a trace."""

@@ -14,6 +14,7 @@ from visionkit.transforms.augmentation import (
 )
 
 NAMES = configs.shipped()
+DATASETS = ("segmentation", "detection", "classification")  # of multitask.yaml
 
 
 def content(name):
@@ -54,7 +55,9 @@ def test_every_key_is_known_and_keeps_its_value(name, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_trains_without_any_other_file(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    arguments = ["--data.size=32", "--data.batch_size=4", "--data.num_workers=0", "--trainer.max_epochs=1",
+    several = [f"--data.datasets.{k}.batch_size=2" for k in DATASETS]
+    batch = several if name == "multitask.yaml" else ["--data.batch_size=4"]
+    arguments = ["--data.size=32", *batch, "--data.num_workers=0", "--trainer.max_epochs=1",
                  "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1", "--trainer.logger=false"]  # fmt: skip
     assert run(["fit", "-c", name, *arguments, "--trainer.default_root_dir=out"]) == 0
     assert "shapes" in capsys.readouterr().out
@@ -73,4 +76,7 @@ DEFAULTS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_the_augmentation_written_out_is_the_default(name):
     data = content(name)["data"]
-    assert data["init_args"]["augment"] == DEFAULTS[data["class_path"]]
+    several = data["init_args"].get("datasets", {"": data})
+    assert several.keys() <= {"", *DATASETS}
+    for one in several.values():
+        assert one["init_args"]["augment"] == DEFAULTS[one["class_path"]]

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from visionkit import weights as weights_module
+from visionkit import weights_file, weights_match
 from visionkit.backbones.resnet import ResNet
 from visionkit.backbones.timm import TimmBackbone
 from visionkit.errors import DataError, UsageError
-from visionkit.weights import StageCount, find_weights, load_weights, read_state_dict
+from visionkit.weights import StageCount, load_weights
+from visionkit.weights_file import find_weights, read_state_dict
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ class TestFormats:
         torch.save({"epoch": 3, "optimizer": {"state": {}}, key: OrderedDict(source)}, tmp_path / "w.ckpt")
         assert_loaded(tiny(weights=str(tmp_path / "w.ckpt")), source)
 
-    def test_nested_containers_and_the_first_of_two(self, tmp_path, source):
+    def test_nested_containers_and_the_averaged_of_two(self, tmp_path, source):
         other = {k: torch.zeros_like(v) for k, v in source.items()}
-        torch.save({"state_dict_ema": other, "model": {"state_dict": source}}, tmp_path / "w.pt")
+        torch.save({"model": other, "ema": {"module": {"state_dict": source}}}, tmp_path / "w.pt")
         assert_loaded(tiny(weights=str(tmp_path / "w.pt")), source)
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -163,7 +164,7 @@ class TestAdaptation:
         from timm.models import adapt_input_conv
 
         w = torch.randn(4, 3, 3, 3)
-        torch.testing.assert_close(weights_module._adapt_input(w, channels)[0], adapt_input_conv(channels, w))
+        torch.testing.assert_close(weights_match.adapt_input(w, channels)[0], adapt_input_conv(channels, w))
 
     def test_one_channel_to_three_answers_grey_alike(self, tmp_path):
         grey = tiny(in_channels=1).eval()
@@ -180,7 +181,10 @@ class TestAdaptation:
 
     def test_other_shapes_are_not_adapted(self, tmp_path, source):
         torch.save(source | {"conv1.weight": torch.ones(64, 3, 3, 3)}, tmp_path / "w.pth")
-        report = tiny(weights=str(tmp_path / "w.pth")).weights_report  # one of 50 tensors: above 95 %
+        with pytest.raises(DataError, match=r"98\.\d%.*first missing: conv1\.weight \(64x3x3x3 in the file"):
+            tiny(weights=str(tmp_path / "w.pth"))  # one of 50 tensors, above 95 %, but the one that all others build on
+        report = tiny(weights=str(tmp_path / "w.pth"), partial=True).weights_report
+        assert "another shape" in report.verdict
         assert report.mismatched == ("conv1.weight (64x3x3x3 in the file, 64x3x7x7 here)",)
         assert report.coverage == pytest.approx(1 - 1 / len([k for k in source if "tracked" not in k]))
 
@@ -271,7 +275,7 @@ class TestCoverage:
         assert lines[1].split() == ["stage", "loaded", "adapted", "missing"]
         assert lines[2].split() == ["stem", "5", "0", "0"]
         assert len({len(line) for line in lines[1:7]}) == 1
-        assert lines[7:] == ["unused: fc.bias"]
+        assert lines[7] == "left over: fc (1)"
 
 
 class TestFaultyFiles:
@@ -363,7 +367,7 @@ class TestFinding:
         from huggingface_hub import constants
 
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        monkeypatch.setattr(weights_module, "_reach", lambda _: pytest.fail("went online"))
+        monkeypatch.setattr(weights_file, "_reach", lambda _: pytest.fail("went online"))
         with pytest.raises(DataError, match="cannot be fetched"):
             find_weights("timm/no_such_network.at_all")
 
@@ -373,7 +377,7 @@ class TestFinding:
 
     def test_a_cached_or_downloaded_file_is_used(self, tmp_path, monkeypatch):
         monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-        monkeypatch.setattr(weights_module, "_reach", lambda _: None)
+        monkeypatch.setattr(weights_file, "_reach", lambda _: None)
         asked = []
 
         def fake(repository, name, **_):

@@ -39,9 +39,20 @@ from visionkit.head import Head as Head
 from visionkit.masks import ObjectMasks as ObjectMasks
 from visionkit.metric import TaskMetric as TaskMetric
 from visionkit.model import VisionModel as VisionModel
+from visionkit.multitask.data import MultiTaskData as MultiTaskData
+from visionkit.multitask.dataset import MultiTaskDataset as MultiTaskDataset
+from visionkit.multitask.head import MultiTaskHead as MultiTaskHead
+from visionkit.multitask.metric import MultiTaskMetric as MultiTaskMetric
+from visionkit.multitask.neck import MultiTaskNeck as MultiTaskNeck
+from visionkit.multitask.surgery import join_heads as join_heads
+from visionkit.multitask.surgery import take_head as take_head
+from visionkit.multitask.task import MultiTask as MultiTask
+from visionkit.multitask.types import MultiTaskPrediction as MultiTaskPrediction
+from visionkit.multitask.types import MultiTaskTarget as MultiTaskTarget
 from visionkit.necks.base import Neck as Neck
 from visionkit.necks.fpn import FPN as FPN
 from visionkit.necks.identity import IdentityNeck as IdentityNeck
+from visionkit.recipe import Recipe as Recipe
 from visionkit.sample import Batch as Batch
 from visionkit.sample import ImageInfo as ImageInfo
 from visionkit.sample import Prediction as Prediction
@@ -68,10 +79,16 @@ from visionkit.transforms.images import read_image as read_image
 from visionkit.transforms.mix import MixUpCutMix as MixUpCutMix
 from visionkit.transforms.mosaic import Mosaic as Mosaic
 from visionkit.transforms.preprocessing import Preprocessing as Preprocessing
+from visionkit.transforms.preprocessing import to_model as to_model
+from visionkit.transforms.preprocessing import to_original as to_original
 from visionkit.transforms.scale import MultiScale as MultiScale
 from visionkit.views import Views as Views
 from visionkit.weights import WeightsReport as WeightsReport
 from visionkit.weights import load_weights as load_weights
+from visionkit.weights_export import export_backbone as export_backbone
+from visionkit.weights_file import WeightsFile as WeightsFile
+from visionkit.weights_file import read_weights as read_weights
+from visionkit.weights_inspect import inspect_weights as inspect_weights
 
 PUBLIC: dict[str, str]
 __version__: str

@@ -15,8 +15,9 @@ from visionkit.component import Spec
 from visionkit.errors import DataError
 from visionkit.model import VisionModel
 from visionkit.ops.files import replacing
+from visionkit.weights import WeightsReport
 
-__all__ = ["KEY", "describe", "load", "read", "restore", "save", "write"]
+__all__ = ["KEY", "adopt", "describe", "load", "read", "restore", "save", "write"]
 
 KEY = "visionkit"
 """The entry of a checkpoint file that describes the model."""
@@ -34,18 +35,44 @@ def describe(model: VisionModel, *, task: str | None = None) -> Spec:
     """
     import visionkit
 
-    return {"format": FORMAT, "version": visionkit.__version__, "task": task, "model": model.spec()}
+    passport = None if (report := model.backbone.weights_report) is None else report.plain()
+    about = {"format": FORMAT, "version": visionkit.__version__, "task": task}
+    return {**about, "model": model.spec(), "passport": passport}
 
 
-def save(model: VisionModel, path: str | os.PathLike[str]) -> None:
+def adopt(model: VisionModel, description: Mapping[str, Any]) -> None:
+    """Take over what a checkpoint says of its backbone beside the weights: their passport and pixel statistics.
+
+    A mean or std that the backbone's constructor was given stays.
+
+    Args:
+        model: The model that is given the checkpoint's weights.
+        description: What :func:`describe` returned.
+
+    Raises:
+        DataError: The passport cannot be read.
+    """
+    backbone = model.backbone
+    if "passport" in description:
+        passport = description["passport"]
+        backbone.weights_report = None if passport is None else WeightsReport.revive(passport)
+    said = description.get("model", {}).get("backbone", {}).get("init_args", {})
+    for key in ("mean", "std"):
+        if said.get(key) is not None and backbone._arguments.get(key) is None:
+            setattr(backbone, key, tuple(said[key]))
+    model.take_statistics()
+
+
+def save(model: VisionModel, path: str | os.PathLike[str], *, task: str | None = None) -> None:
     """Save a model so that :func:`load` and every command can use the file alone.
 
     Args:
         model: Any VisionModel, whether the command line or Python built it.
         path: File to write; it is complete or not there at all.
+        task: Import path of the Task class that can measure it, such as ``visionkit.Detector``, or None.
     """
     state = {PREFIX + k: v for k, v in model.state_dict().items()}
-    write({"state_dict": state, KEY: describe(model)}, path)
+    write({"state_dict": state, KEY: describe(model, task=task)}, path)
 
 
 def load(
@@ -73,6 +100,10 @@ def restore(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, trus
         model.load_state_dict(state)
     except RuntimeError as e:
         raise DataError(f"{path}: the weights do not fit the model it describes ({_first_line(e)})") from e
+    try:
+        adopt(model, checkpoint[KEY])
+    except DataError as e:
+        raise DataError(f"{path}: {e}") from e
     return model.eval()
 
 

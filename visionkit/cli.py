@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("visionkit.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.commands.train", "measure a checkpoint on the test data"),
     "predict": ("visionkit.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
+    "heads": ("visionkit.commands.heads", "list, take out or join the heads of checkpoints"),
+    "backbone": ("visionkit.commands.backbone", "look into a file of weights, or write a backbone alone into one"),
     "shapes": ("visionkit.commands.shapes", "draw the embedded data set as picture files, to try things on"),
 }
 """Command -> module with ``main(command, arguments) -> int``, and what it does in a line."""
@@ -52,6 +55,8 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         raise UsageError(f"no command {command!r}; {hint}")
+    if any(word.partition("=")[0] == "--trust" for word in argv) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # --trust my_heads finds my_heads.py in the working folder
     module = importlib.import_module(COMMANDS[command][0])
     return int(module.main(command, argv[1:]))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -13,16 +15,38 @@ from torch.utils.data import DataLoader
 
 from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.errors import DataError, UsageError
-from visionkit.loading import Combine, EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+from visionkit.feature_store import CacheError, FeatureStore, locked, make_room, remove_with_lock
+from visionkit.features import Extractor, collect
+from visionkit.loading import (
+    Combine,
+    EpochSampler,
+    EvaluationView,
+    FeatureView,
+    TrainingLoader,
+    TrainingView,
+    evaluation_loader,
+)
 from visionkit.ops.machine import choose_workers
 from visionkit.sample import Target
+from visionkit.task import Task
 from visionkit.transforms.augmentation import Augmentation
+from visionkit.transforms.crop import RandomScaledCrop
 from visionkit.transforms.images import check_images
+from visionkit.transforms.mix import MixUpCutMix
+from visionkit.transforms.mosaic import Mosaic
 from visionkit.transforms.preprocessing import Preprocessing
+from visionkit.transforms.scale import MultiScale
 
 __all__ = ["VisionDataModule"]
 
 T = TypeVar("T", bound=Target)
+
+OFF: dict[type, str] = {  # what changes training pictures at random, and the setting without it
+    Mosaic: "data.mosaic 0",
+    RandomScaledCrop: "data.crop_scale null",
+    MixUpCutMix: "model.mix null",
+    MultiScale: "model.multi_scale null",
+}
 
 
 class VisionDataModule(L.LightningDataModule, Generic[T]):
@@ -72,6 +96,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         """Messages of the images that were left out: they cannot be read or do not fit their labels."""
         self._splits = splits
         self._checked: set[str] = set()
+        self._features: dict[str, FeatureView[T]] | None = None  # by split, once it is known whether there are any
 
     # ---- what a room says
 
@@ -82,6 +107,10 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def sample_weights(self, dataset: VisionDataset[T]) -> Tensor | None:
         """Return how often each training image is drawn, float64 [N], or None for each once an epoch."""
         return None
+
+    def notes(self) -> list[str]:
+        """Return further lines for the first words of a training."""
+        return []
 
     # ---- what the others ask
 
@@ -102,14 +131,25 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def setup(self, stage: str) -> None:
         """Check that the splits of this stage are there and that their images can be read."""
+        self._features = None
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in needed:
             self._check(name)
 
+    def teardown(self, stage: str) -> None:
+        """Remove the features of this run, where they are not kept for others."""
+        features, self._features = self._features, None
+        task = None if self.trainer is None else self.trainer.lightning_module
+        if stage != "fit" or not features or not isinstance(task, Task) or task.recipe.cache_folder is not None:
+            return
+        if task.trainer.is_global_zero:
+            remove_with_lock(features["train"].store.folder)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of augmented training batches."""
+        """Return the loader of augmented training batches, or of their features where those are computed once."""
         dataset = self.splits.get("train")
-        view = TrainingView(
+        features = self._feature_views().get("train")
+        view = features or TrainingView(
             dataset,
             self.preprocessing,
             self.augmentation,
@@ -123,13 +163,12 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         )
         if len(sampler) == 0:
             raise DataError(f"{len(dataset)} training images are too few for {world} processes")
-        return TrainingLoader(
-            view, sampler, batch_size=self.batch_size, workers=self._workers(len(sampler)), pin_memory=self._pin()
-        )
+        workers, pin = (0, False) if features else (self._workers(len(sampler)), self._pin())
+        return TrainingLoader(view, sampler, batch_size=self.batch_size, workers=workers, pin_memory=pin)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of validation batches."""
-        return self._evaluation_loader("val")
+        """Return the loader of validation batches, or of their features where those are computed once."""
+        return self._evaluation_loader("val", self._feature_views().get("val"))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of test batches."""
@@ -137,17 +176,106 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     # ---- inside
 
-    def _evaluation_loader(self, name: str) -> DataLoader[Any]:
+    def _evaluation_loader(self, name: str, features: FeatureView[T] | None = None) -> DataLoader[Any]:
         dataset = self.splits.get(name)
         world, rank = self._processes()
         return evaluation_loader(
-            EvaluationView(dataset, self.preprocessing),
+            features or EvaluationView(dataset, self.preprocessing),
             batch_size=self.batch_size,
-            workers=self._workers(len(dataset) // world),
-            pin_memory=self._pin(),
+            workers=0 if features else self._workers(len(dataset) // world),
+            pin_memory=self._pin() and not features,
             num_replicas=world,
             rank=rank,
         )
+
+    # ---- features of a frozen backbone, computed once
+
+    def _feature_views(self) -> dict[str, FeatureView[T]]:
+        """Return the training and the validation split with their features, or nothing where they are not cached."""
+        if self._features is None:
+            self._features = {}
+            trainer = self.trainer
+            task = None if trainer is None else trainer.lightning_module
+            if isinstance(task, Task) and task.trainer.state.fn == "fit" and task.recipe.cache_features is not False:
+                dry = task.trainer.fast_dev_run  # type: ignore[attr-defined]  # set at run time
+                self._features = {} if dry else self._cache(task)
+        return self._features
+
+    def _cache(self, task: Task) -> dict[str, FeatureView[T]]:
+        """Compute features as the recipe asks for; say what became of it."""
+        must = task.recipe.cache_features
+        if not task.backbone_stays:
+            if must:
+                raise UsageError(
+                    "recipe.cache_features needs a backbone that is frozen throughout: set recipe.freeze backbone and "
+                    "recipe.thaw null"
+                )
+            return {}
+        try:
+            if type(self).train_dataloader is not VisionDataModule.train_dataloader:
+                raise CacheError(f"{type(self).__name__} makes batches in a way of its own")
+            if changing := self._changing(task):
+                raise CacheError(f"training pictures change at random: set {', '.join(changing)}")
+            return self._fill(task)
+        except CacheError as e:
+            if must:
+                raise UsageError(f"recipe.cache_features true: {e}") from None
+            self._say(f"features computed anew in each epoch: {e}")
+            return {}
+
+    def _changing(self, task: Task) -> list[str]:
+        """Return what makes a training picture look different each time, as the settings that turn it off."""
+        found = ["data.augment null"] if self.augmentation.transforms else []
+        for part in (self.combine, task.batch_transform):
+            if part is not None and not (isinstance(part, Mosaic) and part.p == 0):
+                found.append(OFF.get(type(part), f"{type(part).__name__} off"))
+        return found
+
+    def _fill(self, task: Task) -> dict[str, FeatureView[T]]:
+        """Compute the features that are not there yet."""
+        start, trainer, recipe = time.perf_counter(), task.trainer, task.recipe
+        folder = Path(recipe.cache_folder or Path(trainer.default_root_dir) / "features")
+        extractor = Extractor(
+            task.model,
+            size=self.preprocessing.size,
+            batch_size=self.batch_size,
+            precision=str(trainer.precision),
+            context=trainer.precision_plugin.forward_context,
+        )
+        name = extractor.key()
+        splits = {"train": self.splits.train, "val": self.splits.val}
+        datasets = {split: dataset for split, dataset in splits.items() if dataset is not None}
+        count = sum(len(dataset) for dataset in datasets.values())
+        views: dict[str, FeatureView[T]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / f"{name}.lock"):
+                make_room(folder, name, count * extractor.record, recipe.cache_limit)
+                store = FeatureStore(folder / name, extractor.levels, limit=recipe.cache_limit)
+                before = len(store.rows)
+                for split, dataset in datasets.items():
+                    loader = evaluation_loader(
+                        EvaluationView(dataset, self.preprocessing),
+                        batch_size=self.batch_size,
+                        workers=self._workers(len(dataset)),
+                    )
+                    pictures = collect(store, extractor, loader)
+                    views[split] = FeatureView(
+                        store, pictures, channels=self.preprocessing.channels, device=extractor.device
+                    )
+        except OSError as e:
+            raise CacheError(f"{folder} cannot be written ({e.strerror or e}): set recipe.cache_folder") from e
+        found, seconds = count - (len(store.rows) - before), time.perf_counter() - start
+        known = f" ({found:,} known already)" if found else ""
+        size = len(store.rows) * store.record / 1e6
+        self._say(f"features {count:,} pictures{known} in {seconds:.1f} s: {store.folder}, {size:.1f} MB")
+        return views
+
+    def _say(self, text: str) -> None:
+        if self.trainer is None or self.trainer.is_global_zero:
+            print(text, flush=True)  # noqa: T201  # a line among those of the run
+
+    # ---- inside
 
     def _check(self, name: str) -> None:
         if not self.check_images or name in self._checked:

@@ -81,6 +81,10 @@ class Head(Component, nn.Module):
         """
         return features
 
+    def describe(self) -> str:
+        """Return its name, for the first lines of a run."""
+        return type(self).__name__
+
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the head without what the model passes."""
         return {k: v for k, v in super().recorded_arguments().items() if k not in ("features", "num_classes")}

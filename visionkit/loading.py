@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from visionkit.dataset import VisionDataset
+from visionkit.feature_store import FeatureStore
+from visionkit.features import Pictures
 from visionkit.ops.seeds import derive_seed
 from visionkit.sample import Batch, Sample, Target, collate
 from visionkit.transforms.augmentation import Augmentation
@@ -22,6 +25,7 @@ __all__ = [
     "EpochSampler",
     "EvaluationSampler",
     "EvaluationView",
+    "FeatureView",
     "TrainingLoader",
     "TrainingView",
     "evaluation_loader",
@@ -29,8 +33,8 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Target)
-Key = tuple[int, int]
-"""(epoch, index): what a training sample is asked for by."""
+Key = tuple[int, ...]
+"""(epoch, index): what a training sample is asked for by; a third number counts its repeats within an epoch."""
 
 
 class Combine(Protocol):
@@ -94,14 +98,14 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
 
     def __getitem__(self, key: Key) -> Sample[T]:
         """Return the sample ``index`` as it is in ``epoch``."""
-        epoch, index = key
+        epoch, index, *repeat = key
         sample: Sample[T] | None = None
         if self.combine is not None:
-            seed = derive_seed("combine", self.seed, epoch, index)
+            seed = derive_seed("combine", self.seed, epoch, index, *repeat)
             sample = self.combine(self.dataset, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
         if sample is None:
             sample = self.preprocessing(self.dataset[index])
-        return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index))
+        return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index, *repeat))
 
 
 class EvaluationView(Dataset[Sample[T]], Generic[T]):
@@ -123,6 +127,39 @@ class EvaluationView(Dataset[Sample[T]], Generic[T]):
     def __getitem__(self, index: int) -> Sample[T]:
         """Return sample ``index``."""
         return self.preprocessing(self.dataset[index])
+
+
+class FeatureView(Dataset[Sample[T]], Generic[T]):
+    """A data set whose pictures' features are kept; makes whole batches of them.
+
+    Args:
+        store: Where the features are.
+        pictures: What else is known of the pictures.
+        channels: Channels of the pictures.
+        device: Where the features are wanted.
+    """
+
+    def __init__(self, store: FeatureStore, pictures: Pictures[T], *, channels: int, device: torch.device) -> None:
+        self.store = store
+        self.pictures = pictures
+        self.device = device
+        self.empty = torch.empty((1, channels, 0, 0), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.pictures.targets)
+
+    def __getitems__(self, keys: Sequence[Key | int]) -> Batch[T]:
+        """Return a batch of the pictures that a training or an evaluation asks for."""
+        indices = [key if isinstance(key, int) else key[1] for key in keys]
+        targets, infos = self.pictures.targets, self.pictures.infos
+        features = self.store.read(self.pictures.rows[np.array(indices, np.int64)], self.device)
+        return Batch(
+            self.empty.expand(len(indices), -1, -1, -1),
+            [targets[i] for i in indices],
+            [infos[i] for i in indices],
+            features,
+        )
 
 
 class EpochSampler(DistributedSampler[Any]):
@@ -160,14 +197,22 @@ class EpochSampler(DistributedSampler[Any]):
 
     def __iter__(self) -> Iterator[Key]:
         """Return the keys of this epoch, in order."""
+        return iter([(self.epoch, i) for i in self.order(self.epoch)[self.start :]])
+
+    def order(self, *number: int) -> list[int]:
+        """Return the positions of this process's samples, in an order of its own for each number.
+
+        Args:
+            number: The epoch, and which of several orders within it.
+        """
         n = len(self.dataset)  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, *number))
         if self.weights is None:
             order = torch.randperm(n, generator=generator)
         else:
             order = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        mine = order[: len(self) * self.num_replicas][self.rank :: self.num_replicas].tolist()
-        return iter([(self.epoch, i) for i in mine[self.start :]])
+        mine = order[: n // self.num_replicas * self.num_replicas][self.rank :: self.num_replicas]
+        return [int(i) for i in mine.tolist()]
 
 
 class EvaluationSampler(DistributedSampler[Any]):
@@ -203,7 +248,13 @@ class TrainingLoader(DataLoader[Sample[T]]):
     """
 
     def __init__(
-        self, view: TrainingView[T], sampler: EpochSampler, *, batch_size: int, workers: int, pin_memory: bool = False
+        self,
+        view: TrainingView[T] | FeatureView[T],
+        sampler: EpochSampler,
+        *,
+        batch_size: int,
+        workers: int,
+        pin_memory: bool = False,
     ) -> None:
         self._next = 0
         self._skip = 0
@@ -239,7 +290,7 @@ class TrainingLoader(DataLoader[Sample[T]]):
 
 
 def evaluation_loader(
-    view: EvaluationView[T],
+    view: EvaluationView[T] | FeatureView[T],
     *,
     batch_size: int,
     workers: int,
@@ -265,12 +316,17 @@ def loader_settings(workers: int, pin_memory: bool) -> dict[str, Any]:
     """Return what all loaders have in common."""
     return {
         "num_workers": workers,
-        "collate_fn": collate,
+        "collate_fn": _collate,
         "pin_memory": pin_memory,
         "worker_init_fn": _start_worker,
         "persistent_workers": workers > 0,
         "generator": torch.Generator().manual_seed(0),  # its own: making an iterator draws from the global one else
     }
+
+
+def _collate(samples: Sequence[Sample[T]] | Batch[T]) -> Batch[T]:
+    """Put samples into a batch, unless the view has made it."""
+    return samples if isinstance(samples, Batch) else collate(samples)
 
 
 def _start_worker(worker_id: int) -> None:

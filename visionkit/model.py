@@ -57,12 +57,17 @@ class VisionModel(nn.Module):
         self.backbone = backbone
         self.neck: Neck = neck(backbone.features)
         self.head: Head = head(self.neck.features, len(self.classes))
-        std = torch.tensor(backbone.std).view(1, -1, 1, 1) * 255.0
-        mean = torch.tensor(backbone.mean).view(1, -1, 1, 1) * 255.0
         self.scale: Tensor
         self.shift: Tensor
-        self.register_buffer("scale", 1.0 / std, persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        for name in ("scale", "shift"):
+            self.register_buffer(name, torch.empty(1, backbone.in_channels, 1, 1), persistent=False)
+        self.take_statistics()
+
+    def take_statistics(self) -> None:
+        """Let :meth:`normalise` go by the backbone's mean and std of now."""
+        std = torch.tensor(self.backbone.std).view(1, -1, 1, 1) * 255.0
+        self.scale.copy_(1.0 / std)
+        self.shift.copy_(-torch.tensor(self.backbone.mean).view(1, -1, 1, 1) * 255.0 / std)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bring uint8 images to the statistics that the backbone expects.

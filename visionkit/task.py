@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from visionkit import checkpoint as checkpoints
 from visionkit.callbacks.ema import EMA
-from visionkit.component import class_path
+from visionkit.callbacks.freezing import Freezing
+from visionkit.component import Spec, class_path
 from visionkit.errors import DataError
 from visionkit.loading import TrainingLoader
 from visionkit.metric import MetricFactory, TaskMetric
@@ -89,6 +91,16 @@ class Task(L.LightningModule):
             images: uint8 [B, C, H, W].
         """
         return self.model(images)
+
+    @classmethod
+    def config_of(cls, model: Spec) -> dict[str, Any]:
+        """Return the keys of a config, below ``model``, that describe a model in its own words.
+
+        Args:
+            model: What :meth:`VisionModel.spec` returned.
+        """
+        accepted = inspect.signature(cls).parameters
+        return {part: model[part] for part in ("backbone", "neck", "head") if part in accepted}
 
     # ---- steps
 
@@ -193,8 +205,9 @@ class Task(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make optimizer and schedule as the recipe says."""
         total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs
-        per_epoch = total / epochs if epochs and epochs > 0 else total
+        self.trainer.fit_loop.setup_data()  # done by the line above, but with max_epochs -1
+        batches = self.trainer.num_training_batches
+        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else total
         optimizer, scheduler = self.recipe.configure(self.model, total_steps=total, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -203,9 +216,17 @@ class Task(L.LightningModule):
         callbacks: list[Callback] = []
         if self.recipe.ema is not None and self.trainer.state.fn == "fit":  # checkpoints hold the averaged weights
             callbacks.append(EMA(self.recipe.ema))
+        if self.recipe.freeze is not None and self.trainer.state.fn == "fit":
+            callbacks.append(Freezing(self.recipe))
         if self.recipe.early_stopping is not None:
             callbacks.append(EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
         return callbacks
+
+    @property
+    def backbone_stays(self) -> bool:
+        """Whether the recipe keeps the whole backbone frozen throughout, so that its features stay the same."""
+        parts = {part.name: part for part in self.recipe.parts(self.model)}
+        return all(parts[name].frozen and parts[name].thaw is None for name in self.model.backbone.stages())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
@@ -219,6 +240,7 @@ class Task(L.LightningModule):
                 f"the checkpoint's classes are {list(theirs)}, the data's are {list(self.model.classes)}: "
                 "name the checkpoint's with --data.classes, or start without --ckpt_path"
             )
+        checkpoints.adopt(self.model, checkpoint.get(checkpoints.KEY, {}))  # a resumed backbone has no weights file
 
 
 def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,24 +1,21 @@
-"""Pretrained weights: any common file in, a report of what was loaded out."""
+"""Pretrained weights: any common file in, and a passport of what was loaded out."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import DataError
+from visionkit.weights_file import COUNTER, WeightsFile, read_weights
+from visionkit.weights_match import Fit, fit, nearest, top_level
 
-__all__ = ["StageCount", "WeightsReport", "find_weights", "load_weights", "read_state_dict"]
-
-_CONTAINERS = ("state_dict", "model", "state_dict_ema", "model_state_dict", "model_ema")
-_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
-_COUNTER = "num_batches_tracked"  # BatchNorm's step counter: many files leave it out, no forward pass needs it
+__all__ = ["Generation", "StageCount", "Statistics", "WeightsReport", "lineage_of", "load_weights"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,76 @@ class StageCount:
 
 
 @dataclass(frozen=True)
-class WeightsReport:
-    """What of a file went into a module.
+class Statistics:
+    """The pixel statistics of a backbone, and where they come from.
+
+    Args:
+        mean: Mean of each channel in force, 0 to 1.
+        std: Standard deviation of each channel in force, 0 to 1.
+        mean_from: Whether the mean was taken from the file, given by the user, or assumed.
+        std_from: Likewise for the standard deviation.
+        file_mean: What the file says, or None where it says nothing.
+        file_std: What the file says, or None where it says nothing.
+        says: Where the file says it, or whose statistics are assumed, in words.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mean_from: Literal["file", "given", "assumed"]
+    std_from: Literal["file", "given", "assumed"]
+    file_mean: tuple[float, ...] | None
+    file_std: tuple[float, ...] | None
+    says: str
+
+    def __str__(self) -> str:
+        """Return them in a line."""
+        mean, std = self._origin("mean"), self._origin("std")
+        if mean == std:
+            line = f"mean {_numbers(self.mean)}, std {_numbers(self.std)}: {mean}"
+        else:
+            line = f"mean {_numbers(self.mean)}: {mean}; std {_numbers(self.std)}: {std}"
+        differs = [
+            f"{key} {_numbers(theirs)}"
+            for key, theirs, ours in (("mean", self.file_mean, self.mean), ("std", self.file_std, self.std))
+            if theirs is not None and getattr(self, f"{key}_from") == "given" and theirs != ours
+        ]
+        return line + (f"; {self.says} says {', '.join(differs)}" if differs else "")
+
+    def _origin(self, key: str) -> str:
+        origin = getattr(self, f"{key}_from")
+        if origin == "file":
+            return f"from {self.says}"
+        return "as given" if origin == "given" else f"not in the file, {self.says} assumed"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One step of where weights come from: a file that others were started from.
 
     Args:
         source: The file or hub name, as it was given.
+        sha256: Hash of the file, in hex.
+        kind: What the file is, in words.
+        coverage: Fraction of the backbone's tensors, 0 to 1, that it gave.
+    """
+
+    source: str
+    sha256: str
+    kind: str
+    coverage: float
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """The passport of a backbone's weights: which file they come from, and what of it went where.
+
+    Args:
+        source: The file or hub name, as it was given.
+        sha256: Hash of the file, in hex.
+        kind: What the file is, in words, such as ``visionkit checkpoint of a Classifier, 10 classes``.
+        container: Where in the file the tensors lie, such as ``state_dict``; "" for the file itself.
         prefix: What the file's tensor names have before the module's.
+        averaged: Whether they are averages over the training (EMA).
         stages: Counts for each stage, in order.
         adapted: For each tensor that was changed, its name and the rule.
         missing: The module's tensors that the file lacks.
@@ -52,10 +113,17 @@ class WeightsReport:
         unused: The file's tensors that were not used.
         surplus: Those of ``unused`` that belong to parts of the stages which this module lacks.
         coverage: Fraction of the module's tensors, 0 to 1, that were loaded or adapted (BatchNorm's counters apart).
+        required: The fraction, 0 to 1, that was asked for.
+        statistics: The pixel statistics and where they come from; None for a module that is no backbone.
+        lineage: What the source itself was started from, newest first.
     """
 
     source: str
+    sha256: str
+    kind: str
+    container: str
     prefix: str
+    averaged: bool
     stages: tuple[StageCount, ...]
     adapted: tuple[str, ...]
     missing: tuple[str, ...]
@@ -63,6 +131,20 @@ class WeightsReport:
     unused: tuple[str, ...]
     surplus: tuple[str, ...]
     coverage: float
+    required: float
+    statistics: Statistics | None = None
+    lineage: tuple[Generation, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Whether the file covers the module, in words."""
+        if self.coverage < self.required:
+            return f"less than the {self.required:.0%} asked for; went on with what fits (partial)"
+        if self.surplus:
+            return f"{len(self.surplus)} of the file's tensors have no place here; went on with what fits (partial)"
+        if self.mismatched:
+            return f"{len(self.mismatched)} tensors have another shape in the file; went on with what fits (partial)"
+        return "complete" if self.coverage == 1 else f"enough, {self.required:.0%} are asked for"
 
     def __str__(self) -> str:
         """Return a table of the stages and a summary."""
@@ -73,16 +155,48 @@ class WeightsReport:
             lines[0] += f" (under {self.prefix!r})"
         lines += [f"{'stage':<{width}}  {'loaded':>6}  {'adapted':>7}  {'missing':>7}", *rows]
         lines += [f"adapted: {line}" for line in self.adapted]
-        for title in ("missing", "mismatched", "unused"):
+        for title in ("missing", "mismatched"):
             if names := getattr(self, title):
                 more = f", ... {len(names)} in all" if len(names) > 3 else ""
                 lines.append(f"{title}: {', '.join(names[:3])}{more}")
-        return "\n".join(lines)
+        if self.unused:
+            lines.append(
+                f"left over: {', '.join(f'{k} ({n})' for k, n in top_level(self.unused, self.prefix).items())}"
+            )
+        lines.append(f"verdict: {self.verdict}")
+        place = f" of {self.container}" if self.container else ""
+        averaged = f"; averaged weights (EMA){place}" if self.averaged else ""
+        lines.append(f"passport: {self.kind}, sha256 {self.sha256[:12]}{averaged}")
+        if self.statistics is not None:
+            lines.append(f"statistics: {self.statistics}")
+        return "\n".join(lines + [f"itself from {g.source} ({g.kind}), {g.coverage:.1%}" for g in self.lineage])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the passport in plain data (for JSON and checkpoints); :meth:`revive` makes it again."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def revive(cls, data: Mapping[str, Any]) -> WeightsReport:
+        """Make a passport from what :meth:`plain` returned; entries of later versions are left out.
+
+        Raises:
+            DataError: The data is no passport.
+        """
+        try:
+            values = _values(cls, data)
+            values["coverage"], values["required"] = float(data["coverage"]), float(data["required"])
+            values["stages"] = tuple(StageCount(**_values(StageCount, s)) for s in data["stages"])
+            values["lineage"] = tuple(Generation(**_values(Generation, g)) for g in data.get("lineage", ()))
+            if (statistics := data.get("statistics")) is not None:
+                values["statistics"] = Statistics(**_values(Statistics, statistics))
+            return cls(**values)
+        except (TypeError, KeyError, AttributeError, ValueError) as e:
+            raise DataError(f"the passport of the weights cannot be read ({e}): use a file of this version") from e
 
 
 def load_weights(
     module: nn.Module,
-    source: str | Path,
+    source: str | Path | WeightsFile,
     *,
     stages: Mapping[str, Sequence[nn.Module]] | None = None,
     partial: bool = False,
@@ -90,206 +204,64 @@ def load_weights(
 ) -> WeightsReport:
     """Copy a file's tensors into a module by name, whatever prefix they have, and report what fitted.
 
-    A first convolution with other input channels is adapted: summed over the file's channels for one channel, else
-    repeated and rescaled by old/new (timm's rule). Nothing is written unless the file passes.
+    Where the file holds both plain and averaged weights (EMA), the averaged ones are taken. A first convolution with
+    other input channels is adapted: summed over the file's channels for one channel, else repeated and rescaled by
+    old/new (timm's rule). Nothing is written unless the file passes.
 
     Args:
         module: The module to fill; its values are kept where the file has none.
-        source: A .pth, .pt, .ckpt or .safetensors file, or a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``).
+        source: A .pth, .pt, .ckpt or .safetensors file, a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``), or what
+            :func:`visionkit.weights_file.read_weights` returned.
         stages: Modules of each stage, for the report; default: ``module.stages()`` or the module's children.
-        partial: Go on where less than ``min_coverage`` is covered or the file has parts that the module lacks.
+        partial: Go on where less than ``min_coverage`` is covered, a tensor has another shape or the file has parts
+            that the module lacks.
         min_coverage: Fraction of the module's tensors, 0 to 1, that the file must cover.
 
     Raises:
         UsageError: There is no such file.
         DataError: The file cannot be read or does not fit; with ``partial``, only if not one tensor fits.
     """
-    tensors = read_state_dict(find_weights(source))
+    file = source if isinstance(source, WeightsFile) else read_weights(source)
+    found = fit(file, module)
+    if not found.copies or (not partial and (found.coverage < min_coverage or found.surplus or found.mismatched)):
+        raise DataError(_refusal(file, found, module))
     targets = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
-    prefix, names = _match(tensors, targets)
-    first_conv = next((f"{name}.weight" for name, m in module.named_modules() if isinstance(m, nn.Conv2d)), None)
-
-    copies: dict[str, Tensor] = {}
-    adapted: dict[str, str] = {}
-    mismatched: dict[str, str] = {}
-    for name, theirs in names.items():
-        have, want = tensors[theirs], targets[name]
-        if have.shape == want.shape:
-            copies[name] = have
-        elif name == first_conv and (have.shape[0], *have.shape[2:]) == (want.shape[0], *want.shape[2:]):
-            copies[name], rule = _adapt_input(have, want.shape[1])
-            adapted[name] = f"{name}: {rule}"
-        else:
-            mismatched[name] = f"{name} ({_shape(have)} in the file, {_shape(want)} here)"
-
-    counted = [name for name in targets if not name.endswith(_COUNTER)]
-    used = {names[name] for name in copies}
-    unused = tuple(name for name in tensors if name not in used)
-    report = WeightsReport(
-        source=str(source),
-        prefix=prefix,
-        stages=_count(counted, _stage_names(module, targets, stages), copies, adapted),
-        adapted=tuple(adapted.values()),
-        missing=tuple(name for name in counted if name not in names),
-        mismatched=tuple(mismatched.values()),
-        unused=unused,
-        surplus=tuple(_surplus(unused, prefix, targets)),
-        coverage=sum(name in copies for name in counted) / max(1, len(counted)),
-    )
-    if not copies or (not partial and (report.coverage < min_coverage or report.surplus)):
-        raise DataError(_refusal(report, module, tensors))
     with torch.no_grad():
-        for name, tensor in copies.items():
+        for name, tensor in found.copies.items():
             targets[name].copy_(tensor)  # casts fp16 and bf16
-    return report
+    counted = [name for name in targets if not name.endswith(COUNTER)]
+    return WeightsReport(
+        source=file.source,
+        sha256=file.sha256,
+        kind=file.kind,
+        container=found.container,
+        prefix=found.prefix,
+        averaged=found.averaged,
+        stages=_count(counted, _stage_names(module, targets, stages), found.copies, found.adapted),
+        adapted=tuple(found.adapted.values()),
+        missing=found.missing,
+        mismatched=tuple(found.mismatched.values()),
+        unused=found.unused,
+        surplus=found.surplus,
+        coverage=found.coverage,
+        required=min_coverage,
+        lineage=lineage_of(file),
+    )
 
 
-def find_weights(source: str | Path) -> Path:
-    """Return the local file of a path or, downloaded if need be, of a hub name.
-
-    Args:
-        source: A path, or ``timm/NAME`` or ``hf-hub:OWNER/NAME``, whose model.safetensors is taken.
-
-    Raises:
-        UsageError: There is no such file.
-        DataError: The hub cannot be reached or has no such file.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    name = str(source)
-    if name.startswith("hf-hub:"):
-        return _download(name.removeprefix("hf-hub:"))
-    if re.fullmatch(r"timm/[\w.-]+", name) and not name.endswith(_SUFFIXES):
-        return _download(name)
-    raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
-
-
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a file by name, without running any code it may hold.
-
-    Files that wrap them under ``state_dict``, ``model`` or ``state_dict_ema`` (the first that is there) are unwrapped.
-
-    Args:
-        path: A PyTorch (.pth, .pt, .ckpt) or safetensors file; the content decides, not the name.
+def lineage_of(file: WeightsFile) -> tuple[Generation, ...]:
+    """Return what a file's weights were started from, newest first; none where it has no passport.
 
     Raises:
-        DataError: The file is damaged, of another format, holds no tensors or would run code.
+        DataError: The passport cannot be read.
     """
-    path = Path(path)
+    if file.passport is None:
+        return ()
     try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror}") from e
-    if not head:
-        raise DataError(f"{path}: the file is empty (0 bytes)")
-    if head[8:] == b"{":
-        content = _read_safetensors(path)
-    elif head[:2] == b"PK" or head[:1] == b"\x80":  # zip (torch >= 1.6) or plain pickle
-        content = _read_torch(path)
-    else:
-        raise DataError(f"{path}: neither a PyTorch (.pth, .pt, .ckpt) nor a safetensors file")
-    while isinstance(content, Mapping) and (
-        inner := next((content[k] for k in _CONTAINERS if isinstance(content.get(k), Mapping)), None)
-    ):
-        content = inner
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        raise DataError(f"{path}: holds no tensors by name; expected a state dict")
-    return tensors
-
-
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as e:
-        raise DataError(f"{path}: damaged or no safetensors file: {_first_line(e)}") from e
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # torch.load raises many kinds for a damaged file
-        if refused := re.search(r"GLOBAL ([\w.]+)", str(e)):
-            raise DataError(
-                f"{path}: refused, it holds the Python object {refused[1]}, which could run code: "
-                "save the state dict alone and load that"
-            ) from e
-        raise DataError(f"{path}: damaged or no PyTorch file: {_first_line(e)}") from e
-
-
-def _download(repository: str) -> Path:
-    """Fetch model.safetensors from the Hugging Face hub, or say within seconds that it cannot be had."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-
-    name = "model.safetensors"
-    try:
-        if isinstance(cached := try_to_load_from_cache(repository, name), str):
-            return Path(cached)
-        if not constants.HF_HUB_OFFLINE:
-            _reach(constants.ENDPOINT)  # the client's own retries take half a minute
-        return Path(hf_hub_download(repository, name, etag_timeout=5))
-    except (OSError, ValueError) as e:  # the client's errors and urllib's derive from these
-        raise DataError(
-            f"weights {repository}: cannot be fetched from the hub ({_first_line(e)}): "
-            "download the file elsewhere and give its path"
-        ) from e
-
-
-def _reach(endpoint: str) -> None:
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    try:
-        urlopen(Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310 - the hub client's own https address
-    except HTTPError:
-        return  # it answers
-
-
-def _match(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:
-    """Return the file's prefix under which most names match, and the module's name -> the file's name."""
-    wrapper = _wrapper(targets)  # may be absent from the file
-    wanted = {_dotted(n): name for name in targets for n in (name, name.removeprefix(wrapper))}
-    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for theirs in tensors:
-        parts = theirs.split(".")
-        for i in range(len(parts)):
-            if name := wanted.get(_dotted(".".join(parts[i:]))):
-                found["".join(f"{p}." for p in parts[:i])][name] = theirs
-    if not found:
-        return "", {}
-
-    def quality(prefix: str) -> tuple[int, int, int]:
-        names = found[prefix]
-        return len(names), sum(tensors[t].shape == targets[n].shape for n, t in names.items()), -len(prefix)
-
-    best = max(found, key=quality)
-    return best, found[best]
-
-
-def _wrapper(names: Iterable[str]) -> str:
-    """Return the one child name, with its dot, under which all names are, or nothing."""
-    heads = {name.partition(".")[0] for name in names}
-    return f"{heads.pop()}." if len(heads) == 1 else ""
-
-
-def _dotted(name: str) -> str:
-    """Make timm's names with and without features_only equal: stages_0.blocks and stages.0.blocks."""
-    return name.replace("_", ".")
-
-
-def _adapt_input(weight: Tensor, channels: int) -> tuple[Tensor, str]:
-    """Give a convolution [O, I, h, w] other input channels."""
-    old = weight.shape[1]
-    weight = weight.float()
-    if channels == 1:
-        return weight.sum(1, keepdim=True), f"summed over {old} input channels for 1"
-    repeated = weight.repeat(1, -(-channels // old), 1, 1)[:, :channels]
-    return repeated * (old / channels), f"{old} input channels repeated to {channels}, scaled by {old}/{channels}"
+        parent = WeightsReport.revive(file.passport)
+    except DataError as e:
+        raise DataError(f"{file.source}: {e}") from e
+    return (Generation(parent.source, parent.sha256, parent.kind, parent.coverage), *parent.lineage)
 
 
 def _stage_names(
@@ -316,35 +288,42 @@ def _count(
     return tuple(StageCount(stage, *c) for stage, c in counts.items() if sum(c))
 
 
-def _surplus(unused: Iterable[str], prefix: str, targets: Mapping[str, Tensor]) -> list[str]:
-    """Return the file's tensors that lie in a child of this module but in a part which that child lacks."""
-    wrapper = _wrapper(targets)
-    ours = [name.removeprefix(wrapper) for name in targets]
-    children = {name.partition(".")[0] for name in ours}
-    parts = {_dotted(name.rpartition(".")[0]) for name in ours}
-    own = {name: name.removeprefix(prefix).removeprefix(wrapper) for name in unused if name.startswith(prefix)}
-    return [k for k, n in own.items() if n.split(".")[0] in children and _dotted(n.rpartition(".")[0]) not in parts]
-
-
-def _refusal(report: WeightsReport, module: nn.Module, tensors: Iterable[str]) -> str:
-    facts = [f"weights {report.source}: {report.coverage:.1%} of the network's tensors are in the file"]
-    if report.prefix:
-        facts.append(f"prefix {report.prefix!r}")
-    if lacking := (*report.mismatched, *report.missing):
-        facts.append(f"first missing: {lacking[0]}")
-    if left := report.surplus or report.unused:
-        facts.append(f"{len(left)} of the file's have no place here, first: {left[0]}")
-    hint = getattr(module, "weights_hint", None)
-    if callable(hint) and (said := hint([n.removeprefix(report.prefix) for n in tensors])):
-        facts.append(said)
-    if report.coverage:
+def _refusal(file: WeightsFile, found: Fit, module: nn.Module) -> str:
+    """Say in one line how much fits, what does not, and the nearest way out."""
+    facts = [f"weights {file.source}: {found.coverage:.1%} of the network's tensors are in the file"]
+    renamed = None
+    if found.missing:
+        renamed = nearest(found.missing[0], tuple(module.state_dict()[found.missing[0]].shape), file, found)
+    ask = getattr(module, "weights_hint", None)
+    renames_only = renamed is not None and not found.mismatched and found.coverage > 0.5
+    hint = str(ask(file)) if callable(ask) and not renames_only else ""
+    if found.coverage or not hint:  # of quite another network no name says anything
+        if found.prefix:
+            facts.append(f"prefix {found.prefix!r}")
+        if found.mismatched:
+            facts.append(f"first missing: {next(iter(found.mismatched.values()))}")
+        elif found.missing:
+            facts.append(f"first missing: {found.missing[0]}" + (f" (the file has {renamed})" if renamed else ""))
+        if left := found.surplus or found.unused:
+            facts.append(f"{len(left)} of the file's have no place here, first: {left[0]}")
+    if hint:
+        facts.append(hint)
+    if found.coverage:
         facts.append("set partial: true to go on with what fits")
     return "; ".join(facts)
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
+def _values(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that a dataclass knows, lists as tuples."""
+    known = {f.name for f in dataclasses.fields(cls)}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{v:.4g}" for v in values)

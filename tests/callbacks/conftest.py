@@ -13,10 +13,15 @@ from visionkit.task import Task
 class Metric(TaskMetric):
     monitor = "score"
 
-    def __init__(self, mode):
+    def __init__(self, mode, more=()):
         super().__init__(["a", "b"])
         self.monitor_mode = mode
+        self.more = dict(more)
         self.plotted = []
+
+    @property
+    def monitors(self):
+        return {**super().monitors, **self.more}
 
     def plot(self, values, folder, prefix):
         self.plotted.append((dict(values), folder, prefix))
@@ -24,10 +29,10 @@ class Metric(TaskMetric):
 
 
 class ToldTask(Task):
-    def __init__(self, mode):
+    def __init__(self, mode, more=()):
         L.LightningModule.__init__(self)
         self.values = {}
-        self.made = Metric(mode)
+        self.made = Metric(mode, more)
 
     def metric(self, stage):
         return self.made
@@ -35,7 +40,7 @@ class ToldTask(Task):
 
 @pytest.fixture
 def told_task():
-    """Make a task that monitors val/score, where higher ("max") or lower ("min") is better."""
+    """Make a task that monitors val/score, where higher ("max") or lower ("min") is better, and perhaps more."""
     return ToldTask
 
 

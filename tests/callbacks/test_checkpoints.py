@@ -58,11 +58,12 @@ class TestBestAndLast:
     def train(self, tmp_path, told_task, told_trainer):
         """Run epochs with these scores; each checkpoint holds its epoch's number."""
 
-        def run_epochs(scores, mode="max", **settings):
-            run, task = RunFolder(tmp_path), told_task(mode)
+        def run_epochs(scores, mode="max", cars=(), **settings):
+            run, task = RunFolder(tmp_path), told_task(mode, {"best-cars": ("cars", "max")} if cars else ())
             keep = BestAndLast(run)
             for epoch, score in enumerate(scores):
-                trainer = told_trainer(epoch, **{"val_score": score, **settings})
+                more = {"val_cars": cars[epoch]} if cars else {}
+                trainer = told_trainer(epoch, **{"val_score": score, **more, **settings})
                 trainer.save_checkpoint = lambda path, weights_only, e=epoch: SafeCheckpointIO().save_checkpoint(
                     {**CONTENT, "epoch": e + 1}, path
                 )
@@ -88,6 +89,16 @@ class TestBestAndLast:
 
     def test_an_equal_score_does_not_replace_the_best(self, train):
         assert train([0.5, 0.5]) == {"best.ckpt": 1, "last.ckpt": 2}
+
+    def test_each_monitor_keeps_its_best(self, train, tmp_path):
+        kept = train([0.5, 0.9, 0.1, 0.4], cars=[0.1, 0.2, 0.7, 0.3])
+        assert kept == {"best.ckpt": 2, "best-cars.ckpt": 3, "last.ckpt": 4}
+        assert not list(tmp_path.rglob(".*"))
+
+    def test_an_epoch_that_is_best_twice_takes_the_room_of_one_file(self, train, tmp_path):
+        assert train([0.5, 0.9], cars=[0.1, 0.2]) == {"best.ckpt": 2, "best-cars.ckpt": 2, "last.ckpt": 2}
+        files = [tmp_path / FOLDER / f"{name}.ckpt" for name in ("best", "best-cars", "last")]
+        assert len({f.stat().st_ino for f in files}) == 1
 
     def test_only_the_first_process_links(self, train):
         assert train([0.5, 0.9], rank=1) == {"last.ckpt": 2}

@@ -147,3 +147,39 @@ def test_other_processes_write_nothing_and_know_the_best(tmp_path, told_task, to
         hook(trainer, task)
     assert not list(tmp_path.iterdir())
     assert run.best == {"epoch": 1, "val/score": 0.5}
+
+
+SEVERAL = {"best-cars": ("cars", "max"), "best-age": ("age", "min")}
+
+
+def test_each_monitor_has_a_best_epoch_of_its_own(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max", SEVERAL)
+    epochs = [(0.25, 0.5, 4.0), (0.75, 0.25, 2.0), (0.5, 0.625, 3.0)]
+    for k, (score, cars, age) in enumerate(epochs):
+        task.values["val"] = {"score": torch.tensor(score)}
+        run.on_train_epoch_end(told_trainer(k, val_score=score, val_cars=cars, val_age=age), task)
+    assert values(tmp_path) == {
+        "epoch": 2, "val/score": 0.75, "val/cars": 0.25, "val/age": 2.0,
+        "best-cars/epoch": 3, "best-cars/val/cars": 0.625, "best-age/epoch": 2, "best-age/val/age": 2.0,
+    }  # fmt: skip
+    assert run.best["epoch"] == 2
+    assert run.best_values == {"score": torch.tensor(0.75)}, "those of the best of all"
+
+
+def test_all_bests_survive_a_resume(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max", SEVERAL)
+    run.on_train_epoch_end(told_trainer(0, val_score=0.5, val_cars=0.75, val_age=1.0), task)
+    again = RunFolder(tmp_path)
+    again.load_state_dict(run.state_dict())
+    again.on_train_epoch_end(told_trainer(1, val_score=0.625, val_cars=0.5, val_age=2.0), task)
+    assert {name: best["epoch"] for name, best in again.bests.items()} == {"best": 2, "best-cars": 1, "best-age": 1}
+    assert values(tmp_path)["best-cars/val/cars"] == 0.75
+
+
+def test_a_monitor_that_has_no_value_yet_has_no_best(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max", SEVERAL)
+    run.on_train_epoch_end(told_trainer(0, val_score=0.5), task)
+    assert set(run.bests) == {"best"}
+    run.on_train_epoch_end(told_trainer(1, val_score=0.25, val_cars=0.125), task)
+    assert values(tmp_path)["best-cars/epoch"] == 2
+    assert values(tmp_path)["epoch"] == 1

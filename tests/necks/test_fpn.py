@@ -81,3 +81,22 @@ def test_a_level_that_the_backbone_lacks():
         FPN(FeatureSpec((8, 8), (8, 32)), 16, min_level=3, max_level=5)
     with pytest.raises(UsageError, match="lacks"):
         FPN(FeatureSpec((8, 8), (8, 16)), 16, min_level=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_levels_of_one_column(dtype):
+    torch.manual_seed(0)
+    neck = FPN(FeatureSpec((8, 16), (8, 16)), 16, min_level=3, max_level=7, norm=None)
+    neck = neck.to(memory_format=torch.channels_last)
+    maps = [torch.randn(4, 8, 3, 2), torch.randn(4, 16, 2, 1)]
+    for _ in range(20):
+        neck.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            levels = neck([m.to(memory_format=torch.channels_last) for m in maps])
+        assert [level.shape[2:] for level in levels] == [(3, 2), (2, 1), (1, 1), (1, 1), (1, 1)]
+        sum(level.float().square().sum() for level in levels).backward()
+        middle = neck.coarser[1].weight.grad[:, :, 1, 1]
+        assert 0 < middle.abs().max() < 1e3
+        outside = neck.coarser[1].weight.grad.clone()
+        outside[:, :, 1, 1] = 0
+        assert not outside.any()  # it saw one cell

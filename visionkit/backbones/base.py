@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 from torch import Tensor, nn
 
+from visionkit.backbones.statistics import per_channel
 from visionkit.component import Component
 from visionkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from visionkit.weights import WeightsReport
+from visionkit.weights import Statistics, WeightsReport, load_weights
+from visionkit.weights_file import WeightsFile, read_weights
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "FeatureSpec"]
 
@@ -56,12 +57,14 @@ class Backbone(Component, nn.Module):
     std: tuple[float, ...]
     """Standard deviation of each input channel, on the 0..1 scale, that the weights expect to be divided by."""
     _frozen: dict[str, list[nn.Parameter]]  # by stage, what a thaw gives its gradient back
+    _still: Sequence[nn.Module]  # what stays in evaluation mode
     weights_report: WeightsReport | None = None
-    """What was loaded from ``weights``, or None when the backbone starts from scratch."""
+    """The passport of what was loaded from ``weights``, or None when the backbone starts from scratch."""
 
     def __init__(self) -> None:
         super().__init__()
         self._frozen = {}
+        self._still = []
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Compute the feature maps.
@@ -78,6 +81,51 @@ class Backbone(Component, nn.Module):
         """Return the modules of each stage in order (stem first), for reports and freezing."""
         raise NotImplementedError
 
+    def load(
+        self,
+        weights: str | Path,
+        *,
+        partial: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        assumed: str = "ImageNet's",
+    ) -> None:
+        """Start from a file's weights and, unless others are given, its pixel statistics; keep their passport.
+
+        Constructors call it last, with ``in_channels``, ``mean`` and ``std`` set to what holds without a file.
+
+        Args:
+            weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME).
+            partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
+            mean: Mean of each channel, 0 to 1, that the user gave; it wins over the file's.
+            std: Standard deviation of each channel, 0 to 1, that the user gave; it wins over the file's.
+            assumed: Whose statistics hold where neither user nor file say them, in words.
+
+        Raises:
+            UsageError: There is no such file.
+            DataError: The weights cannot be read or do not fit.
+        """
+        file = read_weights(weights)
+        report = load_weights(self, file, partial=partial)
+        origins: dict[str, Any] = {}
+        for key, given, said in (("mean", mean, file.mean), ("std", std, file.std)):
+            origins[key] = "given" if given is not None else "assumed" if said is None else "file"
+            if given is None and said is not None:
+                setattr(self, key, per_channel(key, None, said, self.in_channels))
+        says = file.says if file.mean or file.std else assumed
+        statistics = Statistics(self.mean, self.std, origins["mean"], origins["std"], file.mean, file.std, says)
+        self.weights_report = replace(report, statistics=statistics)
+
+    def weights_hint(self, file: WeightsFile) -> str:
+        """Say which backbone a file asks for that does not fit this one, as command-line arguments.
+
+        Args:
+            file: The file.
+        """
+        from visionkit.backbones.guess import hint  # it knows the backbones that are built on this class
+
+        return hint(self, file)
+
     def freeze(self, stages: Collection[str] | None = None) -> None:
         """Stop training stages: no gradients, and in evaluation mode, so that BatchNorm's statistics do not move.
 
@@ -87,13 +135,13 @@ class Backbone(Component, nn.Module):
         Raises:
             UsageError: There is no such stage.
         """
+        parameters = self.stage_parameters()
         for name in self._known(stages):
             if name not in self._frozen:
-                found = [p for p in self.stage_parameters()[name] if p.requires_grad]
-                self._frozen[name] = found
-                for parameter in found:
+                self._frozen[name] = [p for p in parameters[name] if p.requires_grad]
+                for parameter in self._frozen[name]:
                     parameter.requires_grad_(False)
-        self.train(self.training)
+        self._keep_still()
 
     def thaw(self, stages: Collection[str] | None = None) -> None:
         """Train stages again that :meth:`freeze` has frozen; what never was trained stays so.
@@ -107,7 +155,7 @@ class Backbone(Component, nn.Module):
         for name in self._known(stages):
             for parameter in self._frozen.pop(name, ()):
                 parameter.requires_grad_(True)
-        self.train(self.training)
+        self._keep_still()
 
     @property
     def frozen(self) -> tuple[str, ...]:
@@ -117,12 +165,16 @@ class Backbone(Component, nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set training mode, but for frozen stages, which stay in evaluation mode."""
         super().train(mode)
-        if self._frozen:
-            stages = self.stages()
-            still = [m for name in self._frozen for m in stages[name]]
-            for module in self.children() if len(self._frozen) == len(stages) else still:
-                module.eval()
+        for module in self._still:
+            module.eval()
         return self
+
+    def _keep_still(self) -> None:
+        """Remember which modules stay in evaluation mode: all, where nothing is trained, those outside stages too."""
+        stages = self.stages()
+        whole = len(self._frozen) == len(stages)
+        self._still = list(self.children()) if whole else [m for name in self._frozen for m in stages[name]]
+        self.train(self.training)
 
     def stage_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters of each stage; those in no stage (a position embedding) count as the first one's."""
@@ -140,7 +192,9 @@ class Backbone(Component, nn.Module):
 
     def describe(self) -> str:
         """Return class and settings in words, for the first lines of a run."""
-        hidden = ("weights", "partial", "mean", "std")
+        hidden = ["weights", "partial", "mean", "std"]
+        if self._arguments.get("layers") is not None:
+            hidden.append("depth")  # it has no effect
         settings = (f"{k} {v}" for k, v in self._arguments.items() if k not in hidden and v != _default(self, k))
         return " ".join([type(self).__name__, ", ".join(settings)]).strip()
 

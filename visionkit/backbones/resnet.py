@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Feat
 from visionkit.backbones.residual import BLOCKS, STEM_STRIDE, BasicBlock, Bottleneck, Style, make_stem
 from visionkit.backbones.statistics import per_channel
 from visionkit.errors import UsageError
-from visionkit.weights import load_weights
 
 __all__ = ["DEPTHS", "ResNet"]
 
@@ -59,10 +57,10 @@ class ResNet(Backbone):
         weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME) to start from;
             default: random weights.
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
-        mean: Mean of each channel, 0 to 1, that the weights expect; default: ImageNet's (its average repeated unless
-            in_channels is 3).
-        std: Standard deviation of each channel, 0 to 1, that the weights expect; default: ImageNet's (its average
-            repeated unless in_channels is 3).
+        mean: Mean of each channel, 0 to 1, that the weights expect; default: what their file says, else ImageNet's
+            (its average repeated for another number of channels).
+        std: Standard deviation of each channel, 0 to 1, that the weights expect; default: what their file says, else
+            ImageNet's (its average repeated for another number of channels).
 
     Raises:
         UsageError: A value is out of range or a combination is impossible.
@@ -128,7 +126,7 @@ class ResNet(Backbone):
         self.features = FeatureSpec(tuple(level_channels), tuple(level_strides))
         self._init_weights(zero_init_last)
         if weights is not None:
-            self.weights_report = load_weights(self, weights, partial=partial)
+            self.load(weights, partial=partial, mean=mean, std=std)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Compute the four feature maps of normalised images [B, C, H, W]."""
@@ -150,16 +148,6 @@ class ResNet(Backbone):
             "layer3": [self.layer3],
             "layer4": [self.layer4],
         }
-
-    def weights_hint(self, names: Collection[str]) -> str:
-        """Say which arguments a file's tensor names ask for, where they differ from this network's.
-
-        Args:
-            names: The file's tensor names without their prefix.
-        """
-        theirs, ours = _read_architecture(names), _read_architecture(self.state_dict())
-        wanted = [f"{key}: {value}" for key, value in theirs.items() if ours.get(key) != value]
-        return f"the file's tensors say {', '.join(wanted)}" if wanted else ""
 
     def _init_weights(self, zero_init_last: bool) -> None:
         for module in self.modules():
@@ -211,20 +199,3 @@ def _check(
         raise UsageError(f"output_stride is {output_stride}: choose 8, 16 or 32")
     if in_channels < 1:
         raise UsageError(f"in_channels is {in_channels}: an image has at least one channel")
-
-
-def _read_architecture(names: Collection[str]) -> dict[str, str]:
-    """Tell the arguments of a ResNet from its tensor names."""
-    counts = [len({m[1] for n in names if (m := re.match(rf"layer{i}\.(\d+)\.", n))}) for i in (1, 2, 3, 4)]
-    if 0 in counts:
-        return {}
-    kind = "bottleneck" if any(n.endswith(".conv3.weight") for n in names) else "basic"
-    depth = next((str(d) for d, plan in DEPTHS.items() if plan == (kind, tuple(counts))), None)
-    separable = any(re.match(r"layer1\.0\.conv\d\.1\.", n) for n in names)
-    return {
-        **({"depth": depth} if depth else {"layers": str(counts), "block": kind}),
-        "stem": "deep" if "conv1.0.weight" in names else "conv7",
-        "avg_down": str(any(".downsample.2." in n for n in names)).lower(),
-        "squeeze_excitation": str(any(".se." in n for n in names)).lower(),
-        "depthwise_separable": str(separable).lower(),
-    }

@@ -15,7 +15,6 @@ from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Feat
 from visionkit.backbones.statistics import per_channel
 from visionkit.errors import UsageError
 from visionkit.ops.dilated import DilatedConv2d
-from visionkit.weights import load_weights
 
 __all__ = ["TimmBackbone"]
 
@@ -34,10 +33,10 @@ class TimmBackbone(Backbone):
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
         in_channels: Channels of the input image, at least 1.
         output_stride: Largest stride of a level, 8 or 16 pixels, of networks that can dilate; default: the network's.
-        mean: Mean of each channel, 0 to 1, that the weights expect; default: that of timm's weights (its average
-            repeated unless in_channels is 3).
-        std: Standard deviation of each channel, 0 to 1, that the weights expect; default: that of timm's weights (its
-            average repeated unless in_channels is 3).
+        mean: Mean of each channel, 0 to 1, that the weights expect; default: what their file says, else that of
+            timm's weights (its average repeated for another number of channels).
+        std: Standard deviation of each channel, 0 to 1, that the weights expect; default: what their file says, else
+            that of timm's weights (its average repeated for another number of channels).
         stochastic_depth: Probability, 0 up to but not 1, that the last block is skipped in training, of networks that
             have timm's drop_path_rate.
 
@@ -79,7 +78,8 @@ class TimmBackbone(Backbone):
         self.features = plan.features
         self._levels, self._final_is_map, self._channels_last = plan.levels, plan.final_is_map, plan.channels_last
         if weights is not None:
-            self.weights_report = load_weights(self, weights, partial=partial)
+            whose = f"those of timm's {name}" if cfg.get("mean") else "ImageNet's"
+            self.load(weights, partial=partial, mean=mean, std=std, assumed=whose)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Compute the feature maps of normalised images [B, C, H, W].

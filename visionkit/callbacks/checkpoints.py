@@ -64,7 +64,9 @@ class SafeCheckpointIO(CheckpointIO):
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint file; see :func:`visionkit.checkpoint.read` for what it refuses."""
-        return checkpoints.read(path)
+        checkpoint = checkpoints.read(path)
+        checkpoint.setdefault("pytorch-lightning_version", L.__version__)  # visionkit.save writes none
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         """Remove a checkpoint file that is no longer needed."""

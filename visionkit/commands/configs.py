@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ from visionkit.errors import UsageError
 __all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
 
 OPTIONS = ("-c", "--config")
+NAMED = ("heads", "datasets")
+"""Keys whose entries are classes under names of the user's."""
 
 
 def folder() -> Path:
@@ -91,14 +92,14 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
         return None
     wanted = [k for k in keys if k != "init_args"]
 
-    def search(node: yaml.Node | None, rest: list[str]) -> int | None:
+    def search(node: yaml.Node | None, rest: list[str], parent: str = "") -> int | None:
         if not isinstance(node, yaml.MappingNode):
             return None
         for key, value in node.value:
-            if key.value == "init_args":
+            if key.value == "init_args" or (parent in NAMED and key.value != rest[0]):
                 found = search(value, rest)
             elif key.value == rest[0]:
-                found = search(value, rest[1:]) if len(rest) > 1 else key.start_mark.line + 1
+                found = search(value, rest[1:], key.value) if len(rest) > 1 else key.start_mark.line + 1
             else:
                 found = None
             if found is not None:
@@ -124,9 +125,8 @@ def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
     model = described["model"]
     arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
-    for part in ("backbone", "neck", "head"):
-        if part in inspect.signature(cls).parameters:
-            arguments.append(f"--model.{part}={json.dumps(model[part])}")
+    for key, value in cls.config_of(model).items():
+        arguments.append(f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}")
     for key, value in model["preprocessing"]["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
@@ -136,7 +136,8 @@ def _like(task: Any, head: str) -> Path:
     """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
     for name in shipped():
         model = yaml.safe_load((folder() / name).read_text(encoding="utf-8"))["model"]
-        if model["class_path"] == task.__name__ and model["init_args"]["head"]["class_path"] == head.rpartition(".")[2]:
+        own = model["init_args"].get("head", {}).get("class_path")
+        if model["class_path"] == task.__name__ and own == head.rpartition(".")[2]:
             return folder() / name
     return folder() / str(task.config)
 

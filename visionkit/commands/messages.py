@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 
+from visionkit.commands import configs
 from visionkit.commands.configs import line_of, paths
 
 __all__ = ["explain"]
@@ -25,6 +26,7 @@ CALLABLE = re.compile(
 )
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
 ONE_CLASS = {"mix": "MixUpCutMix", "multi_scale": "MultiScale"}
+INNER = ("MultiTaskHead", "MultiTaskNeck")  # MultiTask makes them
 TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
 
@@ -85,9 +87,15 @@ def explain(message: str, arguments: Sequence[str]) -> str:
 
 def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     name = ".".join(k for k in keys if k not in ("init_args", "class_path"))
-    given = (a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--"))
+    given = [a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--")]
     if f"--{name}" in given:
         return f"--{name}"
+    for named in configs.NAMED:  # model.heads.NAME.key: the parser leaves NAME out
+        if named in keys:
+            before, _, last = name.partition(f".{named}.")
+            found = [g for g in given if g.startswith(f"--{before}.{named}.") and g.endswith(f".{last}")]
+            if found:
+                return found[-1]
     for file in reversed(paths(arguments)):  # a later one wins over an earlier one
         line = line_of(file, keys) or (line_of(file, keys[:-1]) if keys[-1:] == ["class_path"] else None)
         if line is not None:
@@ -104,7 +112,8 @@ def _no_key(name: str, cls: type | None) -> str:
 
 
 def _near(word: str, known: Iterable[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    begins = [k for k in known if k.startswith(word)]
+    near = begins or difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
 
 
@@ -148,12 +157,15 @@ def _components() -> list[type]:
 
 def _class_names(key: str = "") -> list[str]:
     """Return the classes that a key takes, by their short names."""
-    base = {"model": "Task", "data": "VisionDataModule"}.get(key, key.capitalize())
+    base = {"model": "Task", "data": "VisionDataModule", "heads": "Head", "datasets": "VisionDataModule"}.get(
+        key, key.capitalize()
+    )
     if key == "optimizer":
         return ["AdamW", "SGD", "Adam", "and the others of torch.optim"]
     if key in ONE_CLASS:
         return [ONE_CLASS[key]]
     found = [c.__name__ for c in _components() if any(b.__name__ == base for b in c.__mro__[1:])]
+    found = [name for name in found if name not in INNER]
     return found or [c.__name__ for c in _components()]
 
 

@@ -53,6 +53,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
         return 0
+    arguments = _nulls(arguments)
     arguments = [("--print_config=comments" if a == "--print_config" else a) for a in arguments]
     arguments = _complete(command, arguments)
     for path in configs.paths(arguments):
@@ -238,13 +239,20 @@ class CLI(LightningCLI):
         if not path.is_file():
             raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
         config.ckpt_path = str(path)
-        model = checkpoints.read(path)[checkpoints.KEY]["model"]
+        checkpoint = checkpoints.read(path)
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            raise UsageError(
+                f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
+                f"start from its backbone with --model.backbone.weights {path}"
+            )
+        model = checkpoint[checkpoints.KEY]["model"]
         data = config.data.init_args
         if data.get("classes") is None and self.subcommand != "fit":
             data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
-        backbone = config.model.init_args.get("backbone")
-        if backbone is not None and backbone.get("init_args", {}).get("weights"):
-            backbone.init_args.weights = None  # the checkpoint brings them
+        for part in ("backbone", "neck"):
+            made = config.model.init_args.get(part)
+            if made is not None and made.get("init_args", {}).get("weights"):
+                made.init_args.weights = None  # the checkpoint brings them
 
     def _loggers(self, asked: Any) -> Any:
         if self.subcommand != "fit" or asked is False:
@@ -275,10 +283,15 @@ class CLI(LightningCLI):
         print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
         _report_labels(datamodule)
         print(f"input    {datamodule.preprocessing}")
-        parts = [backbone.describe(), *(type(m).__name__ for m in (model.model.neck, model.model.head))]
+        for line in datamodule.notes():
+            print(line)
+        parts = [backbone.describe(), *(m.describe() for m in (model.model.neck, model.model.head))]
         print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
-        if backbone.weights_report is not None:
-            print(backbone.weights_report)
+        for report in (backbone.weights_report, model.model.neck.weights_report):
+            if report is not None:
+                print(report)
+        if self.subcommand == "fit" and (trained := model.recipe.describe(model.model)):
+            print(f"train    {trained}")
         device = self.trainer.strategy.root_device
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
@@ -321,6 +334,21 @@ def _complete(command: str, arguments: list[str]) -> list[str]:
         )
     described = checkpoints.read(checkpoint)[checkpoints.KEY]
     return [*configs.from_checkpoint(described, checkpoint), *arguments]
+
+
+def _nulls(arguments: list[str]) -> list[str]:
+    """Write ``--model.recipe.ema null`` so that jsonargparse takes it: within a dataclass it reads null as a word."""
+    written: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        key = option.removeprefix("--model.recipe.")
+        if key == option or "." in key:
+            written.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        written += [f'--model.recipe={{"{key}": null}}'] if value == "null" else [option, value]
+    return written
 
 
 def _holds_run(folder: Path) -> bool:

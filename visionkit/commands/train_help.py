@@ -23,6 +23,18 @@ __all__ = ["train_help"]
 WIDTH = 118
 GIVEN = {"features", "num_classes", "self"}
 LINKED = {"model": {"classes", "multilabel", "preprocessing", "seed"}, "data": {"seed"}}
+IN_COMMON = {
+    "size",
+    "resize",
+    "denoise",
+    "denoise_strength",
+    "channels",
+    "num_workers",
+    "check_images",
+    "skip_corrupt",
+    "seed",
+}
+"""Keys of data sets that MultiTaskData has for all of them."""
 
 USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path FILE] [--print_config]
 
@@ -58,7 +70,8 @@ def train_help(command: str, files: Sequence[Path], named: Mapping[str, str] = M
     for part, name in named.items():
         content = _merged(content, {"model": {"init_args": {part: {"class_path": name, "init_args": {}}}}})
     ckpt = CKPT.get(command, CKPT["validate"])
-    lines = [USAGE.format(command=command, shipped=", ".join(configs.shipped()), ckpt=ckpt)]
+    shipped = textwrap.fill(", ".join(configs.shipped()), WIDTH - 23, subsequent_indent=" " * 23)
+    lines = [USAGE.format(command=command, shipped=shipped, ckpt=ckpt)]
     for part in ("model", "data"):
         if isinstance(content.get(part), Mapping) and "class_path" in content[part]:
             lines += _explain_class(content[part], f"--{part}", skip=LINKED[part])
@@ -83,9 +96,17 @@ def _explain_class(entry: Mapping[str, Any], prefix: str, *, skip: set[str]) -> 
     head = textwrap.wrap(f"{prefix} {cls.__name__}: {_summary(cls)}", WIDTH, subsequent_indent="  ")
     lines = ["", *head, *_arguments(cls, prefix, given, skip)]
     for name, value in given.items():
-        if isinstance(value, Mapping) and "class_path" in value:
-            lines += _explain_class(value, f"{prefix}.{name}", skip=set())
+        for key, entry in {name: value, **_named_classes(name, value)}.items():
+            if isinstance(entry, Mapping) and "class_path" in entry:
+                lines += _explain_class(entry, f"{prefix}.{key}", skip=IN_COMMON if name == "datasets" else set())
     return lines
+
+
+def _named_classes(key: str, value: Any) -> dict[str, Any]:
+    """Return the classes that stand in a mapping by names of the user's, such as the heads of several tasks."""
+    if key not in configs.NAMED or not isinstance(value, Mapping):
+        return {}
+    return {f"{key}.{k}": v for k, v in value.items() if isinstance(v, Mapping) and "class_path" in v}
 
 
 def _arguments(cls: Any, prefix: str, given: Mapping[str, Any], skip: set[str]) -> list[str]:
@@ -102,6 +123,8 @@ def _arguments(cls: Any, prefix: str, given: Mapping[str, Any], skip: set[str]) 
         value = given.get(name, None if parameter.default is inspect.Parameter.empty else parameter.default)
         if isinstance(value, Mapping) and "class_path" in value:
             value = value["class_path"]
+        if _named_classes(name, value):
+            value = ", ".join(value)
         if name == "recipe":
             nested = value if isinstance(value, Mapping) else {}
             lines += _arguments(Recipe, key, nested, set())

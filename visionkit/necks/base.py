@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from visionkit.backbones.base import FeatureSpec
 from visionkit.component import Component
+
+if TYPE_CHECKING:
+    from visionkit.weights import WeightsReport
 
 __all__ = ["Neck", "NeckFactory"]
 
@@ -22,6 +26,9 @@ class Neck(Component, nn.Module):
     features: FeatureSpec
     """Channels and strides of what ``forward`` returns."""
 
+    weights_report: WeightsReport | None = None
+    """What was loaded from a file, or None when the neck starts from scratch."""
+
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Compute the outgoing feature maps.
 
@@ -32,6 +39,14 @@ class Neck(Component, nn.Module):
             One such tensor an outgoing level, fine to coarse.
         """
         raise NotImplementedError
+
+    def describe(self) -> str:
+        """Return its name, for the first lines of a run."""
+        return type(self).__name__
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Describe the neck without the file its weights came from."""
+        return {k: v for k, v in super().recorded_arguments().items() if k != "weights"}
 
 
 NeckFactory = Callable[[FeatureSpec], Neck]

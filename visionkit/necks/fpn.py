@@ -12,6 +12,7 @@ from visionkit.backbones.base import FeatureSpec
 from visionkit.errors import UsageError
 from visionkit.necks.base import Neck
 from visionkit.ops.norm import BatchNorm2d
+from visionkit.weights import load_weights
 
 __all__ = ["FPN"]
 
@@ -32,9 +33,11 @@ class FPN(Neck):
             level before (RetinaNet and FCOS call them P6 and P7), "pool" by taking every second cell (Faster R-CNN).
         norm: "batch" puts batch normalisation behind each convolution, which trains faster from scratch;
             none has biases instead, as in the paper.
+        weights: Checkpoint whose neck to start from, for a head on a trained trunk; none starts at random.
 
     Raises:
         UsageError: A value is out of range, or the backbone lacks a level.
+        DataError: The weights cannot be read or do not fit.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class FPN(Neck):
         max_level: int = 7,
         extra: Literal["conv", "pool"] = "conv",
         norm: Literal["batch"] | None = "batch",
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if channels < 1:
@@ -75,6 +79,8 @@ class FPN(Neck):
         self.pooled = max_level - taken[-1] if extra == "pool" else 0
         total = max_level - min_level + 1
         self.features = FeatureSpec((channels,) * total, tuple(2**n for n in range(min_level, max_level + 1)))
+        if weights is not None:
+            self.weights_report = load_weights(self, weights)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Compute the pyramid.
@@ -90,7 +96,10 @@ class FPN(Neck):
             sides[fine] = sides[fine] + F.interpolate(sides[fine + 1], size=sides[fine].shape[-2:], mode="nearest")
         levels = [conv(x) for conv, x in zip(self.output, sides, strict=True)]
         for k, conv in enumerate(self.coarser):
-            levels.append(conv(levels[-1] if k == 0 else torch.relu(levels[-1])))
+            x = levels[-1] if k == 0 else torch.relu(levels[-1])
+            # oneDNN's gradient of a strided 3x3 convolution in bf16 is garbage where one column comes in; a second one
+            # of zeros changes nothing else
+            levels.append(conv(F.pad(x, (0, 1)) if x.shape[-1] == 1 else x))
         for _ in range(self.pooled):
             levels.append(levels[-1][..., ::2, ::2])
         return levels

@@ -1,0 +1,1 @@
+"""Several tasks at once: one backbone and one neck under several heads."""

@@ -1,0 +1,70 @@
+"""The order of training pictures of several data sets: each batch holds some of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import Dataset
+
+from visionkit.loading import EpochSampler, Key, TrainingView
+from visionkit.multitask.types import MultiTaskTarget
+from visionkit.sample import Sample
+
+__all__ = ["InterleavedSampler", "InterleavedView"]
+
+
+class InterleavedView(Dataset[Sample[MultiTaskTarget]]):
+    """Several training views as one; asked for by (epoch, position of the view, index, repeat).
+
+    Args:
+        views: The views.
+    """
+
+    def __init__(self, views: Sequence[TrainingView[MultiTaskTarget]]) -> None:
+        self.views = list(views)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return sum(len(view) for view in self.views)
+
+    def __getitem__(self, key: Key) -> Sample[MultiTaskTarget]:
+        """Return the sample of a view as it is in an epoch and a repeat."""
+        return self.views[key[1]][(key[0], *key[2:])]
+
+
+class InterleavedSampler(EpochSampler):
+    """Orders of several views, interleaved: each batch holds equally many images of a view as all others do.
+
+    Within an epoch a view that is at its end starts again in a new order and with new random changes, as often as
+    needed; one that is not is cut off.
+
+    Args:
+        view: The views as one.
+        orders: The order of each view.
+        shares: Images of each view in a batch.
+        steps: Batches of an epoch.
+    """
+
+    def __init__(
+        self, view: InterleavedView, orders: Sequence[EpochSampler], *, shares: Sequence[int], steps: int
+    ) -> None:
+        first = orders[0]
+        super().__init__(view, seed=first.seed, num_replicas=first.num_replicas, rank=first.rank)
+        self.orders = list(orders)
+        self.shares = list(shares)
+        self.steps = steps
+
+    def __len__(self) -> int:
+        """Return the number of samples of this process in an epoch."""
+        return self.steps * sum(self.shares)
+
+    def __iter__(self) -> Iterator[Key]:
+        """Return the keys of this epoch, batch by batch."""
+        streams = []
+        for view, (order, share) in enumerate(zip(self.orders, self.shares, strict=True)):
+            keys: list[Key] = []
+            for repeat in range(-(-self.steps * share // len(order))):
+                keys += [(self.epoch, view, index, repeat) for index in order.order(self.epoch, repeat)]
+            streams.append([keys[step * share : (step + 1) * share] for step in range(self.steps)])
+        batches = zip(*streams, strict=True)
+        return iter([key for batch in batches for part in batch for key in part][self.start :])
