@@ -124,7 +124,11 @@ class Task(L.LightningModule):
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
         losses = self.model.loss(self.model.outputs(batch), batch.targets)
-        named = _named_losses("train", losses)
+        sums: dict[str, Tensor] = {}  # of several heads one each: processes can have labels for different ones
+        for name, value in losses.items():
+            head = name.partition("/")[0]
+            sums[head] = sums[head] + value if head in sums else value
+        named = _named_losses("train", sums)
         logged = {k: v.detach() for k, v in named.items()}
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return named["train/loss"]

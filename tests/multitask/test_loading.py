@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 import torch
 
-from visionkit import Augmentation, Preprocessing
+from visionkit import Augmentation, Mosaic, Preprocessing, ShapesDetection, ShapesSegmentation
 from visionkit.classification.drawn import ShapesClassification
 from visionkit.loading import EpochSampler, TrainingLoader, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset
-from visionkit.multitask.loading import InterleavedSampler, InterleavedView
+from visionkit.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 
 COUNTS = (10, 4, 7)
 SHARES = (2, 1, 3)
@@ -135,3 +135,23 @@ def test_skipping_keeps_the_shares():
     assert len(found) == 2
     for batch in found:
         assert [next(iter(t.parts)) for t in batch.targets] == ["head0"] * 2 + ["head1"] + ["head2"] * 3
+
+
+def test_mosaics_are_made_of_pictures_with_the_same_labels():
+    drawn, boxes = ShapesSegmentation(8, size=32), ShapesDetection(8, size=32)
+    members = [{"masks": i, "boxes": i} if i % 2 else {"boxes": i} for i in range(8)]
+    dataset = MultiTaskDataset({"masks": drawn, "boxes": boxes}, members, ["masks/a", "boxes/b"])
+    plain, alike = Mosaic(1.0, last=0), CombineAlike(Mosaic(1.0, last=0))
+    lost = 0
+    for seed in range(20):
+        for index in range(8):
+            made = alike(dataset, index, Preprocessing(32), seed=seed, epoch=0, epochs=None)
+            assert set(made.target.parts) == set(members[index])
+            assert made.info.id == dataset.ids[index]
+            mixed = plain(dataset, index, Preprocessing(32), seed=seed, epoch=0, epochs=None)
+            lost += set(mixed.target.parts) != set(members[index])
+    assert lost > 20  # what it is for
+    one = MultiTaskDataset({"masks": drawn, "boxes": boxes}, [{"masks": 0}, {"boxes": 0}], ["masks/a", "boxes/b"])
+    assert set(alike.__class__(plain)(one, 0, Preprocessing(32), seed=0, epoch=0, epochs=None).target.parts) == {
+        "masks"
+    }

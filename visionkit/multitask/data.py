@@ -13,14 +13,15 @@ from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.errors import DataError, UsageError
 from visionkit.loading import EpochSampler, TrainingLoader, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset, Source, put_together
-from visionkit.multitask.loading import InterleavedSampler, InterleavedView
+from visionkit.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.multitask.types import MultiTaskTarget, names_of
+from visionkit.ops.machine import choose_workers
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["MultiTaskData"]
 
 SHARED = ("size", "resize", "denoise", "denoise_strength", "channels")
-OURS = ("num_workers", "check_images", "skip_corrupt")
+OURS = ("check_images", "skip_corrupt")
 
 
 class MultiTaskData(VisionDataModule[MultiTaskTarget]):
@@ -80,7 +81,7 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
             seed=seed,
         )
         for name, module in datasets.items():
-            _refuse_own(name, module, preprocessing)
+            _refuse_own(name, module, self)
             module.preprocessing = preprocessing
             if classes is not None:
                 _fix_classes(name, module, classes)
@@ -126,7 +127,7 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
                 self.preprocessing,
                 module.augmentation,
                 seed=self.seed,
-                combine=module.combine,
+                combine=None if module.combine is None else CombineAlike(module.combine),
                 epochs=self._epochs(),
             )
             order = EpochSampler(
@@ -173,14 +174,14 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
         return found[source[0]][[train.members[i][source[0]] for i in indices]]
 
 
-def _refuse_own(name: str, module: VisionDataModule[Any], ours: Preprocessing) -> None:
-    """Refuse settings of one data set that all have in common."""
+def _refuse_own(name: str, module: VisionDataModule[Any], ours: VisionDataModule[Any]) -> None:
+    """Refuse settings of one data set that all have in common, unless they say the same."""
     defaults = inspect.signature(type(module)).parameters
     standard = Preprocessing(**{k: defaults[k].default for k in SHARED if k in defaults and _known(defaults[k])})
-    pairs: dict[str, tuple[Any, Any, Any]] = {
-        k: (getattr(module.preprocessing, k), getattr(standard, k), getattr(ours, k)) for k in SHARED
-    }
-    pairs |= {k: (getattr(module, k), defaults[k].default, None) for k in OURS[1:] if k in defaults}
+    theirs = module.preprocessing
+    pairs = {k: (getattr(theirs, k), getattr(standard, k), getattr(ours.preprocessing, k)) for k in SHARED}
+    pairs |= {k: (getattr(module, k), defaults[k].default, getattr(ours, k)) for k in OURS if k in defaults}
+    pairs["num_workers"] = (module.num_workers, choose_workers(), ours.num_workers)
     for key, (value, default, here) in pairs.items():
         if value not in (default, here):
             raise UsageError(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch.utils.data import Dataset
 
-from visionkit.loading import EpochSampler, Key, TrainingView
+from visionkit.dataset import VisionDataset
+from visionkit.loading import Combine, EpochSampler, Key, TrainingView
+from visionkit.multitask.dataset import MultiTaskDataset
 from visionkit.multitask.types import MultiTaskTarget
 from visionkit.sample import Sample
+from visionkit.transforms.preprocessing import Preprocessing
 
-__all__ = ["InterleavedSampler", "InterleavedView"]
+__all__ = ["CombineAlike", "InterleavedSampler", "InterleavedView"]
 
 
 class InterleavedView(Dataset[Sample[MultiTaskTarget]]):
@@ -68,3 +72,34 @@ class InterleavedSampler(EpochSampler):
             streams.append([keys[step * share : (step + 1) * share] for step in range(self.steps)])
         batches = zip(*streams, strict=True)
         return iter([key for batch in batches for part in batch for key in part][self.start :])
+
+
+class CombineAlike:
+    """Puts pictures together that are labelled for the same heads: a picture of others would have fewer labels.
+
+    Args:
+        combine: Puts several pictures into one, such as Mosaic.
+    """
+
+    def __init__(self, combine: Combine) -> None:
+        self.combine = combine
+        self._alike: dict[tuple[str, ...], tuple[MultiTaskDataset, dict[int, int]]] = {}
+
+    def __call__(
+        self,
+        dataset: VisionDataset[Any],
+        index: int,
+        preprocessing: Preprocessing,
+        *,
+        seed: int,
+        epoch: int,
+        epochs: int | None,
+    ) -> Sample[Any] | None:
+        """Return picture ``index`` with others of its kind, or None where it stays alone; see Combine."""
+        assert isinstance(dataset, MultiTaskDataset)
+        heads = tuple(dataset.members[index])
+        if heads not in self._alike:
+            indices = [i for i, member in enumerate(dataset.members) if tuple(member) == heads]
+            self._alike[heads] = dataset.subset(indices), {i: place for place, i in enumerate(indices)}
+        alike, place = self._alike[heads]
+        return self.combine(alike, place[index], preprocessing, seed=seed, epoch=epoch, epochs=epochs)

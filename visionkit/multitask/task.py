@@ -31,7 +31,7 @@ class MultiTask(Task):
         backbone: Turns pictures into feature maps: ResNet or TimmBackbone.
         heads: The heads, by names of your choice, which the data sets of MultiTaskData have, too. Detectors and
             FPNSegmentationHead read the neck, classifiers, FCNHead and DeepLabV3PlusHead the backbone.
-        neck: Turns the backbone's feature maps into a pyramid: FPN.
+        neck: Turns the backbone's feature maps into a pyramid: FPN. It is left out where no head reads it.
         classes: Class names as head/class; the command line takes them from the data.
         weights: Weight of each head's losses in the sum, above 0; heads that are not named have 1.
         balance: "fixed" takes these weights, "uncertainty" learns a factor beside each (Kendall et al., CVPR 2018).
@@ -77,6 +77,9 @@ class MultiTask(Task):
             balance=balance,
         )
         model = VisionModel(backbone, head, classes, partial(MultiTaskNeck, neck=neck), preprocessing=preprocessing)
+        assert isinstance(model.head, MultiTaskHead)
+        if all(made.reads == "backbone" for made in model.head.each().values()):
+            model.neck = MultiTaskNeck(backbone.features)  # no head reads another
         super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)
 
     @classmethod
