@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	@echo "The run is in demo/run, the predictions are in demo/predictions (predictions.jsonl, .csv and images/)."
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
