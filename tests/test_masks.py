@@ -209,7 +209,12 @@ class TestPlace:
         window = np.zeros((60, 60), np.uint8)
         window[y : y + edge, x : x + edge] = 1
         expected = masks.dense()[0] & window
-        assert near(cut, expected) if polygon else np.array_equal(cut, expected)
+        if polygon:  # COCO rounds coordinates below zero the other way: pixels along the outline may differ
+            outline = np.round(masks.outlines[0][0] - 0.5).astype(np.int32)
+            band = cv2.polylines(np.zeros((60, 60), np.uint8), [outline], True, 1, thickness=3)
+            assert not ((cut ^ expected) & ~band & 1).any()
+        else:
+            assert np.array_equal(cut, expected)
         assert not (cut & ~window & 1).any()
 
     def test_nothing_stays_nothing(self):

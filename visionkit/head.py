@@ -39,6 +39,9 @@ class Head(Component, nn.Module):
     def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
         """Return the named, weighted losses; the model minimises their sum.
 
+        In evaluation mode each is the mean of what the images have alone, so that it does not depend on how they are
+        put into batches: :class:`visionkit.Task` weighs batches by their number of images.
+
         Args:
             outputs: What ``forward`` returned.
             targets: The truth of each image, length B.

@@ -99,7 +99,12 @@ class SpatialTarget(Target, Protocol):
 
 
 class Prediction(Protocol):
-    """What the model says of one image. Each room has its own."""
+    """What the model says of one image. Each room has its own.
+
+    It may offer more, which commands then use: rows in the table (``columns``, ``rows``), a filter by score
+    (``at_least``), further formats (``formats``, ``standard``), views put together (``merge``); see
+    :mod:`visionkit.records`.
+    """
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the prediction in pixels of the original image."""

@@ -15,6 +15,12 @@ def test_target_names():
     assert ClassTarget(torch.tensor([0.3, 0.7, 0.0])).names(NAMES) == ["dog"]
 
 
+def test_target_of_class_ids():
+    assert ClassTarget.make(2, 3).scores.tolist() == [0.0, 0.0, 1.0]
+    assert ClassTarget.make([0, 2], 3).scores.tolist() == [1.0, 0.0, 1.0]
+    assert ClassTarget.make([], 3).scores.tolist() == [0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("weights", [None, torch.ones(3)])
 def test_target_moves_with_its_weights(weights):
     moved = ClassTarget(torch.zeros(3), weights).to("meta")

@@ -27,6 +27,18 @@ class ClassTarget:
     scores: Tensor
     weights: Tensor | None = None
 
+    @classmethod
+    def make(cls, labels: int | Sequence[int], num_classes: int) -> Self:
+        """Make a target from class ids.
+
+        Args:
+            labels: The class, 0..K-1, or the classes that are present.
+            num_classes: Number of classes, K.
+        """
+        scores = torch.zeros(num_classes)
+        scores[[labels] if isinstance(labels, int) else list(labels)] = 1.0
+        return cls(scores)
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the target with its tensors on ``device``."""
         weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)

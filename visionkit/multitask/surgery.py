@@ -111,7 +111,7 @@ def single_heads(models: Mapping[str, VisionModel]) -> dict[str, VisionModel]:
 
 def _put_together(like: VisionModel, classes: tuple[str, ...], neck: Neck, head: Head) -> VisionModel:
     made = VisionModel(like.backbone, lambda *_: head, classes, lambda *_: neck, preprocessing=like.preprocessing)
-    return made.train(like.training)
+    return made.to(like.scale.device).train(like.training)
 
 
 def _again(head: Head, features: FeatureSpec, num_classes: int) -> Head:
