@@ -34,6 +34,7 @@ from visionkit import (
 )
 from visionkit.cli import run
 from visionkit.commands import configs
+from visionkit.inference import Picture, predict_files
 from visionkit.multitask.surgery import take_head
 from visionkit.recipe import Recipe
 from visionkit.shapes import SHAPES
@@ -108,6 +109,16 @@ def test_run_folder_holds_what_it_should(trained):
         epoch = best[f"best-{head}/epoch"]
         assert rows[int(epoch) - 1][f"val/{head}/{key}"] == pytest.approx(highest, abs=1e-5)
         assert torch.load(checkpoint_of(trained, f"best-{head}"), weights_only=True)["epoch"] == epoch - 1
+
+
+def test_one_pass_of_the_backbone_answers_all_heads(trained, pictures):
+    model = visionkit.load(checkpoint_of(trained))
+    passes = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
+    files = [Picture(str(p)) for p in sorted((pictures / "boxes" / "val").iterdir())]
+    found = list(predict_files(model, files, batch_size=4))
+    assert passes == [4, 2]
+    assert all(set(prediction.parts) == set(HEADS) for _, prediction in found)
 
 
 LOSSES = ("cross_entropy", "dice", "classification", "box", "distribution", "loss")
