@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.errors import DataError
-from visionkit.weights_file import COUNTER, WeightsFile, read_weights
+from visionkit.weights_file import COUNTER, WeightsFile, is_hub_name, read_weights
 from visionkit.weights_match import Fit, fit, nearest, top_level
 
 __all__ = ["Generation", "StageCount", "Statistics", "WeightsReport", "lineage_of", "load_weights"]
@@ -172,8 +172,15 @@ class WeightsReport:
         return "\n".join(lines + [f"itself from {g.source} ({g.kind}), {g.coverage:.1%}" for g in self.lineage])
 
     def plain(self) -> dict[str, Any]:
-        """Return the passport in plain data (for JSON and checkpoints); :meth:`revive` makes it again."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        """Return the passport in plain data (for JSON and checkpoints); :meth:`revive` makes it again.
+
+        Of a file's path the name alone: who is given the checkpoint need not know where the file lay.
+        """
+        return {**{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}, "source": self._name}
+
+    @property
+    def _name(self) -> str:
+        return self.source if is_hub_name(self.source) else Path(self.source).name
 
     @classmethod
     def revive(cls, data: Mapping[str, Any]) -> WeightsReport:

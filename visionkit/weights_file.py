@@ -18,7 +18,7 @@ from torch import Tensor
 
 from visionkit.errors import DataError, UsageError
 
-__all__ = ["COUNTER", "WeightsFile", "find_weights", "read_state_dict", "read_weights"]
+__all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
 COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
@@ -130,11 +130,14 @@ def find_weights(source: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(source)
-    if name.startswith("hf-hub:"):
+    if is_hub_name(name):
         return _download(name.removeprefix("hf-hub:"))
-    if _is_timm(name):
-        return _download(name)
     raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
+
+
+def is_hub_name(source: str) -> bool:
+    """Return whether a source is written as a name of the hub, ``timm/NAME`` or ``hf-hub:OWNER/NAME``."""
+    return source.startswith("hf-hub:") or _is_timm(source)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
