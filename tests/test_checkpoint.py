@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pickle
 import zipfile
@@ -35,7 +36,9 @@ def test_weights_file_is_not_needed_again(tiny_model, tmp_path):
     model = visionkit.VisionModel(backbone, visionkit.LinearHead, ["a", "b"])
     visionkit.save(model, tmp_path / "m.ckpt")
     (tmp_path / "w.pth").unlink()
-    assert visionkit.load(tmp_path / "m.ckpt").backbone.weights_report == backbone.weights_report
+    loaded = visionkit.load(tmp_path / "m.ckpt").backbone.weights_report
+    assert loaded.source == "w.pth"
+    assert dataclasses.replace(loaded, source=str(tmp_path / "w.pth")) == backbone.weights_report
 
 
 def test_missing_file():
