@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("same", derandomize=True)  # the same examples each time: a failure is the last change's
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))  # "search" looks for new ones
 
 
 @pytest.fixture(scope="session")
