@@ -69,7 +69,7 @@ class DataSplits(Generic[D]):
         train: To learn from, or None where there are none and none were needed.
         val: To choose the best checkpoint by, or None.
         test: To report on, or None.
-        source: One sentence that says where they come from and how they were split.
+        source: One sentence that says where they come from and how they were split; a line each for several sets.
     """
 
     train: D | None
@@ -85,5 +85,5 @@ class DataSplits(Generic[D]):
         """
         found: D | None = {"train": self.train, "val": self.val, "test": self.test}[name]
         if found is None or len(found) == 0:
-            raise DataError(f"there is no {name} split: {self.source}")
+            raise DataError(f"there is no {name} split: {'; '.join(map(str.strip, self.source.splitlines()))}")
         return found

@@ -4,11 +4,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from jsonargparse import Namespace
 
 import visionkit
 from visionkit import UsageError
-from visionkit.commands.train import _as_list, _complete, _config_name, _device, _holds_run, _numbered, _without_header
+from visionkit.cli import run
+from visionkit.commands.train import (
+    _as_list,
+    _complete,
+    _config_name,
+    _device,
+    _holds_run,
+    _nulls,
+    _numbered,
+    _without_header,
+)
 
 
 class TestComplete:
@@ -106,3 +117,32 @@ def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, d
 
 def test_lightnings_header_of_a_config_is_dropped():
     assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        (["--model.recipe.ema", "null"], ['--model.recipe={"ema": null}']),
+        (["--model.recipe.freeze=null", "--a", "b"], ['--model.recipe={"freeze": null}', "--a", "b"]),
+        (["--model.recipe.ema=0.9"], ["--model.recipe.ema", "0.9"]),
+        (["--model.recipe.optimizer.lr=1", "--data.augment", "null"], None),
+    ],
+)
+def test_null_of_a_recipe(asked, written):
+    assert _nulls(asked) == (asked if written is None else written)
+
+
+def test_null_reaches_the_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = ["--model.recipe.ema", "null", "--model.recipe.final_lr=0.5", "--print_config"]
+    assert run(["fit", "-c", "segment.yaml", *asked]) == 0
+    recipe = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["recipe"]
+    assert (recipe["ema"], recipe["final_lr"], recipe["optimizer"]["init_args"]["weight_decay"]) == (None, 0.5, 0.05)
+
+
+def test_a_model_alone_is_no_training_to_go_on_with(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    visionkit.save(tiny_model, "m.ckpt", task="visionkit.Classifier")
+    assert run(["fit", "-c", "classify.yaml", "--ckpt_path", "m.ckpt", "--trainer.default_root_dir=out"]) == 2
+    assert "holds a model alone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -121,6 +121,24 @@ def test_one_pass_of_the_backbone_answers_all_heads(trained, pictures):
     assert all(set(prediction.parts) == set(HEADS) for _, prediction in found)
 
 
+def test_a_head_on_the_trained_trunk_joins_and_leaves_the_others_as_they_were(trained, pictures, tmp_path, capsys):
+    joint, out, whole = checkpoint_of(trained), tmp_path / "new", str(tmp_path / "whole.ckpt")
+    own = [a for a in SMALL if not a.startswith(("--model.heads", "--data.datasets", "--data.epoch"))]
+    trunk = [f"--model.{part}.weights={joint}" for part in ("backbone", "neck")] + ["--model.recipe.freeze=trunk"]
+    given = ["--data.root", f"{pictures}/boxes", "--data.batch_size=2", "--trainer.max_epochs=1", *trunk]
+    assert run(["fit", "-c", "detect.yaml", *own, *given, f"--trainer.default_root_dir={out}"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("100.0% of the tensors loaded") == 2
+    assert "frozen: the backbone" in said
+    assert run(["heads", "join", whole, joint, f"again={checkpoint_of(out)}"]) == 0
+    before, after = visionkit.load(joint), visionkit.load(whole)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    for first, second in zip(before.predict(images), after.predict(images), strict=True):
+        assert set(second.parts) == {*HEADS, "again"}
+        mine = {k: v for k, v in second.record(after.classes).items() if k != "again"}
+        assert mine == first.record(before.classes)
+
+
 LOSSES = ("cross_entropy", "dice", "classification", "box", "distribution", "loss")
 
 

@@ -102,8 +102,9 @@ class RunFolder(Callback):
                 self.best_values = pl_module.values.get("val", {}) if name == "best" else self.best_values
         if trainer.is_global_zero:
             _write_rows(self.folder / "metrics.csv", self.rows)
-            for name, best in self.bests.items():
-                self._merge_metrics(best if name == "best" else {f"{name}/{k}": v for k, v in best.items()})
+            if self.bests:
+                others = ((name, best) for name, best in self.bests.items() if name != "best")
+                self._merge_metrics(self.best | {f"{name}/{k}": v for name, best in others for k, v in best.items()})
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the learning curves and the best epoch's pictures."""

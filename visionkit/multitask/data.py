@@ -21,7 +21,7 @@ from visionkit.transforms.preprocessing import Preprocessing
 __all__ = ["MultiTaskData"]
 
 SHARED = ("size", "resize", "denoise", "denoise_strength", "channels")
-OURS = ("check_images", "skip_corrupt")
+OURS = ("check_images", "skip_corrupt", "seed")
 
 
 class MultiTaskData(VisionDataModule[MultiTaskTarget]):

@@ -207,14 +207,16 @@ def _take(level: Tensor, rows: Sequence[int]) -> Tensor:
 
 
 def _make(name: str, make: HeadFactory, own: Mapping[str, FeatureSpec], size: int) -> Head:
-    """Make a head from the levels that its class reads."""
+    """Make a head from the levels that its class reads, which only a head itself says where a function makes it."""
     reads = getattr(getattr(make, "func", make), "reads", None)
-    if reads is None:  # a function, which does not say: ask the head that it makes
+    if reads != "backbone":
         try:
-            reads = make(own["neck"], size).reads
-        except UsageError:
-            reads = "backbone"
+            if (head := make(own["neck"], size)).reads == "neck":
+                return head
+        except UsageError as e:
+            if reads == "neck":
+                raise UsageError(f"heads.{name}: {e}") from e
     try:
-        return make(own[reads], size)
+        return make(own["backbone"], size)
     except UsageError as e:
         raise UsageError(f"heads.{name}: {e}") from e

@@ -78,7 +78,7 @@ class MultiTask(Task):
         )
         model = VisionModel(backbone, head, classes, partial(MultiTaskNeck, neck=neck), preprocessing=preprocessing)
         assert isinstance(model.head, MultiTaskHead)
-        if all(made.reads == "backbone" for made in model.head.each().values()):
+        if all(each.reads == "backbone" for each in model.head.each().values()):
             model.neck = MultiTaskNeck(backbone.features)  # no head reads another
         super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)
 
