@@ -16,7 +16,11 @@ HERE = Path(__file__).parent
 
 
 def load(name: str) -> Any:
-    """Import a comparison: a module with ``add_arguments(parser)`` and ``cases(options) -> {name: command}``."""
+    """Import a comparison: a module with ``add_arguments(parser)`` and ``cases(options) -> {name: command}``.
+
+    Each command prints a line of JSON with the module's ``KEY`` and ``peak_mib``; ``REFERENCES`` are the cases that the
+    others are compared with; ``LOWER = True`` says that less is better.
+    """
     spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -65,21 +69,30 @@ def main() -> None:
             print(f"round {turn + 1}  {name:<28} {lines[-1]}", flush=True)
     result = {"machine": machine(), "figures": figures}
     print(json.dumps(result["machine"]))
-    table(figures, module.KEY, module.REFERENCES)
+    table(figures, module.KEY, module.REFERENCES, lower=getattr(module, "LOWER", False))
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=2) + "\n")
 
 
-def table(figures: dict[str, list[dict[str, float]]], key: str, references: list[str]) -> None:
-    """Print the median of each figure and, round by round, the ratio to each reference."""
+def table(figures: dict[str, list[dict[str, float]]], key: str, references: list[str], *, lower: bool = False) -> None:
+    """Print the median of each figure and, round by round, how many times better it is than each reference's.
+
+    Args:
+        figures: What each round printed, by case.
+        key: The figure to compare.
+        references: The cases to compare with.
+        lower: Whether less is better: seconds, not images a second.
+    """
     print(f"\n{'case':<28} {key:>18} " + " ".join(f"{'/ ' + r:>24}" for r in references) + f" {'peak MiB':>10}")
     for name, rounds in figures.items():
         ratios = []
         for reference in references:
-            pairs = [a[key] / b[key] for a, b in zip(rounds, figures[reference], strict=True)]
+            pairs = [
+                b[key] / a[key] if lower else a[key] / b[key] for a, b in zip(rounds, figures[reference], strict=True)
+            ]
             ratios.append(f"{statistics.median(pairs):>9.2f} ({min(pairs):.2f}-{max(pairs):.2f})".rjust(24))
         peak = statistics.median(r["peak_mib"] for r in rounds)
-        print(f"{name:<28} {statistics.median(r[key] for r in rounds):>18.1f} {' '.join(ratios)} {peak:>10.0f}")
+        print(f"{name:<28} {statistics.median(r[key] for r in rounds):>18.4g} {' '.join(ratios)} {peak:>10.0f}")
 
 
 if __name__ == "__main__":
