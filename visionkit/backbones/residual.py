@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionkit.ops.dilated import DilatedConv2d
+from visionkit.ops.fused_norm import ConvNorm, norm_relu
 
 __all__ = ["BLOCKS", "STEM_STRIDE", "BasicBlock", "Bottleneck", "Style", "make_stem"]
 
@@ -66,9 +67,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, planes, H/stride, W/stride]."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        return _join(self, x, y)
+        y = norm_relu(self.bn1, self.conv1(x))
+        return _join(self, x, self.conv2(y))
 
 
 class Bottleneck(nn.Module):
@@ -108,23 +108,26 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, 4 planes, H/stride, W/stride]."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        return _join(self, x, y)
+        y = norm_relu(self.bn1, self.conv1(x))
+        y = norm_relu(self.bn2, self.conv2(y))
+        return _join(self, x, self.conv3(y))
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 def _join(block: BasicBlock | Bottleneck, x: Tensor, y: Tensor) -> Tensor:
-    """Add the residual branch y to the shortcut of x."""
+    """Normalise the residual branch y and add it to the shortcut of x."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    if block.se is None and not (block.training and block.skip > 0):
+        return norm_relu(block.last_norm, y, shortcut)
+    y = norm_relu(block.last_norm, y, relu=False)
     if block.se is not None:
         y = block.se(y)
     if block.training and block.skip > 0:
         keep = 1 - block.skip
         y = y * y.new_empty(y.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)  # each image by itself
-    y += x if block.downsample is None else block.downsample(x)
+    y += shortcut
     return F.relu(y, inplace=True)
 
 
@@ -140,6 +143,15 @@ class _SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         w = x.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
         return x * torch.sigmoid(self.fc2(F.relu(self.fc1(w), inplace=True)))
+
+
+class _DeepStem(nn.Sequential):
+    """Three convolutions with norm and ReLU between them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = norm_relu(self[1], self[0](x))
+        x = norm_relu(self[4], self[3](x))
+        return self[6](x)  # type: ignore[no-any-return]
 
 
 class _AvgPoolSame(nn.Module):
@@ -164,7 +176,7 @@ def make_stem(stem: str, in_channels: int) -> nn.Module:
         return nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
     if stem == "small":
         return nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-    return nn.Sequential(
+    return _DeepStem(
         nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(32),
         nn.ReLU(inplace=True),
@@ -186,12 +198,12 @@ def _conv3x3(channels: int, out: int, stride: int, dilation: int, style: Style) 
     return nn.Sequential(conv, nn.Conv2d(channels, out, 1, bias=False)) if style.depthwise_separable else conv
 
 
-def _shortcut(channels: int, out: int, stride: int, dilation: int, style: Style) -> nn.Sequential | None:
+def _shortcut(channels: int, out: int, stride: int, dilation: int, style: Style) -> ConvNorm | None:
     if stride == 1 and channels == out:
         return None
     norm = nn.BatchNorm2d(out)
     if not style.avg_down:
-        return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), norm)
+        return ConvNorm(nn.Conv2d(channels, out, 1, stride, bias=False), norm)
     named: OrderedDict[str, nn.Module] = OrderedDict()
     if stride > 1:
         named["0"] = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
@@ -199,4 +211,4 @@ def _shortcut(channels: int, out: int, stride: int, dilation: int, style: Style)
         named["0"] = _AvgPoolSame()
     named["1"] = nn.Conv2d(channels, out, 1, bias=False)
     named["2"] = norm
-    return nn.Sequential(named)
+    return ConvNorm(named)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from visionkit.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, FeatureSpec
 from visionkit.backbones.residual import BLOCKS, STEM_STRIDE, BasicBlock, Bottleneck, Style, make_stem
 from visionkit.backbones.statistics import per_channel
 from visionkit.errors import UsageError
+from visionkit.ops.fused_norm import norm_relu
 
 __all__ = ["DEPTHS", "ResNet"]
 
@@ -130,7 +130,7 @@ class ResNet(Backbone):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Compute the four feature maps of normalised images [B, C, H, W]."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # [B, 64, H/2, W/2], full size with the small stem
+        x = norm_relu(self.bn1, self.conv1(x))  # [B, 64, H/2, W/2], full size with the small stem
         if self.maxpool is not None:
             x = self.maxpool(x)  # [B, 64, H/4, W/4]
         levels = []

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from visionkit.backbones.base import FeatureSpec
 from visionkit.errors import UsageError
 from visionkit.necks.base import Neck
+from visionkit.ops.fused_norm import ConvNorm
 from visionkit.ops.norm import BatchNorm2d
 from visionkit.weights import load_weights
 
@@ -112,4 +113,4 @@ def _convolution(channels: int, out: int, kernel: int, stride: int, *, bias: boo
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         return conv
-    return nn.Sequential(conv, BatchNorm2d(out))
+    return ConvNorm(conv, BatchNorm2d(out))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from visionkit.backbones.base import FeatureSpec
 from visionkit.errors import UsageError
 from visionkit.ops.dilated import DilatedConv2d
+from visionkit.ops.fused_norm import ConvNormReLU
 from visionkit.ops.norm import BatchNorm2d
 from visionkit.segmentation.heads import (
     COARSEST,
@@ -147,7 +148,7 @@ def _convolution3x3(channels: int, out: int, separable: bool, rate: int = 1) -> 
         convs = [depthwise, nn.Conv2d(channels, out, 1, bias=False)]
     else:
         convs = [DilatedConv2d(channels, out, rate)]
-    return nn.Sequential(*convs, BatchNorm2d(out), nn.ReLU(inplace=True))
+    return ConvNormReLU(*convs, BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 def _fine_level(features: FeatureSpec) -> int:

@@ -21,6 +21,7 @@ from visionkit.losses.segmentation import (
     ohem_cross_entropy,
     pixel_cross_entropy,
 )
+from visionkit.ops.fused_norm import ConvNormReLU
 from visionkit.ops.norm import BatchNorm2d
 from visionkit.segmentation.types import MOST_CLASSES, MaskPrediction, MaskTarget
 
@@ -264,7 +265,7 @@ def convolution(channels: int, out: int, kernel: int) -> nn.Sequential:
         kernel: Side of the kernel, odd.
     """
     conv = nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, BatchNorm2d(out), nn.ReLU(inplace=True))
+    return ConvNormReLU(conv, BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 def last_convolution(channels: int, num_classes: int) -> nn.Conv2d:
