@@ -16,6 +16,7 @@ from visionkit.callbacks.run_folder import RunFolder
 from visionkit.classification.drawn import ShapesClassification
 from visionkit.datamodule import VisionDataModule
 from visionkit.dataset import DataSplits
+from visionkit.ops import fused_norm
 from visionkit.recipe import Recipe
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
@@ -185,6 +186,31 @@ def test_weights_are_trained_in_channels_last():
     assert t.model.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_compiled_parts_train_the_same_weights(monkeypatch, tmp_path):
+    """Only what Dynamo captures; making code of it takes a compiler and a minute."""
+    compiled = []
+
+    def capture(self):
+        compiled.append(type(self).__name__)
+        self._compiled_call_impl = torch.compile(self._call_impl, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", capture)
+    monkeypatch.setattr(fused_norm, "_library", lambda: None)  # Dynamo sees torch's own functions
+    weights = []
+    for recipe in (Recipe(ema=0.9, compile=True), Recipe(ema=0.9)):
+        d = data()
+        t = task(d.classes, recipe=recipe)
+        fitted = trainer(2)
+        fitted.fit(t, datamodule=d)
+        weights.append(t.state_dict())
+        if recipe.compile:
+            fitted.save_checkpoint(tmp_path / "c.ckpt")
+            assert type(checkpoint.load(tmp_path / "c.ckpt").backbone).__name__ == "ResNet"
+    assert compiled == ["ResNet", "IdentityNeck"]
+    for name, value in weights[1].items():
+        torch.testing.assert_close(weights[0][name], value, rtol=1e-4, atol=1e-5)
+
+
 def test_accumulated_batches_equal_a_larger_batch_in_steps():
     d = data()
     t = task(d.classes)
@@ -243,7 +269,7 @@ def test_run_folder_rows_survive_a_resume(tmp_path):
     again = RunFolder(tmp_path)
     trainer(3, [again]).fit(task(d.classes), datamodule=data(), ckpt_path=tmp_path / "c" / "epoch=0.ckpt")
     after = (tmp_path / "metrics.csv").read_text()
-    timeless = [[line.rsplit(",", 2)[0] for line in text.splitlines()] for text in (before, after)]
+    timeless = [[line.rsplit(",", 3)[0] for line in text.splitlines()] for text in (before, after)]
     assert timeless[0] == timeless[1]
     assert [r["epoch"] for r in again.rows] == [1, 2, 3]
 

@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimizer, learning rates, freezing, weight averaging and early stopping.
+    """Optimizer, learning rates, freezing, weight averaging, early stopping and compilation.
 
     Args:
         optimizer: A torch optimizer and its settings; None is AdamW with lr 1e-3 and weight_decay 0.05.
@@ -75,6 +75,8 @@ class Recipe:
         cache_folder: Where to keep them, for this and other runs; None keeps them in the run folder until training
             ends.
         cache_limit: Gigabytes that the folder may take, > 0; features that were used least recently make room.
+        compile: Whether torch.compile makes code of its own for backbone and neck, which takes a minute at the start.
+            It pays on a GPU; on a CPU it is no faster.
     """
 
     optimizer: OptimizerFactory | None = None
@@ -91,6 +93,7 @@ class Recipe:
     cache_features: bool | None = None
     cache_folder: str | None = None
     cache_limit: float = 10.0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges."""

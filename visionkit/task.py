@@ -202,9 +202,12 @@ class Task(L.LightningModule):
     # ---- set-up
 
     def setup(self, stage: str) -> None:
-        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA)."""
+        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA); compile."""
         if self.device.type in ("cpu", "cuda"):
             self.model.to(memory_format=torch.channels_last)
+        if stage == "fit" and self.recipe.compile:
+            for part in (self.model.backbone, self.model.neck):
+                part.compile()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make optimizer and schedule as the recipe says."""

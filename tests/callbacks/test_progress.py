@@ -57,6 +57,18 @@ def test_lines_stand_under_each_other(line):
     assert places[0] == places[1]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "rank", "said"),
+    [((0.9, 0.5, 0.3), 0, "40%"), ((0.9, 0.1, 0.1), 0, ""), ((0.9,), 0, ""), ((0.9, 0.5), 1, "")],
+)
+def test_training_that_waited_for_pictures_says_so(tmp_path, told_task, told_trainer, capsys, waiting, rank, said):
+    run = RunFolder(tmp_path)
+    run.rows = [{"waiting": share} for share in waiting]
+    EpochLines(run).on_train_end(told_trainer(2, rank=rank), told_task("max"))
+    out = capsys.readouterr().out
+    assert (said in out and "--data.cache ram" in out) if said else out == ""
+
+
 def test_bar_shows_no_numbers_of_its_own():
     bar = QuietBar()
     assert bar.get_metrics(None, None) == {}

@@ -19,12 +19,13 @@ def values(folder):
 
 
 def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, monkeypatch):
-    clock = iter([100.0, 101.0, 102.0, 105.0])  # start, two batches, end of the validation
+    clock = iter([100.0, 100.5, 101.0, 101.25, 102.0, 105.0])  # start, two batches from start to end, end of validation
     monkeypatch.setattr(run_folder, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     run, task = RunFolder(tmp_path), told_task("max")
     trainer = told_trainer(2, lrs=(0.01, 0.2), world_size=3, train_loss=0.5, val_score=0.75, test_x=1.0, other=2.0)
     run.on_train_epoch_start(trainer, task)
     for size in (4, 2):
+        run.on_train_batch_start(trainer, task, [0] * size, 0)
         run.on_train_batch_end(trainer, task, None, [0] * size, 0)
     run.on_validation_end(trainer, task)
     run.on_train_epoch_end(trainer, task)
@@ -36,6 +37,7 @@ def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, m
             "val/score": "0.75",
             "lr": "0.2",  # the largest
             "images_per_second": "9",  # 6 images, 3 processes, 2 s of training without the validation
+            "waiting": "0.375",  # 0.5 and 0.25 s before a batch was there
             "seconds": "5",
         }
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 
 import lightning as L
@@ -11,6 +12,9 @@ from visionkit.callbacks.run_folder import RunFolder
 from visionkit.task import Task
 
 __all__ = ["EpochLines", "QuietBar"]
+
+
+NOTABLE = 0.2  # share of a training
 
 
 class EpochLines(Callback):
@@ -38,6 +42,15 @@ class EpochLines(Callback):
             parts.append(f"{pl_module.monitor} {row[pl_module.monitor]:.4f}{best}")
         parts += [f"lr {row['lr']:.2e}", f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.1f} s"]
         print("  ".join(parts), file=sys.stdout, flush=True)  # noqa: T201  # this is what it is for
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what would make the next training faster, where this one waited for its pictures."""
+        shares = [float(row.get("waiting", 0.0)) for row in self.run.rows[1:]]  # workers start in the first epoch
+        if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE:
+            print(  # noqa: T201
+                f"speed    {share:.0%} of the training was spent waiting for pictures: --data.cache ram (or disk) "
+                "decodes each only once, --data.num_workers N reads with more processes"
+            )
 
 
 class QuietBar(RichProgressBar):

@@ -45,6 +45,7 @@ class RunFolder(Callback):
         self._stale = False  # whether the validation values that Lightning keeps are those of an earlier epoch
         self._epoch_start = 0.0
         self._last_batch = 0.0
+        self._waited = 0.0
 
     @property
     def best(self) -> dict[str, Any]:
@@ -70,12 +71,19 @@ class RunFolder(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._images = 0
+        self._waited = 0.0
         self._stale = True
         self._epoch_start = self._last_batch = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember that this epoch has validation values of its own."""
         self._stale = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the seconds for which the step waited for its pictures."""
+        self._waited += time.perf_counter() - self._last_batch
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -93,6 +101,7 @@ class RunFolder(Callback):
         row |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         row["lr"] = max(g["lr"] for o in trainer.optimizers for g in o.param_groups)
         row["images_per_second"] = self._images * trainer.world_size / training
+        row["waiting"] = self._waited / training  # share of the training that was spent without a batch
         row["seconds"] = time.perf_counter() - self._epoch_start
         self.rows.append(row)
         for name, (key, mode) in pl_module.monitors.items():
