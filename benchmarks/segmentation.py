@@ -5,11 +5,14 @@ output stride of 16; torchvision's is measured with that, too, and with the 8 of
 torchvision's head has its own defaults (256 channels, dense dilated convolutions) and the recipe of its reference
 script: SGD with a learning rate of 0.01, momentum 0.9, weight decay 1e-4, polynomial decay, pictures resized at random
 by 0.5 to 2, cropped and flipped. Its pictures are decoded beforehand; visionkit reads files, augments more, averages
-weights and validates.
+weights and validates. From a ResNet-50 or -101 from scratch torchvision has a whole model, which is measured as its own
+function makes it (``deeplabv3_resnet50``, output stride 8) and with a stride of 16; its shallower ResNets cannot be
+dilated, so that there visionkit's are under torchvision's head.
 
-Without ``--epochs`` only speed is measured. With it visionkit trains so many epochs through its command line,
-and torchvision then trains for as many seconds as that took from start to end, start-up and validations included.
-The mean intersection over union is that of the whole validation set in pixels of the originals, by the same code.
+Without ``--epochs`` only speed is measured: from the end of the warm-up to the end of the last step. With it visionkit
+trains so many epochs through its command line, and torchvision then trains for as many seconds as that took from start
+to end, start-up and validations included. The mean intersection over union is that of the whole validation set in
+pixels of the originals, by the same code.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
 import statistics
 import sys
 import tempfile
@@ -26,17 +28,18 @@ from pathlib import Path
 from typing import Any
 
 KEY = "images_per_second"
-REFERENCES = ["torchvision stride 8", "torchvision stride 16"]
+REFERENCES = ["torchvision stride 8", "torchvision stride 16"]  # the first is a whole model where there is one
+WARMUP = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this comparison's options."""
     parser.add_argument("--data", required=True, help="folder with images and masks")
-    parser.add_argument("--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="pixels of the model")
-    parser.add_argument("--steps", type=int, default=8, help="counted steps where only speed is measured")
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("H", "W"), help="pixels of the model")
+    parser.add_argument("--steps", type=int, default=6, help="counted steps where only speed is measured")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=0, help="train visionkit so long and compare mIoU too")
-    parser.add_argument("--depth", type=int, default=18, help="of the ResNet")
+    parser.add_argument("--depth", type=int, default=18, help="of the ResNet; 50 is what torchvision has a model of")
     parser.add_argument("--timm", metavar="NAME", help="a timm network instead of the ResNet")
     parser.add_argument("--weights", metavar="FILE", help="start weights of the backbone")
     parser.add_argument("--peer-stride", type=int, default=8, choices=(8, 16), help=argparse.SUPPRESS)
@@ -51,46 +54,47 @@ def cases(options: argparse.Namespace) -> dict[str, list[str]]:
     common += ["--weights", options.weights] if options.weights else []
     common += ["--times", f"{tempfile.mkdtemp()}/times.json"]
     peer = [sys.executable, __file__, "torchvision", *common, "--peer-stride"]
+    first = f"torchvision deeplabv3_resnet{options.depth}" if whole_model(options) else "torchvision stride 8"
+    REFERENCES[:] = [first, "torchvision stride 16"]
     return {
         "visionkit": [sys.executable, __file__, "visionkit", *common, "--set", *options.set],
-        "torchvision stride 8": [*peer, "8"],
+        first: [*peer, "8"],
         "torchvision stride 16": [*peer, "16"],
     }
 
 
 def visionkit(options: argparse.Namespace) -> dict[str, float]:
     """Train through the command line; return speed, wall time and intersection over union."""
-    from visionkit.cli import run
+    from measuring.figures import speed
+    from measuring.steps import StepTimes, fit
 
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
-        settings: dict[str, Any] = {
-            "data.root": options.data,
-            "data.size": f"[{options.size[0]}, {options.size[1]}]",
-            "data.batch_size": options.batch_size,
-            "trainer.max_epochs": options.epochs or 3,
-            "trainer.default_root_dir": out,
-            "trainer.logger": "false",
-        }
-        if options.timm:
-            settings |= {"model.backbone": "TimmBackbone", "model.backbone.name": options.timm}
-        else:
-            settings["model.backbone.depth"] = options.depth
-        settings["model.backbone.output_stride"] = 16
-        if options.weights:
-            settings["model.backbone.weights"] = options.weights
-        if not options.epochs:
-            settings |= {"trainer.limit_train_batches": options.steps, "trainer.limit_val_batches": 1}
-        further = [f"--{pair}" for pair in options.set]
-        if run(["fit", "-c", "segment.yaml", *(f"--{k}={v}" for k, v in settings.items()), *further]):
-            sys.exit(1)
-        seconds = time.perf_counter() - start
+    settings: dict[str, Any] = {
+        "data.root": options.data,
+        "data.size": f"[{options.size[0]}, {options.size[1]}]",
+        "data.batch_size": options.batch_size,
+        "trainer.accelerator": "cpu",
+        "trainer.max_epochs": options.epochs or 1,
+        "trainer.logger": "false",
+    }
+    if options.timm:
+        settings |= {"model.backbone": "TimmBackbone", "model.backbone.name": options.timm}
+    else:
+        settings["model.backbone.depth"] = options.depth
+    settings["model.backbone.output_stride"] = 16
+    if options.weights:
+        settings["model.backbone.weights"] = options.weights
+    if not options.epochs:
+        settings |= {"trainer.limit_train_batches": WARMUP + options.steps, "trainer.limit_val_batches": 1}
+    out = fit("segment.yaml", settings, options.set)
+    seconds = time.perf_counter() - start
+    if options.epochs:
         rows = list(csv.DictReader((out / "metrics.csv").open()))
         result = {KEY: statistics.mean(float(r["images_per_second"]) for r in rows[1:]), "seconds": seconds}
         metrics = json.loads((out / "metrics.json").read_text())
-        if options.epochs:
-            result |= {k: v for k, v in metrics.items() if k.startswith(("val/miou", "val/iou/", "val/pixel_accuracy"))}
+        result |= {k: v for k, v in metrics.items() if k.startswith(("val/miou", "val/iou/", "val/pixel_accuracy"))}
+    else:
+        result = {KEY: speed(StepTimes.ends, images=options.batch_size, warmup=WARMUP), "seconds": seconds}
     Path(options.times).write_text(json.dumps({"seconds": seconds}))
     return result
 
@@ -98,6 +102,7 @@ def visionkit(options: argparse.Namespace) -> dict[str, float]:
 def torchvision(options: argparse.Namespace) -> dict[str, float]:
     """Train torchvision's head in a plain loop; return speed, wall time and intersection over union."""
     import torch
+    from measuring.figures import speed
     from torch.nn import functional as F
 
     from visionkit.segmentation.splits import find_mask_splits
@@ -110,8 +115,8 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     budget = json.loads(Path(options.times).read_text())["seconds"] if options.epochs else None
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9, weight_decay=1e-4)
     model.train()
-    start, step, order, times = time.perf_counter(), 0, [], []
-    while (time.perf_counter() - start < budget) if budget else (step < options.steps + 3):
+    start, step, order, ends = time.perf_counter(), 0, [], []
+    while (time.perf_counter() - start < budget) if budget else (step < WARMUP + options.steps):
         begin = time.perf_counter()
         if len(order) < options.batch_size:
             order = torch.randperm(len(samples)).tolist()
@@ -126,8 +131,8 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
         loss.backward()
         optimizer.step()
         step += 1
-        times.append(time.perf_counter() - begin)
-    result = {KEY: options.batch_size * (step - 3) / sum(times[3:]), "seconds": time.perf_counter() - start}
+        ends.append(time.perf_counter())
+    result = {KEY: speed(ends, images=options.batch_size, warmup=WARMUP), "seconds": ends[-1] - start}
     return result | (measure(model, val) if budget else {})
 
 
@@ -152,7 +157,7 @@ def crop(sample: Any, size: tuple[int, int]) -> tuple[Any, Any]:
 
 
 def make(options: argparse.Namespace, classes: int) -> Any:
-    """Return visionkit's backbone, with torch's own convolutions, under torchvision's head."""
+    """Return torchvision's model, or its head on visionkit's backbone with torch's own convolutions."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -163,24 +168,50 @@ def make(options: argparse.Namespace, classes: int) -> Any:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            if options.timm:
-                self.backbone: Any = TimmBackbone(
-                    options.timm, output_stride=options.peer_stride, weights=options.weights
-                )
+            mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+            if whole_model(options):
+                self.net: nn.Module = whole(options.depth, options.peer_stride, classes)
             else:
-                self.backbone = ResNet(options.depth, output_stride=options.peer_stride, weights=options.weights)
-            for module in self.backbone.modules():
-                if type(module).__name__ == "DilatedConv2d":
-                    module.__class__ = nn.Conv2d
-            self.head = DeepLabHead(self.backbone.features.channels[-1], classes)
-            self.register_buffer("mean", torch.tensor(self.backbone.mean).view(1, -1, 1, 1))
-            self.register_buffer("std", torch.tensor(self.backbone.std).view(1, -1, 1, 1))
+                if options.timm:
+                    backbone: Any = TimmBackbone(
+                        options.timm, output_stride=options.peer_stride, weights=options.weights
+                    )
+                else:
+                    backbone = ResNet(options.depth, output_stride=options.peer_stride, weights=options.weights)
+                for module in backbone.modules():
+                    if type(module).__name__ == "DilatedConv2d":
+                        module.__class__ = nn.Conv2d
+                mean, std = backbone.mean, backbone.std
+                self.net = nn.ModuleList([backbone, DeepLabHead(backbone.features.channels[-1], classes)])
+            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+            self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
         def forward(self, images: Any) -> Any:
-            found = self.head(self.backbone((images - self.mean) / self.std)[-1])
-            return F.interpolate(found, images.shape[2:], mode="bilinear", align_corners=False)
+            images = (images - self.mean) / self.std
+            if isinstance(self.net, nn.ModuleList):
+                backbone, head = self.net
+                return F.interpolate(head(backbone(images)[-1]), images.shape[2:], mode="bilinear", align_corners=False)
+            return self.net(images)["out"]
 
     return Model()
+
+
+def whole_model(options: argparse.Namespace) -> bool:
+    """Return whether torchvision has the whole model: its shallower ResNets cannot be dilated."""
+    return options.depth >= 50 and not options.timm and not options.weights
+
+
+def whole(depth: int, stride: int, classes: int) -> Any:
+    """Return torchvision's DeepLabV3, at its own output stride of 8 or at 16."""
+    from torchvision import models
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+
+    if stride == 8:
+        build = getattr(models.segmentation, f"deeplabv3_resnet{depth}")
+        return build(weights=None, weights_backbone=None, num_classes=classes)
+    net = getattr(models, f"resnet{depth}")(replace_stride_with_dilation=[False, False, True])
+    return DeepLabV3(IntermediateLayerGetter(net, {"layer4": "out"}), DeepLabHead(2048, classes))
 
 
 def measure(model: Any, dataset: Any) -> dict[str, float]:
@@ -208,8 +239,10 @@ def main() -> None:
     add_arguments(parser)
     options = parser.parse_args()
     figures = visionkit(options) if options.case == "visionkit" else torchvision(options)
-    figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print(json.dumps({k: round(v, 4) for k, v in figures.items()}))
+
+    from measuring.figures import report
+
+    report(figures, workers=options.case == "visionkit")
 
 
 if __name__ == "__main__":

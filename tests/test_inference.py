@@ -10,6 +10,8 @@ from PIL import Image
 
 import visionkit
 from visionkit import DataError, UsageError, inference
+from visionkit.backends import available, convert
+from visionkit.backends.convert import PredictionModel
 from visionkit.detection.types import BoxPrediction
 from visionkit.inference import Picture, predict_files, predict_to_folder
 
@@ -87,12 +89,33 @@ class TestPredictFiles:
 
     @pytest.mark.parametrize(("precision", "fast"), [("32", False), ("bf16", True), ("auto", True)])
     def test_precision_is_what_was_asked(self, tiny_model, pictures, monkeypatch, precision, fast):
-        monkeypatch.setattr(inference, "choose_precision", lambda device: "bf16-mixed")
+        monkeypatch.setattr(convert, "choose_precision", lambda device: "bf16-mixed")
         seen = []
         tiny_model.backbone.layer1.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
         ((_, prediction),) = predict_files(tiny_model, pictures[:1], precision=precision)
         assert seen == [fast]
         assert prediction.probabilities.dtype == torch.float32
+
+    @pytest.mark.parametrize(("batch_size", "sizes"), [(2, [2, 2, 2]), (3, [3, 3]), (100, [6])])
+    def test_batches_of_a_backend_of_fixed_shapes_are_filled_up(self, tiny_model, pictures, batch_size, sizes):
+        seen = []
+
+        def compute(images):
+            seen.append(len(images))
+            return tiny_model(images)
+
+        fast = PredictionModel(tiny_model, compute, fast=False, fixed=True)
+        found = list(predict_files(fast, pictures, batch_size=batch_size))
+        assert seen == sizes
+        for picture, result in zip(pictures, found, strict=True):
+            if not isinstance(result, DataError):
+                assert result[0].id == picture.path
+                torch.testing.assert_close(result[1].probabilities, expected(tiny_model, picture))
+
+    def test_what_convert_made_is_used_as_it_is(self, tiny_model, pictures, monkeypatch):
+        fast = convert.convert(tiny_model, precision="32")
+        monkeypatch.setattr(inference, "convert", None)
+        assert len(list(predict_files(fast, pictures))) == 6
 
 
 class TestPredictToFolder:
@@ -121,6 +144,25 @@ class TestPredictToFolder:
         ]
         for row, record in zip(rows, records, strict=True):
             assert (row["image"], int(row["n"]), float(row["score"])) == (record["image"], record["n"], record["score"])
+
+    @pytest.mark.parametrize("backend", ["openvino", "onnx"])
+    def test_backends_predict_the_same(self, tiny_model, ckpt, pictures, tmp_path, backend):
+        for package in available.PACKAGES[backend]:
+            pytest.importorskip(package)
+        before = set(tmp_path.iterdir())
+        done = predict_to_folder(ckpt, pictures, tmp_path / "out", batch_size=3, precision="32", backend=backend)
+        records = [json.loads(line) for line in done.records.read_text(encoding="utf-8").splitlines()]
+        assert [r["n"] for r in records] == [0, 2, 3, 5]
+        for record in records:
+            probabilities = expected(tiny_model, pictures[record["n"]])
+            assert list(record["probabilities"].values()) == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert set(tmp_path.iterdir()) - before == {tmp_path / "out"}
+
+    def test_a_backend_that_is_not_there_is_said_before_the_checkpoint_is_read(self, pictures, tmp_path, monkeypatch):
+        monkeypatch.setattr(available.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UsageError, match="--backend openvino needs the package openvino"):
+            predict_to_folder(tmp_path / "no.ckpt", pictures, tmp_path / "out", backend="openvino")
+        assert not (tmp_path / "out").exists()
 
     def test_further_columns_never_hide_the_prediction(self, ckpt, pictures, tmp_path):
         extra = {"label": "mine", "image": "mine", "truth": ["a", "b"], "text": 'Käse, "hart"\nzwei Zeilen'}

@@ -17,6 +17,7 @@ from visionkit.classification.drawn import ShapesClassification
 from visionkit.datamodule import VisionDataModule
 from visionkit.dataset import DataSplits
 from visionkit.ops import fused_norm
+from visionkit.ops.seeds import derive_seed
 from visionkit.recipe import Recipe
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.preprocessing import Preprocessing
@@ -137,6 +138,53 @@ def test_logged_loss_is_the_mean_over_images():
         losses = [(t.model.loss(t(b.images), b.targets)["loss"], len(b)) for b in d.val_dataloader()]
     expected = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
     torch.testing.assert_close(run.callback_metrics["val/loss"], expected)
+
+
+class TrainingMeans(L.Callback):
+    """Compares the logged training loss of each epoch with the mean of what the steps returned."""
+
+    def __init__(self):
+        self.losses, self.compared = [], 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(float(outputs["loss"]))
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        expected = torch.tensor(self.losses).mean()
+        torch.testing.assert_close(trainer.callback_metrics["train/loss"], expected)
+        self.losses, self.compared = [], self.compared + 1
+
+
+class StopAfterAFirstValidation(L.Callback):
+    """Ends the training within an epoch, as early stopping does."""
+
+    def on_validation_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "others", "epochs"),
+    [
+        ({}, [], 3),
+        ({"val_check_interval": 2}, [], 3),
+        ({"max_steps": 6}, [], 2),  # ends within the second epoch
+        ({"val_check_interval": 2}, [StopAfterAFirstValidation()], 2),
+    ],
+)
+def test_logged_training_loss_is_the_mean_over_the_epoch(settings, others, epochs):
+    d, means = data(), TrainingMeans()
+    trainer(3, [means, *others], **settings).fit(task(d.classes), datamodule=d)
+    assert means.compared == epochs
+
+
+def test_a_step_draws_the_same_numbers_as_with_torchs_own_seeding():
+    d = data()
+    t = task(d.classes)
+    trainer(1, limit_train_batches=1).fit(t, datamodule=d)
+    t.on_train_batch_start(None, 7)
+    found = torch.rand(5)
+    torch.manual_seed(derive_seed("step", t.seed, t.current_epoch, 7, 0))
+    assert torch.equal(found, torch.rand(5))
 
 
 def test_early_stopping():

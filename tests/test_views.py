@@ -346,13 +346,13 @@ def test_views_are_made_as_they_are_predicted(tmp_path, monkeypatch):
         assert len(made) - sum(decoded) <= 8 * 2, "a batch of each size"
         return whole(self, images)
 
-    def read_image(path, **options):
+    def load_image(path, **options):
         read.append(path)
         return original(path, **options)
 
-    whole, original = VisionModel.decode, inference_module.read_image
+    whole, original = VisionModel.decode, inference_module.load_image
     monkeypatch.setattr(VisionModel, "decode", decode)
-    monkeypatch.setattr(inference_module, "read_image", read_image)
+    monkeypatch.setattr(inference_module, "load_image", load_image)
     pictures = written(tmp_path, *(blocks(300, 420, seed=i)[0] for i in range(3)))
     views = Counted(True, (0.5, 1.0), 32, 0.0)
     results = predict_files(segmenter(), pictures, batch_size=8, views=views)

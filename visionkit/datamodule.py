@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import lightning as L
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,7 +28,8 @@ from visionkit.loading import (
     evaluation_loader,
 )
 from visionkit.ops.machine import choose_workers
-from visionkit.sample import Target
+from visionkit.picture_cache import Cache, CacheSettings, PictureCache
+from visionkit.sample import Batch, Target
 from visionkit.task import Task
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.crop import RandomScaledCrop
@@ -64,6 +66,11 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         check_images: Whether to open every image before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without images that cannot be read or do not fit their labels.
         seed: Seed of the order and of the augmentation.
+        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
+            files each time.
+        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
+            removed after training.
+        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
 
     def __init__(
@@ -78,6 +85,9 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         check_images: bool = True,
         skip_corrupt: bool = False,
         seed: int = 0,
+        cache: Cache = "none",
+        cache_folder: str | None = None,
+        cache_limit: float = 20.0,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -92,11 +102,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         self.check_images = check_images
         self.skip_corrupt = skip_corrupt
         self.seed = seed
+        self.cache = CacheSettings(cache, cache_folder, cache_limit)
         self.skipped: list[str] = []
         """Messages of the images that were left out: they cannot be read or do not fit their labels."""
         self._splits = splits
         self._checked: set[str] = set()
         self._features: dict[str, FeatureView[T]] | None = None  # by split, once it is known whether there are any
+        self._pictures: PictureCache | None = None
+        self._asked_pictures = False
 
     # ---- what a room says
 
@@ -132,12 +145,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def setup(self, stage: str) -> None:
         """Check that the splits of this stage are there and that their images can be read."""
         self._features = None
+        self._forget_pictures()
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in needed:
             self._check(name)
 
     def teardown(self, stage: str) -> None:
-        """Remove the features of this run, where they are not kept for others."""
+        """Remove features and pictures of this run, where they are not kept for others."""
+        self._forget_pictures(remove=self.cache.folder is None)
         features, self._features = self._features, None
         task = None if self.trainer is None else self.trainer.lightning_module
         if stage != "fit" or not features or not isinstance(task, Task) or task.recipe.cache_folder is not None:
@@ -156,6 +171,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             seed=self.seed,
             combine=self.combine,
             epochs=self._epochs(),
+            cache=self._picture_cache(),
         )
         world, rank = self._processes()
         sampler = EpochSampler(
@@ -174,19 +190,55 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         """Return the loader of test batches."""
         return self._evaluation_loader("test")
 
+    def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
+        """Move a batch, without Lightning's search for tensors in it."""
+        return batch.to(device)
+
     # ---- inside
 
     def _evaluation_loader(self, name: str, features: FeatureView[T] | None = None) -> DataLoader[Any]:
         dataset = self.splits.get(name)
         world, rank = self._processes()
         return evaluation_loader(
-            features or EvaluationView(dataset, self.preprocessing),
+            features or EvaluationView(dataset, self.preprocessing, self._picture_cache()),
             batch_size=self.batch_size,
             workers=0 if features else self._workers(len(dataset) // world),
             pin_memory=self._pin() and not features,
             num_replicas=world,
             rank=rank,
         )
+
+    # ---- decoded pictures, kept
+
+    def _picture_cache(self) -> PictureCache | None:
+        """Return the decoded pictures of a training, where they are kept; made on first use."""
+        trainer = self.trainer
+        if self._asked_pictures or self.cache.kind == "none" or trainer is None or trainer.state.fn != "fit":
+            return self._pictures
+        self._asked_pictures = True
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
+            return None
+        splits = (self.splits.train, self.splits.val)
+        datasets = [data for data in splits if data is not None and len(data)]
+        self._pictures = PictureCache(
+            self.cache,
+            datasets,
+            self.preprocessing,
+            whole=datasets[:1] if self._combines() else (),
+            folder=Path(self.cache.folder or Path(trainer.default_root_dir) / "cache"),
+            processes=max(1, trainer.world_size // trainer.num_nodes),
+        )
+        self._say(str(self._pictures))
+        return self._pictures
+
+    def _combines(self) -> bool:
+        """Return whether whole training pictures are read."""
+        return self.combine is not None and not (isinstance(self.combine, Mosaic) and self.combine.p == 0)
+
+    def _forget_pictures(self, *, remove: bool = False) -> None:
+        pictures, self._pictures, self._asked_pictures = self._pictures, None, False
+        if pictures is not None:
+            pictures.close(remove=remove)
 
     # ---- features of a frozen backbone, computed once
 
@@ -199,6 +251,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             if isinstance(task, Task) and task.trainer.state.fn == "fit" and task.recipe.cache_features is not False:
                 dry = task.trainer.fast_dev_run  # type: ignore[attr-defined]  # set at run time
                 self._features = {} if dry else self._cache(task)
+                if self._features and self.cache.kind != "none":
+                    self._say("pictures not cached: their features are")
         return self._features
 
     def _cache(self, task: Task) -> dict[str, FeatureView[T]]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from torch.utils.data import Dataset
 
 from visionkit.errors import DataError
-from visionkit.sample import Sample, Target
+from visionkit.sample import ImageInfo, Sample, Target
+from visionkit.transforms.decode import Array, Decoded, Scale
+from visionkit.transforms.images import load_image
 
-__all__ = ["DataSplits", "VisionDataset"]
+__all__ = ["DataSplits", "ReadWhole", "VisionDataset", "can_describe", "load_sample"]
 
 T = TypeVar("T", bound=Target)
+ReadWhole: TypeAlias = Callable[[str, int], Array]
+"""Path of an image file and number of channels -> all its pixels, uint8 [H, W, C]."""
 
 
 class VisionDataset(Dataset[Sample[T]], Generic[T]):
@@ -29,6 +35,7 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
     """One name an image, unique in the data set: its path where it comes from a file."""
     problems: Sequence[str] = ()
     """One line for each label that had to be changed or left out: file, line, what is wrong and what was done."""
+    _read_whole: ReadWhole | None = None  # instead of reading the file: a cache
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -41,6 +48,47 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
             DataError: The file cannot be read.
         """
         raise NotImplementedError
+
+    def load(self, index: int, scale: Scale | None = None) -> Sample[T]:
+        """Read image and target ``index``; the image may be one that was decoded at a part of its size.
+
+        A reader that can do that makes this its way to read, and ``__getitem__`` this without a scale.
+
+        Args:
+            index: Which one.
+            scale: By what an image of some height and width will be resized; None reads all pixels.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        return self[index]
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[T, ImageInfo]:
+        """Return target and info of image ``index`` at its original size, without reading the image.
+
+        Only data sets that have this can have their images cached.
+
+        Args:
+            index: Which one.
+            size: Height and width of the image.
+
+        Raises:
+            DataError: The labels were made for an image of another size.
+        """
+        raise NotImplementedError
+
+    def with_originals(self, read: ReadWhole) -> Self:
+        """Return the same data set, which reads the files of whole images this way."""
+        other = copy.copy(self)
+        other._read_whole = read
+        return other
+
+    def _decode(self, path: str, channels: int, scale: Scale | None) -> Decoded:
+        """Read an image file, from the cache where all its pixels are wanted and there is one."""
+        if scale is None and self._read_whole is not None:
+            pixels = self._read_whole(path, channels)
+            return Decoded(pixels, (pixels.shape[0], pixels.shape[1]))
+        return load_image(path, channels=channels, scale=scale)
 
     def files(self) -> Sequence[Path | None]:
         """Return the image file of each entry, or None where an image comes from elsewhere."""
@@ -56,6 +104,28 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         raise NotImplementedError
+
+
+def load_sample(dataset: VisionDataset[T], index: int, scale: Scale | None = None) -> Sample[T]:
+    """Read a sample by ``load``, or by ``__getitem__`` where a subclass says that alone anew."""
+    kind: Any = type(dataset)
+    return dataset.load(index, scale) if _newer(kind, "load") else dataset[index]
+
+
+def can_describe(dataset: VisionDataset[Any]) -> bool:
+    """Return whether targets of a data set are known without its images."""
+    parts = getattr(dataset, "parts", None)  # of a data set made of several
+    if isinstance(parts, dict):
+        return all(can_describe(part) for part in parts.values())
+    kind: Any = type(dataset)
+    return kind.describe is not VisionDataset.describe and _newer(kind, "describe")
+
+
+@cache
+def _newer(kind: Any, name: str) -> bool:
+    """Return whether a method is of the class that says ``__getitem__``, or of one below it."""
+    method, reading = (next(c for c in kind.__mro__ if n in vars(c)) for n in (name, "__getitem__"))
+    return issubclass(method, reading)
 
 
 D = TypeVar("D", bound=VisionDataset[Any], covariant=True)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from visionkit import checkpoint
+from visionkit.backends.available import BackendName, check_backend, choose_device
+from visionkit.backends.convert import PredictionModel, convert
 from visionkit.errors import DataError, UsageError
-from visionkit.loading import loader_settings
 from visionkit.model import VisionModel
-from visionkit.ops.files import replacing
-from visionkit.ops.machine import choose_precision, choose_workers
-from visionkit.records import Filtered, Format, FormatJob, FormatWriter, Mergeable, Tabular, flatten, open_table
+from visionkit.ops.ahead import ahead, map_ahead
+from visionkit.ops.machine import choose_workers
+from visionkit.records import FormatJob, Mergeable
+from visionkit.results import Results, refuse_existing
 from visionkit.sample import Batch, ImageInfo, Prediction, Sample, collate
-from visionkit.transforms.images import read_image
+from visionkit.transforms.images import load_image
 from visionkit.transforms.preprocessing import Preprocessing
 from visionkit.views import Region, Views
 
@@ -68,50 +66,66 @@ def predict_files(
     model: VisionModel,
     pictures: Sequence[Picture],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     num_workers: int = 0,
     precision: str = "auto",
     views: Views | None = None,
-) -> Iterator[Result]:
+    backend: BackendName = "torch",
+) -> Generator[Result]:
     """Yield info and prediction of each picture in order, in original pixels; a DataError for one that cannot be read.
 
     Args:
-        model: In evaluation mode, on the device to use.
+        model: In evaluation mode, on the device to use; what ``convert`` made is used as it is.
         pictures: The files.
-        batch_size: Pictures at once; with ``views``, views of one size at once.
-        num_workers: Processes that read pictures; 0 reads them in this one.
+        batch_size: Pictures at once; with ``views``, views of one size at once. None chooses by the device.
+        num_workers: Threads that read pictures ahead; 0 reads them in this one.
         precision: "32", "bf16", or "auto" for bf16 where the processor is fast at it.
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
+        backend: What computes the network's outputs; see :func:`visionkit.backends.convert.convert`.
 
     Raises:
-        UsageError: The model is in training mode, or its predictions cannot be put together from several views.
+        UsageError: The model is in training mode, its predictions cannot be put together from several views, or the
+            backend cannot be used.
     """
     views = views if views is not None else Views()
     _check_views(model, views)
-    device = model.scale.device
-    model = model.to(memory_format=torch.channels_last) if device.type in ("cpu", "cuda") else model
-    fast = precision == "bf16" or (precision == "auto" and choose_precision(device) == "bf16-mixed")
+    fast = model if isinstance(model, PredictionModel) else convert(model, backend, precision=precision)
+    device = fast.scale.device
+    if batch_size is None:
+        batch_size = _choose_batch_size(device)
+    least = 1 if views.several else min(batch_size, len(pictures))
+    sizes: dict[torch.Size, int] = {}  # of a batch, by the shape of its images
 
     def decode(batch: Batch[Any]) -> list[Prediction]:
-        with torch.autocast(device.type, torch.bfloat16) if fast else nullcontext():
-            predictions = model.decode(batch.images.to(device, non_blocking=True))
+        if device.type == "cuda":
+            batch = batch.pin_memory()
+        images = batch.images.to(device, non_blocking=True)
+        if fast.fixed:  # one size for each shape: fill up
+            shape = images.shape[1:]
+            sizes[shape] = max(sizes.get(shape, least), len(images))
+            images = torch.cat([images, images.new_zeros((sizes[shape] - len(images), *shape))])
+        predictions = fast.decode(images)[: len(batch)]
         return [p.restore(i) for p, i in zip(predictions, batch.infos, strict=True)]
 
     if views.several:
         return _predict_views(decode, model, pictures, views, batch_size, num_workers)
     (preprocessing,) = views.preprocessings(model.preprocessing)
-    settings = loader_settings(num_workers, device.type == "cuda") | {"collate_fn": _collate_readable}
-    return _predict_wholes(decode, DataLoader(_Pictures(pictures, preprocessing), batch_size=batch_size, **settings))
+
+    def read(picture: Picture) -> Sample[Any] | str:
+        sample = _read(picture, preprocessing, reduced=True)
+        return sample if isinstance(sample, str) else preprocessing(sample)
+
+    depth = 2 * (batch_size + num_workers)
+    return _predict_wholes(decode, map_ahead(read, pictures, threads=num_workers, depth=depth), batch_size)
 
 
-def _predict_wholes(decode: Decode, loader: DataLoader[Any]) -> Iterator[Result]:
+def _predict_wholes(decode: Decode, samples: Iterable[Sample[Any] | str], batch_size: int) -> Generator[Result]:
     """Predict each picture from one view of it."""
-    for batch, problems in loader:
-        found: dict[int, Any] = dict(problems)
-        results = [] if batch is None else list(zip(batch.infos, decode(batch), strict=True))
-        rest = iter(results)
-        for k in range(len(results) + len(found)):
-            yield DataError(found[k]) if k in found else next(rest)
+    for items in _batches(samples, batch_size):
+        readable = [item for item in items if isinstance(item, Sample)]
+        predictions = iter(decode(collate(readable)) if readable else [])
+        for item in items:
+            yield (item.info, next(predictions)) if isinstance(item, Sample) else DataError(item)
 
 
 def _predict_views(
@@ -121,18 +135,22 @@ def _predict_views(
     views: Views,
     batch_size: int,
     num_workers: int,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Predict each picture from several views of it.
 
     Views wait until there is a batch of one size, which may be of several pictures. All pictures have equally many
     views of each size for a window, so all sizes fill up together, and few pictures wait for their last views.
     """
     kind: Any = model.head.prediction
-    settings = loader_settings(num_workers, False) | {"collate_fn": _itself}
-    if num_workers:
-        settings["prefetch_factor"] = 1  # pictures can be large
     line: deque[_Parts | DataError] = deque()
     waiting: dict[torch.Size, list[tuple[_Parts, int, Sample[Any]]]] = {}
+
+    def read(picture: Picture) -> tuple[Sample[Any], list[tuple[Sample[Any], Region]] | None] | str:
+        sample = _read(picture, model.preprocessing, reduced=False)  # views are made from all pixels
+        if isinstance(sample, str):
+            return sample
+        few = views.window is None  # windows can be many: they are made one by one
+        return sample, (list(views(sample, model.preprocessing)) if few else None)
 
     def predict(group: list[tuple[_Parts, int, Sample[Any]]]) -> None:
         predictions = decode(collate([view for _, _, view in group]))
@@ -145,14 +163,14 @@ def _predict_views(
             first = line.popleft()
             yield first if isinstance(first, DataError) else (first.info, first.merged(kind))
 
-    for item in DataLoader(_Viewed(pictures, model.preprocessing, views), batch_size=None, **settings):
+    for item in map_ahead(read, pictures, threads=num_workers, depth=max(1, num_workers)):  # pictures can be large
         if isinstance(item, str):
             line.append(DataError(item))
         else:
-            info, made = item
-            parts = _Parts(info)
+            sample, made = item
+            parts = _Parts(sample.info)
             line.append(parts)
-            for view, region in views(made, model.preprocessing) if isinstance(made, Sample) else made:
+            for view, region in views(sample, model.preprocessing) if made is None else made:
                 group = waiting.setdefault(view.image.shape, [])
                 group.append((parts, len(parts.regions), view))
                 parts.regions.append(region)
@@ -172,7 +190,7 @@ def predict_to_folder(
     pictures: Sequence[Picture],
     out: str | Path,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     num_workers: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -183,16 +201,19 @@ def predict_to_folder(
     annotations: str | Path | None = None,
     min_score: float | None = None,
     views: Views | None = None,
+    backend: BackendName = "torch",
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
+
+    Pictures are read and results written while the network computes.
 
     Args:
         ckpt: Checkpoint file.
         pictures: The files.
         out: Folder for the results.
-        batch_size: Pictures at once.
-        num_workers: Processes that read pictures; None chooses by the machine and the number of pictures.
-        device: A torch device, or "auto" for a GPU when there is one.
+        batch_size: Pictures at once; None chooses by the device.
+        num_workers: Threads that read pictures; None chooses by the machine and the number of pictures.
+        device: A torch device, or "auto" for a GPU when there is one that the backend can use.
         precision: As in :func:`predict_files`.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
         overwrite: Whether to replace results that are there, file by file; nothing else is removed.
@@ -201,83 +222,57 @@ def predict_to_folder(
         annotations: An annotation file whose ids these formats shall use.
         min_score: Leave out objects with a lower score; None keeps all.
         views: As in :func:`predict_files`.
+        backend: As in :func:`predict_files`.
 
     Raises:
-        UsageError: ``out`` holds results already, the device is not there, such pictures cannot be drawn on, or the
-            model's predictions have no such format, no scores to choose by or cannot be put together from views.
+        UsageError: ``out`` holds results already, the device or the backend is not there, such pictures cannot be drawn
+            on, or the model's predictions have no such format, no scores to choose by or cannot be put together from
+            views.
         DataError: The checkpoint cannot be used, or the annotation file does not fit.
     """
     start = time.perf_counter()
-    out = Path(out)
-    records, table = out / "predictions.jsonl", out / "predictions.csv"
-    outputs = [records, table, *([out / "images"] if save_images else [])]
-    _refuse_existing(out, outputs, overwrite)  # at once; loading takes a while
-    model = checkpoint.load(ckpt, trust=trust, device=_device(device))
+    results = Results(Path(out), save_images=save_images, min_score=min_score)
+    refuse_existing(results.out, results.outputs, overwrite)  # at once; loading takes a while
+    where = choose_device(device, backend)
+    check_backend(backend, where, precision)
+    model = checkpoint.load(ckpt, trust=trust, device=where)
     if save_images and model.backbone.in_channels not in (1, 3):
         raise UsageError(
             f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
         )
-    kind = model.head.prediction
-    if min_score is not None and not hasattr(kind, "at_least"):
+    results.kind, results.names = model.head.prediction, model.classes
+    if min_score is not None and not hasattr(results.kind, "at_least"):
         raise UsageError("--min-score: this model's predictions are not filtered by score")
     _check_views(model, views)
-    names = model.classes
-    job = FormatJob(out, names, tuple(p.path for p in pictures), None if annotations is None else Path(annotations))
-    writers = _writers(kind, formats, job)
-    _refuse_existing(out, [p for writer in writers for p in writer.outputs], overwrite)
+    given = None if annotations is None else Path(annotations)
+    job = FormatJob(results.out, model.classes, tuple(p.path for p in pictures), given)
+    results.take(formats, job, overwrite=overwrite)
     if num_workers is None:
-        num_workers = min(choose_workers(), len(pictures) // (2 * batch_size))  # few pictures: not worth a process
-    problems, count = [], 0
-    with (
-        replacing(records) as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-        open_table(table, _first_columns(kind, pictures)) as rows,
-    ):
-        for number, result in enumerate(
-            predict_files(
-                model, pictures, batch_size=batch_size, num_workers=num_workers, precision=precision, views=views
-            )
-        ):
+        num_workers = choose_workers() if len(pictures) > 1 else 0
+    if batch_size is None:
+        batch_size = _choose_batch_size(where)
+    found = predict_files(
+        model,
+        pictures,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        precision=precision,
+        views=views,
+        backend=backend,
+    )
+    problems = []
+    with results.opened([picture.extra for picture in pictures]) as files:
+        for number, result in enumerate(ahead(found, 2 * batch_size)):
             if isinstance(result, DataError):
                 problems.append(str(result))
-                continue
-            info, prediction = result
-            if min_score is not None:
-                assert isinstance(prediction, Filtered)
-                prediction = prediction.at_least(min_score)
-            first = {**info.extra, "image": info.id}
-            record = prediction.record(names)
-            file.write(json.dumps({**first, **record}, ensure_ascii=False) + "\n")
-            for row in prediction.rows(names) if isinstance(prediction, Tabular) else [record]:
-                rows.add({**first, **row})
-            for writer in writers:
-                writer.add(info, prediction)
-            if save_images:
-                _save_picture(info, prediction, names, out / "images", number)
-            count += 1
-        for writer in writers:
-            writer.finish()
-    return PredictionRun(records, count, problems, time.perf_counter() - start)
+            else:
+                files.add(*result, number)
+    return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
 
 
-def _refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None:
-    if not overwrite and any(p.exists() for p in outputs):
-        raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
-
-
-def _writers(kind: type[Any] | None, formats: Sequence[str], job: FormatJob) -> list[FormatWriter]:
-    """Return the writer of each format: those that such predictions are always written in, and those asked for."""
-    offered: Mapping[str, Format] = getattr(kind, "formats", {})
-    for name in formats:
-        if name not in offered:
-            known = f"offer {', '.join(offered)}" if offered else "offer no further formats"
-            raise UsageError(f"--format {name}: this model's predictions {known}")
-    return [offered[name](job) for name in dict.fromkeys([*getattr(kind, "standard", ()), *formats])]
-
-
-def _first_columns(kind: type[Any] | None, pictures: Sequence[Picture]) -> list[str]:
-    """Return the columns of the table that are known before any prediction."""
-    return [*(key for picture in pictures for key in flatten(picture.extra)), "image", *getattr(kind, "columns", ())]
+def _choose_batch_size(device: torch.device) -> int:
+    """Return a batch that a GPU is busy with; on a CPU small ones are as fast a picture, and stay in its caches."""
+    return 32 if device.type == "cuda" else 8
 
 
 def _check_views(model: VisionModel, views: Views | None) -> None:
@@ -290,38 +285,32 @@ def _check_views(model: VisionModel, views: Views | None) -> None:
         )
 
 
-class _Pictures(Dataset[Any]):
-    """Pictures at the model's size; of those that cannot be read, what is wrong with them."""
+def _read(picture: Picture, preprocessing: Preprocessing, *, reduced: bool) -> Sample[Any] | str:
+    """Return a picture as read, or what is wrong with it.
 
-    def __init__(self, pictures: Sequence[Picture], preprocessing: Preprocessing) -> None:
-        self.pictures = pictures
-        self.preprocessing = preprocessing
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Any:
-        picture = self.pictures[index]
-        try:
-            pixels = read_image(picture.path, channels=self.preprocessing.channels)
-        except DataError as e:
-            return str(e)
-        info = ImageInfo(picture.path, pixels.shape[:2], extra=picture.extra)
-        return self.prepared(Sample(torch.from_numpy(pixels).permute(2, 0, 1), None, info))
-
-    def prepared(self, sample: Sample[Any]) -> Any:
-        return self.preprocessing(sample)
+    Args:
+        picture: The file.
+        preprocessing: Knows the channels, and the size to which pictures are brought.
+        reduced: Whether it may be decoded at a part of its size where it is made smaller anyway.
+    """
+    try:
+        scale = preprocessing.scale if reduced else None
+        decoded = load_image(picture.path, channels=preprocessing.channels, scale=scale)
+    except DataError as e:
+        return str(e)
+    info = ImageInfo(picture.path, decoded.size, extra=picture.extra)
+    return Sample(torch.from_numpy(decoded.pixels).permute(2, 0, 1), None, info, decoded.reduced)
 
 
-class _Viewed(_Pictures):
-    """Pictures with their views; where these can be many, the picture as read, to make them from one by one."""
-
-    def __init__(self, pictures: Sequence[Picture], preprocessing: Preprocessing, views: Views) -> None:
-        super().__init__(pictures, preprocessing)
-        self.views = views
-
-    def prepared(self, sample: Sample[Any]) -> Any:
-        return sample.info, (sample if self.views.window is not None else list(self.views(sample, self.preprocessing)))
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 @dataclass
@@ -340,32 +329,3 @@ class _Parts:
     def merged(self, kind: type[Mergeable]) -> Any:
         parts = [self.predictions[k] for k in range(len(self.regions))]
         return parts[0] if len(parts) == 1 else kind.merge(parts, self.regions)
-
-
-def _itself(item: Any) -> Any:
-    return item
-
-
-def _collate_readable(items: list[Sample[Any] | str]) -> tuple[Any, list[tuple[int, str]]]:
-    samples = [i for i in items if isinstance(i, Sample)]
-    problems = [(k, i) for k, i in enumerate(items) if isinstance(i, str)]
-    return (collate(samples) if samples else None), problems
-
-
-def _save_picture(info: ImageInfo, prediction: Prediction, names: Sequence[str], folder: Path, number: int) -> None:
-    from PIL import Image
-
-    pixels: Tensor = torch.from_numpy(read_image(info.id)).permute(2, 0, 1)
-    drawn = prediction.draw(pixels, names).permute(1, 2, 0).numpy()
-    with replacing(folder / f"{number:05d}_{Path(info.id).stem}.jpg") as temporary:
-        Image.fromarray(drawn).save(temporary, quality=92)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as e:
-        raise UsageError(f"--device {name}: not available here ({str(e).splitlines()[0]})") from e
-    return torch.device(name)

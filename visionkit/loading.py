@@ -16,8 +16,10 @@ from visionkit.dataset import VisionDataset
 from visionkit.feature_store import FeatureStore
 from visionkit.features import Pictures
 from visionkit.ops.seeds import derive_seed
-from visionkit.sample import Batch, Sample, Target, collate
+from visionkit.picture_cache import PictureCache, Prepared
+from visionkit.sample import Batch, Sample, Target, assemble, collate
 from visionkit.transforms.augmentation import Augmentation
+from visionkit.transforms.decode import Array
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = [
@@ -73,6 +75,7 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
         seed: Seed of the random changes.
         combine: Puts several images into one before the augmentation, such as Mosaic; None leaves them alone.
         epochs: Number of epochs of the training, or None where it is not known.
+        cache: Decoded pictures that are kept, or None.
     """
 
     def __init__(
@@ -84,10 +87,14 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
         seed: int,
         combine: Combine | None = None,
         epochs: int | None = None,
+        cache: PictureCache | None = None,
     ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing
+        self.prepared = Prepared(dataset, preprocessing, cache)
+        self.originals = dataset if cache is None or combine is None else dataset.with_originals(cache.read_whole)
         self.augmentation = augmentation
+        self._scratch: Array | None = None  # pixels that are read, to be changed: memory that is near
         self.seed = seed
         self.combine = combine
         self.epochs = epochs
@@ -98,13 +105,30 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
 
     def __getitem__(self, key: Key) -> Sample[T]:
         """Return the sample ``index`` as it is in ``epoch``."""
+        return self.sample(key)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch[T]:
+        """Return the samples of a batch, put together."""
+        return assemble(self.sample, keys, self.preprocessing.size, self.preprocessing.channels)
+
+    def sample(self, key: Key, out: Array | None = None) -> Sample[T]:
+        """Return the sample ``index`` as it is in ``epoch``.
+
+        Args:
+            key: Epoch, index and, where there are several, repeat.
+            out: uint8 [H, W, C], where its pixels may lie; the sample says whether they do.
+        """
         epoch, index, *repeat = key
         sample: Sample[T] | None = None
         if self.combine is not None:
             seed = derive_seed("combine", self.seed, epoch, index, *repeat)
-            sample = self.combine(self.dataset, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
+            sample = self.combine(self.originals, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
         if sample is None:
-            sample = self.preprocessing(self.dataset[index])
+            if out is not None and self.augmentation.transforms:  # which makes new pixels of these
+                if self._scratch is None or self._scratch.shape != out.shape:
+                    self._scratch = np.empty_like(out)
+                out = self._scratch
+            sample = self.prepared(index, out)
         return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index, *repeat))
 
 
@@ -114,11 +138,15 @@ class EvaluationView(Dataset[Sample[T]], Generic[T]):
     Args:
         dataset: The reader.
         preprocessing: Brings each image to the model's size.
+        cache: Decoded pictures that are kept, or None.
     """
 
-    def __init__(self, dataset: VisionDataset[T], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, dataset: VisionDataset[T], preprocessing: Preprocessing, cache: PictureCache | None = None
+    ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing
+        self.prepared = Prepared(dataset, preprocessing, cache)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -126,7 +154,11 @@ class EvaluationView(Dataset[Sample[T]], Generic[T]):
 
     def __getitem__(self, index: int) -> Sample[T]:
         """Return sample ``index``."""
-        return self.preprocessing(self.dataset[index])
+        return self.prepared(index)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch[T]:
+        """Return the samples of a batch, put together."""
+        return assemble(self.prepared, indices, self.preprocessing.size, self.preprocessing.channels)
 
 
 class FeatureView(Dataset[Sample[T]], Generic[T]):

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from visionkit.errors import DataError
 
-__all__ = ["Batch", "ImageInfo", "Prediction", "Sample", "SpatialTarget", "Target", "collate"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = [
+    "Batch",
+    "ImageInfo",
+    "Prediction",
+    "Sample",
+    "SpatialTarget",
+    "Target",
+    "assemble",
+    "batch_memory",
+    "collate",
+    "is_spatial",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +115,17 @@ class SpatialTarget(Target, Protocol):
         ...
 
 
+def is_spatial(target: Any) -> TypeIs[SpatialTarget]:
+    """Return whether a target lies in pixels; ``isinstance`` takes fifty times as long, which each image would pay."""
+    kind: Any = type(target)
+    return _is_spatial_kind(kind)
+
+
+@cache
+def _is_spatial_kind(kind: Any) -> bool:
+    return issubclass(kind, SpatialTarget)
+
+
 class Prediction(Protocol):
     """What the model says of one image. Each room has its own.
 
@@ -124,11 +152,16 @@ T = TypeVar("T", bound=Target)
 
 @dataclass(frozen=True)
 class Sample(Generic[T]):
-    """One image, uint8 [C, H, W] (RGB for C = 3), its target and its info."""
+    """One image, uint8 [C, H, W] (RGB for C = 3), its target and its info.
+
+    ``reduced`` is 1, or 2, 4 or 8 where the image was decoded at that part of its size, edges rounded up: target and
+    info then speak of the whole original, ``info.size``. Preprocessing takes account of it; after it, it is 1.
+    """
 
     image: Tensor
     target: T
     info: ImageInfo
+    reduced: int = 1
 
     def replace(self, **changes: Any) -> Sample[T]:
         """Return a copy with some fields changed."""
@@ -153,7 +186,11 @@ class Batch(Generic[T]):
         return len(self.infos)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch[T]:
-        """Return the batch with its tensors on ``device``; the images stay uint8."""
+        """Return the batch with its tensors on ``device``; the images stay uint8.
+
+        From page-locked memory it does not wait for the copy: a GPU goes on computing meanwhile.
+        """
+        non_blocking = non_blocking or self.images.is_pinned()
         images = self.images.to(device, non_blocking=non_blocking)
         targets = [t.to(device, non_blocking=non_blocking) for t in self.targets]
         features = self.features and [f.to(device, non_blocking=non_blocking) for f in self.features]
@@ -179,7 +216,45 @@ def collate(samples: Sequence[Sample[T]]) -> Batch[T]:
                 "a preprocessing with a fixed size brings all images to one shape"
             )
     channels, height, width = shape
-    pixels = torch.empty((len(samples), height, width, channels), dtype=torch.uint8)
+    pixels = batch_memory(len(samples), height, width, channels)
     for row, s in zip(pixels, samples, strict=True):
         row.copy_(s.image.permute(1, 2, 0))
     return Batch(pixels.permute(0, 3, 1, 2), [s.target for s in samples], [s.info for s in samples])
+
+
+K = TypeVar("K")
+
+
+def assemble(
+    make: Callable[[K, NDArray[np.uint8]], Sample[T]], keys: Sequence[K], size: tuple[int, int], channels: int
+) -> Batch[T]:
+    """Return a batch whose pixels are made where they belong, without a further copy where that is possible.
+
+    Args:
+        make: Makes the sample of a key, and may put its pixels into the array, uint8 [H, W, C], that it is given.
+        keys: What to make.
+        size: Height and width of the pictures.
+        channels: Their channels, C.
+
+    Raises:
+        DataError: The images differ in size or channels.
+    """
+    pixels = batch_memory(len(keys), *size, channels)
+    samples: list[Sample[T]] = []
+    for key, row in zip(keys, pixels, strict=True):
+        made = make(key, row.numpy())
+        if made.image.shape == (channels, *size) and made.image.data_ptr() != row.data_ptr():
+            made = Sample(row.copy_(made.image.permute(1, 2, 0)).permute(2, 0, 1), made.target, made.info)
+        samples.append(made)
+    if any(s.image.shape != (channels, *size) for s in samples):
+        return collate(samples)
+    return Batch(pixels.permute(0, 3, 1, 2), [s.target for s in samples], [s.info for s in samples])
+
+
+def batch_memory(count: int, height: int, width: int, channels: int) -> Tensor:
+    """Return room for the pixels of a batch, uint8 [B, H, W, C]; in a loader's worker memory that it shares."""
+    shape = (count, height, width, channels)
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(count * height * width * channels)
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

@@ -64,6 +64,7 @@ class Task(L.LightningModule):
         self.seed = seed
         metric = metric if metric is not None else model.head.metric
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
+        self._training: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # sums of losses [L] over images, by their names
         self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
         self._images: dict[str, int] = {}  # how many images each loss speaks of
         self.values: dict[str, dict[str, Tensor]] = {}
@@ -104,6 +105,10 @@ class Task(L.LightningModule):
 
     # ---- steps
 
+    def on_train_epoch_start(self) -> None:
+        """Start the means of the losses anew."""
+        self._training.clear()
+
     def on_train_start(self) -> None:
         """After a resume within an epoch, go on with its remaining batches.
 
@@ -117,7 +122,12 @@ class Task(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
         """Tie the random numbers of this step to its place in the training."""
-        torch.manual_seed(derive_seed("step", self.seed, self.current_epoch, batch_idx, self.global_rank))
+        seed = derive_seed("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also tells every absent accelerator: 1 ms
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
 
     def training_step(self, batch: Batch[Any], batch_idx: int) -> Tensor:
         """Return the sum of the head's losses over a batch."""
@@ -129,9 +139,25 @@ class Task(L.LightningModule):
             head = name.partition("/")[0]
             sums[head] = sums[head] + value if head in sums else value
         named = _named_losses("train", sums)
-        logged = {k: v.detach() for k, v in named.items()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self._sum_up(named, len(batch))
         return named["train/loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch[Any], batch_idx: int) -> None:
+        """Log the means of the losses when the epoch ends or may end: each ``self.log`` takes 0.25 ms, a sum none."""
+        trainer = self.trainer
+        check = trainer.val_check_batch or math.inf  # early stopping may end an epoch after a validation within it
+        loop = trainer.fit_loop.epoch_loop
+        if loop.done or (batch_idx + 1) % check == 0 or (loop.total_batch_idx + 1) % check == 0:
+            for names, (sums, images) in self._training.items():
+                means = dict(zip(names, (sums / images).unbind(), strict=True))
+                self.log_dict(means, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
+            self._training.clear()
+
+    def _sum_up(self, losses: dict[str, Tensor], images: int) -> None:
+        """Add a batch's losses to those of the images since they were logged last."""
+        names, values = tuple(losses), torch.stack([v.detach().float() for v in losses.values()]) * images
+        sums, before = self._training.get(names, (None, 0))
+        self._training[names] = (values if sums is None else sums.add_(values), before + images)
 
     def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
         """Add a batch to the validation loss and metric, from one forward pass."""

@@ -10,7 +10,8 @@ NEEDED = ["--ckpt", "m.ckpt", "--out", "o", "a.png"]
 
 def test_defaults():
     a = predict.parser().parse_args(NEEDED)
-    assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], 32, None, "auto", "auto")
+    assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], None, None, "auto", "auto")
+    assert a.backend == "torch"
     assert (a.save_images, a.overwrite, a.trust) == (False, False, [])
     assert (a.formats, a.coco_annotations, a.min_score) == ([], None, None)
     assert (a.flip, a.scales, a.window, a.overlap) == (False, None, None, None)
@@ -32,6 +33,7 @@ def test_trust_is_repeatable():
         ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
         ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
+        ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
         ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
         ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
@@ -76,6 +78,8 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         str(tmp_path),
         "--precision",
         "bf16",
+        "--backend",
+        "openvino",
         "--num-workers",
         "0",
         "--trust",
@@ -86,9 +90,9 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert captured.out == f"{2 - len(problems)} predictions in 1.2 s: {tmp_path / 'predictions.jsonl'}\n"
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be read\n" if problems else "")
     assert asked == {
-        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": 32,
+        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
-        "formats": [], "annotations": None, "min_score": None, "views": None,
+        "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino",
     }  # fmt: skip
 
 

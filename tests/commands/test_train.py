@@ -10,16 +10,8 @@ from jsonargparse import Namespace
 import visionkit
 from visionkit import UsageError
 from visionkit.cli import run
-from visionkit.commands.train import (
-    _as_list,
-    _complete,
-    _config_name,
-    _device,
-    _holds_run,
-    _nulls,
-    _numbered,
-    _without_header,
-)
+from visionkit.commands.train import _complete, _nulls
+from visionkit.commands.train_cli import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
 
 
 class TestComplete:

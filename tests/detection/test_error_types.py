@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from visionkit.detection.error_types import ERROR_TYPES
 from visionkit.detection.metric import DetectionMetric
@@ -102,3 +104,102 @@ def test_crowds_are_neither_asked_for_nor_wrong_to_find():
     assert int(values["errors/background"]) == 2
     assert int(values["errors/missed"]) == 0
     assert "ap/a" not in values
+
+
+def random_data(images, k, seed, levels):
+    """Objects, some of them crowds, and detections near them, of another class, twice, and out of nowhere."""
+    g = torch.Generator().manual_seed(seed)
+    data = []
+    for _ in range(images):
+        n = int(torch.randint(0, 9, (), generator=g))
+        corner = torch.rand(n, 2, generator=g) * 120
+        boxes = torch.cat([corner, corner + 10 + 60 * torch.rand(n, 2, generator=g)], 1)
+        labels = torch.randint(k, (n,), generator=g)
+        target = BoxTarget.make(boxes, labels, torch.rand(n, generator=g) < 0.15)
+        near = torch.cat([boxes, boxes, torch.rand(4, 4, generator=g) * 60 + torch.tensor([0, 0, 61.0, 61])])
+        near = near + 5 * torch.randn(near.shape, generator=g)
+        other = torch.randint(k, (len(near),), generator=g)
+        kinds = torch.where(torch.rand(len(near), generator=g) < 0.3, other, torch.cat([labels, labels, other[:4]]))
+        scores = torch.rand(len(near), generator=g)
+        scores = (scores * levels).ceil() / levels if levels else scores
+        near[:, 2:] = torch.maximum(near[:, 2:], near[:, :2] + 1)
+        data.append((BoxPrediction(near, scores, kinds), target))
+    return data
+
+
+def overlap_of(a, b, share=False):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    own, other = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    return common / (own if share else own + other - common)
+
+
+def take_turns(detections, objects, allowed, threshold):
+    """Each detection in turn takes the free object that it overlaps most."""
+    free, pairs = set(range(len(objects))), {}
+    for i, (box, label, _) in enumerate(detections):
+        options = [(overlap_of(box, objects[j][0]), -j) for j in free if allowed(label, objects[j][1], i, j)]
+        best = max(options, default=(0, 0))
+        if best[0] >= threshold:
+            pairs[i] = -best[1]
+            free.remove(-best[1])
+    return pairs
+
+
+def by_loops(prediction, target, k, score, threshold):
+    """The documented rules, an image and a detection at a time."""
+    matrix, kinds = torch.zeros(k + 1, k + 1, dtype=torch.int64), dict.fromkeys(ERROR_TYPES, 0)
+    rows = zip(prediction.boxes.tolist(), prediction.labels.tolist(), prediction.scores.tolist(), strict=True)
+    detections = sorted((r for r in rows if r[2] >= torch.tensor(score)), key=lambda r: -r[2])
+    everything = list(zip(target.boxes.tolist(), target.labels.tolist(), target.crowd.tolist(), strict=True))
+    objects = [(b, c) for b, c, crowd in everything if not crowd]
+    crowds = [(b, c) for b, c, crowd in everything if crowd]
+    right = take_turns(detections, objects, lambda a, b, i, j: a == b, threshold)
+    in_crowd = {
+        i
+        for i, (box, label, _) in enumerate(detections)
+        if any(c == label and overlap_of(box, b, share=True) >= threshold for b, c in crowds)
+    }
+    wrong = set(range(len(detections))) - set(right) - in_crowd
+    taken = set(right.values())
+    mixed = take_turns(detections, objects, lambda a, b, i, j: i in wrong and j not in taken, threshold)
+    for i, j in (right | mixed).items():
+        matrix[objects[j][1], detections[i][1]] += 1
+    for i in wrong - set(mixed):
+        matrix[k, detections[i][1]] += 1
+    for j in set(range(len(objects))) - taken - set(mixed.values()):
+        matrix[objects[j][1], k] += 1
+    explained = set(taken)
+    for i in wrong:
+        box, label, _ = detections[i]
+        near = [(overlap_of(box, b), -j, c == label) for j, (b, c) in enumerate(objects)]
+        own, other = (max((n for n in near if n[2] is same), default=(0, 0, same)) for same in (True, False))
+        if 0.1 <= own[0] < threshold:
+            kinds["poorly_localised"] += 1
+            explained.add(-own[1])
+        elif other[0] >= threshold:
+            kinds["confused"] += 1
+            explained.add(-other[1])
+        elif own[0] >= threshold:
+            kinds["duplicate"] += 1
+        else:
+            kinds["both" if other[0] >= 0.1 else "background"] += 1
+    kinds["missed"] += len(objects) - len(explained)
+    return matrix, kinds
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**20), images=st.integers(1, 6), levels=st.sampled_from([0, 3, 20]))
+@pytest.mark.parametrize("threshold", [0.5, 0.75])
+def test_random_data_against_loops(threshold, seed, images, levels):
+    data = random_data(images, 3, seed, levels=levels)
+    metric = DetectionMetric(["a", "b", "c"], iou_threshold=threshold)
+    metric.update(*zip(*data, strict=True))
+    values = metric.compute()
+    matrix, kinds = torch.zeros(4, 4, dtype=torch.int64), dict.fromkeys(ERROR_TYPES, 0)
+    for prediction, target in data:
+        part, some = by_loops(prediction, target, 3, 0.3, threshold)
+        matrix += part
+        kinds = {name: count + some[name] for name, count in kinds.items()}
+    assert torch.equal(values["confusion_matrix"], matrix)
+    assert {name: int(values[f"errors/{name}"]) for name in ERROR_TYPES} == kinds

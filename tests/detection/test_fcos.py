@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from visionkit.backbones.base import FeatureSpec
 from visionkit.component import build, spec_of
+from visionkit.detection import fcos
 from visionkit.detection.fcos import FCOSHead, FCOSOutputs
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
@@ -139,6 +140,23 @@ def test_outputs_losses_and_detections_are_torchvisions(size, empty):
         assert prediction.labels.tolist() == reference["labels"].tolist()
         clipped = torch.minimum(prediction.boxes.clamp(min=0), torch.tensor([size[1], size[0]] * 2))
         torch.testing.assert_close(clipped, reference["boxes"], atol=1e-2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("settings", [{}, TORCHVISION, {"class_loss": "focal"}, {"assign": "centre"}])
+def test_losses_of_boxes_are_the_same_from_positive_and_from_all_locations(monkeypatch, settings, training):
+    targets = [truth(seed=5), BoxTarget.make([], []), truth(seed=6)]
+    found = []
+    plain = fcos._learning
+    for every in (False, True):
+        monkeypatch.setattr(fcos, "_learning", lambda *a, every, e=every: plain(*a, every=e))
+        made = head(**settings).train(training)
+        losses = made.loss(made(levels(3)), targets)
+        sum(losses.values()).backward()
+        found.append({**losses, **{n: p.grad for n, p in made.named_parameters()}})
+    assert found[0]["box"] > 0
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=1e-6, rtol=1e-4)
 
 
 def levels(batch=2, height=160, width=200, channels=CHANNELS):

@@ -222,8 +222,10 @@ def test_masks_that_are_missing():
 
 def test_it_holds_run_lengths_alone():
     metric = feed(DetectionMetric(names(3), masks=True), random_data(20, 3))
-    assert len(pickle.dumps(metric._images)) < 20 * 12 * 1000
-    assert all(isinstance(o, bytes) for *_, m in metric._images for o in (*m.found.outlines, *m.truth.outlines))
+    assert len(pickle.dumps(metric._batches)) < 20 * 12 * 1000
+    masks = [m for batch in metric._batches for m in batch.masks]
+    assert len(masks) == 20
+    assert all(isinstance(o, bytes) for m in masks for o in (*m.found.outlines, *m.truth.outlines))
 
 
 # ---- several processes

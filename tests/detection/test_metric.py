@@ -204,9 +204,10 @@ def test_hits_are_those_of_pycocotools():
     metric = feed(DetectionMetric(names(3), score_threshold=0), kept)
     again = metric.compute()
     assert torch.equal(values["confusion_matrix"], again["confusion_matrix"])
-    from visionkit.detection.metric import _evaluate_coco, _image
+    from visionkit.detection.average_precision import evaluate_coco
+    from visionkit.detection.metric import _whole
 
-    recall = _evaluate_coco([_image(*rows) for *rows, _ in metric._images], 3)[1][0, :, 0, 2]
+    recall = evaluate_coco(_whole(metric._batches)[0], 3)[1][0, :, 0, 2]
     matrix = values["confusion_matrix"].numpy()
     assert matrix.diagonal()[:3] / matrix[:3].sum(1) == pytest.approx(recall)
     assert matrix[:3].sum() == sum(int((~t.crowd).sum()) for _, t in data)
@@ -331,7 +332,7 @@ def compute_on_rank(rank, port, queue):
             if rank == 0:
                 feed(metric, random_data(1, 3, seed=9))
             metric.compute()
-            assert len(metric._images) == len(range(rank, size, 2)) + (rank == 0)
+            assert sum(len(b.found_counts) for b in metric._batches) == len(range(rank, size, 2)) + (rank == 0)
     queue.put((rank, results))
     dist.barrier()
     dist.destroy_process_group()
@@ -365,9 +366,13 @@ def test_two_processes_equal_one_bit_by_bit(monkeypatch):
 
 
 def test_the_order_of_one_process_comes_back():
-    from visionkit.detection.metric import _interleave
+    from visionkit.detection.metric import _joined, _whole
 
     for count in range(8):
+        data = random_data(count, 3, seed=count)
+        alone = _whole(_joined(feed(DetectionMetric(names(3)), data)._batches))[0]
         for processes in (1, 2, 3):
-            parts = [list(range(rank, count, processes)) for rank in range(processes)]
-            assert _interleave(parts) == list(range(count))
+            metrics = [feed(DetectionMetric(names(3)), data[rank::processes]) for rank in range(processes)]
+            boxes = _whole([p for m in metrics for p in _joined(m._batches)])[0]
+            assert boxes.images == alone.images == count
+            assert all(np.array_equal(a, b) for a, b in zip(boxes[1:], alone[1:], strict=True))

@@ -28,6 +28,20 @@ def test_quality_focal_loss():
     assert quality_focal_loss(torch.tensor(0.0), torch.tensor(0.5)) == 0  # just as certain as it should be
 
 
+@pytest.mark.parametrize("beta", [2.0, 1.0, 1.5])
+def test_slope_of_quality_focal_loss_is_that_of_its_formula(beta):
+    quality = torch.rand(400, generator=torch.Generator().manual_seed(1)) * (logits(400, seed=2) > 1)
+    weight = logits(400, seed=3)
+    ours = logits(400).mul(4).requires_grad_()
+    plain = ours.detach().double().requires_grad_()
+    (quality_focal_loss(ours, quality, beta=beta) * weight).sum().backward()
+    wrong = (quality - plain.sigmoid()).abs()
+    reference = wrong**beta * F.binary_cross_entropy_with_logits(plain, quality.double(), reduction="none")
+    (reference * weight).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad.float(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(quality_focal_loss(ours, quality, beta=beta), reference.float(), atol=1e-6, rtol=1e-5)
+
+
 def test_distribution_focal_loss():
     x = logits(4, 8)
     logs = F.log_softmax(x, -1)

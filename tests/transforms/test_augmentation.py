@@ -484,3 +484,22 @@ def test_masks_take_the_nearest_class():
     with pytest.raises(UsageError, match=r"^augmentation\[0\]: remove mask_interpolation: "):
         Augmentation([{"Rotate": {"mask_interpolation": 1}}])
     Augmentation([{"Rotate": {"mask_interpolation": 0}}])
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        CLASSIFICATION_AUGMENTATION,
+        ["GaussNoise", "HorizontalFlip"],
+        [{"OneOf": {"transforms": ["MultiplicativeNoise", "ISONoise"], "p": 1.0}}, "GridDropout", "ElasticTransform"],
+    ],
+)
+def test_images_are_those_of_albumentations_with_the_seeds_own_generators(entries):
+    ours = Augmentation(entries)
+    theirs = Augmentation(entries)._compose((64, 64), ())
+    for seed in range(20):
+        sample = make_sample()
+        theirs.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        cv2.setRNGSeed(seed)
+        expected = theirs(image=sample.image.permute(1, 2, 0).numpy().copy())["image"]
+        assert np.array_equal(ours(sample, seed).image.permute(1, 2, 0).numpy(), expected)

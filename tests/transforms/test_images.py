@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from visionkit.errors import DataError, UsageError
-from visionkit.transforms.images import check_images, decode_image, list_images, read_image
+from visionkit.transforms.images import check_images, decode_image, list_images, load_image, read_image
 
 
 def picture(height=40, width=56):
@@ -391,3 +391,70 @@ def test_check_images(tmp_path):
     assert [m.split(": ", 1)[0] for _, m in problems] == [str(cut), str(empty), str(tmp_path / "gone.jpg")]
     assert seen == [(i, 5) for i in range(1, 6)]
     assert check_images([]) == []
+
+
+def encoded(pixels, **options):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
+    return stream.getvalue()
+
+
+def soft(height, width):
+    coarse = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("needed", "reduced"), [((0.51, 0.1), 1), ((0.5, 0.3), 2), ((0.2, 0.26), 2), ((0.25, 0.25), 4), ((0.01, 0.125), 8)]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_reduced_decoding_leaves_what_is_needed(tmp_path, channels, needed, reduced, mode):
+    path = tmp_path / "a.jpg"
+    picture = soft(203, 301)
+    path.write_bytes(encoded(np.asarray(Image.fromarray(picture).convert(mode))))
+    asked = []
+    found = load_image(path, channels=channels, scale=lambda size: asked.append(size) or needed)
+    assert asked == [(203, 301)]
+    assert (found.reduced, found.size) == (reduced, (203, 301))
+    assert found.pixels.shape == (-(-203 // reduced), -(-301 // reduced), channels)
+    whole = read_image(path, channels=channels)
+    assert np.array_equal(load_image(path, channels=channels).pixels, whole)
+    height, width = (edge // reduced * reduced for edge in whole.shape[:2])
+    blocks = whole[:height, :width].reshape(height // reduced, reduced, width // reduced, reduced, channels)
+    means = blocks.astype(float).mean((1, 3))
+    assert np.abs(found.pixels[: height // reduced, : width // reduced] - means).mean() < 2.5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("shape", [(160, 240), (161, 240), (160, 160)])
+def test_reduced_decoding_of_turned_pictures(tmp_path, orientation, shape):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(soft(*shape), exif=exif))
+    whole = read_image(path)
+    found = load_image(path, scale=lambda size: (0.2, 0.25) if size == whole.shape[:2] else (0.25, 0.2))
+    assert found.size == whole.shape[:2]
+    assert found.reduced == (1 if shape[0] % 2 else 4)  # a pixel that is one in part must not come first
+    small = cv2.resize(whole, found.pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(found.pixels.astype(int) - small).mean() < 2.5
+
+
+def test_what_is_no_plain_jpeg_is_read_whole(tmp_path):
+    for name, mode in (("a.png", "RGB"), ("a.jpg", "CMYK")):
+        Image.fromarray(soft(64, 96)).convert(mode).save(tmp_path / name)
+        found = load_image(tmp_path / name, scale=lambda size: (0.1, 0.1))
+        assert (found.reduced, found.size, found.pixels.shape) == (1, (64, 96), (64, 96, 3))
+        assert np.array_equal(found.pixels, read_image(tmp_path / name))
+
+
+def test_reduced_decoding_finds_what_is_wrong(tmp_path):
+    data = encoded(soft(64, 96))
+    for name, content in (("cut.jpg", data[:-400]), ("empty.jpg", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=name) as whole:
+            read_image(tmp_path / name)
+        with pytest.raises(DataError) as reduced:
+            load_image(tmp_path / name, scale=lambda size: (0.1, 0.1))
+        assert str(whole.value) == str(reduced.value)

@@ -11,7 +11,7 @@ import numpy as np
 from visionkit.classification.reader import ClassDataset, Entry
 from visionkit.errors import UsageError
 from visionkit.shapes import SHAPES, draw_scene
-from visionkit.transforms.decode import Array
+from visionkit.transforms.decode import Decoded, Scale
 
 __all__ = ["ShapesClassification"]
 
@@ -52,10 +52,11 @@ class ShapesClassification(ClassDataset):
             entries.append(Entry(name, tuple(sorted(labels)), name))
         super().__init__(entries, SHAPES, multilabel=multilabel, channels=channels)
 
-    def _pixels(self, entry: Entry) -> Array:
+    def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
         labels = [SHAPES[i] for i in self._order.get(entry.id, entry.labels)]
         image = draw_scene((self.seed, int(entry.id.rpartition("/")[2])), size=self.size, labels=labels).image
-        return image if self.channels == 3 else np.atleast_3d(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        pixels = image if self.channels == 3 else np.atleast_3d(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        return Decoded(pixels, (self.size, self.size))
 
     def files(self) -> Sequence[Path | None]:
         """Return None for each entry: there are no files."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +16,7 @@ from visionkit.classification.types import ClassTarget
 from visionkit.dataset import VisionDataset
 from visionkit.errors import DataError, UsageError
 from visionkit.sample import ImageInfo, Sample
-from visionkit.transforms.decode import Array
-from visionkit.transforms.images import read_image
+from visionkit.transforms.decode import Decoded, Scale
 
 __all__ = ["ClassDataset", "Entry", "need_two_classes"]
 
@@ -85,16 +85,24 @@ class ClassDataset(VisionDataset[ClassTarget]):
         Raises:
             DataError: The file cannot be read.
         """
-        entry = self.entries[index]
-        pixels = self._pixels(entry)  # [H, W, C]
-        scores = torch.zeros(len(self.classes))
-        scores[list(entry.labels)] = 1.0
-        info = ImageInfo(entry.id, (pixels.shape[0], pixels.shape[1]), extra=entry.extra)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, ClassTarget(scores, self.weights), info)
+        return self.load(index)
 
-    def _pixels(self, entry: Entry) -> Array:
-        return read_image(entry.id, channels=self.channels)
+    def load(self, index: int, scale: Scale | None = None) -> Sample[ClassTarget]:
+        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
+        decoded = self._pixels(self.entries[index], scale)
+        target, info = self.describe(index, decoded.size)
+        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info, decoded.reduced)
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[ClassTarget, ImageInfo]:
+        """Return target and info of image ``index``, whose height and width are given."""
+        entry = self.entries[index]
+        scores = np.zeros(len(self.classes), np.float32)  # several times as fast as torch
+        scores[list(entry.labels)] = 1.0
+        return ClassTarget(torch.from_numpy(scores), self.weights), ImageInfo(entry.id, size, extra=entry.extra)
+
+    def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
+        return self._decode(entry.id, self.channels, scale)
 
     def files(self) -> Sequence[Path | None]:
         """Return the image file of each entry, or None where an image comes from elsewhere."""

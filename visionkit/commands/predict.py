@@ -43,16 +43,22 @@ def parser() -> Parser:
                    "further columns come back in the records")  # fmt: skip
     p.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of visionkit fit or visionkit.save")
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
-    p.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures at once (default: 32)")
+    p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
+                   help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
+                   "C++ compiler and half a minute); openvino, the fastest on most CPUs (pip install "
+                   "'visionkit[openvino]'); or onnx, ONNX Runtime (pip install 'visionkit[onnx]'); predictions are "
+                   "the same up to rounding (default: torch)")  # fmt: skip
+    p.add_argument("--batch-size", type=int, metavar="N", help="pictures at once (default: 8 on a CPU, 32 on a GPU)")
     p.add_argument(
         "--num-workers",
         type=int,
         metavar="N",
-        help="processes that read pictures (default: by the machine and the number of pictures)",
+        help="threads that read pictures (default: by the machine and the number of pictures)",
     )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
     p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
-                   help="arithmetic of the network (default: bf16 where the processor is fast at it)")  # fmt: skip
+                   help="arithmetic of the network (default: bf16 where the processor is fast at it and the backend "
+                   "has it: onnx computes in 32 bits)")  # fmt: skip
     p.add_argument("--flip", action="store_true",
                    help="segmenters: predict each picture mirrored, too, and average")  # fmt: skip
     p.add_argument("--scales", type=_scales, metavar="S,S,...",
@@ -100,7 +106,7 @@ def _window(text: str) -> int | tuple[int, int]:
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
     options = parser().parse_args(arguments)
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.num_workers is not None and options.num_workers < 0:
         raise UsageError(f"--num-workers must be at least 0, got {options.num_workers}")
@@ -134,6 +140,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         annotations=options.coco_annotations,
         min_score=options.min_score,
         views=views,
+        backend=options.backend,
     )
     for message in result.problems:
         print(message, file=sys.stderr)

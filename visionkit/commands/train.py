@@ -1,51 +1,34 @@
-"""fit, validate and test: Lightning's command line with visionkit's run folder, precision and messages."""
+"""fit, validate and test: what the command line asks for, help and config at once, everything else by Lightning."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
-
-import lightning as L
-import torch
-from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+import yaml
 
 import visionkit
-from visionkit import __version__
-from visionkit import checkpoint as checkpoints
-from visionkit.callbacks.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
-from visionkit.callbacks.progress import EpochLines, QuietBar
-from visionkit.callbacks.run_folder import RunFolder
-from visionkit.commands import configs, messages
-from visionkit.commands.quiet import quiet
+from visionkit.commands import configs
+from visionkit.commands.complete import complete
+from visionkit.commands.imports import uncollected
+from visionkit.commands.names import UnclearError
+from visionkit.commands.print_config import printed
 from visionkit.commands.train_help import train_help
-from visionkit.datamodule import VisionDataModule
-from visionkit.errors import UsageError, VisionkitError
-from visionkit.necks.identity import IdentityNeck
-from visionkit.ops.machine import choose_precision, describe_processor, keep_freed_memory
-from visionkit.task import Task
+from visionkit.errors import UsageError
 
 __all__ = ["main"]
 
-RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
-"""Tells the processes that Lightning starts which run folder the first one chose."""
-SHOWN = 10  # faulty labels, at most
 PARTS = ("backbone", "neck", "head", "mix", "multi_scale")  # of a model, that the command line can name a class for
+PRINT = "--print_config"
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``."""
-    quiet()
-    for name in visionkit.PUBLIC:
-        getattr(visionkit, name)  # imported classes have short names in configs
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     arguments = configs.resolve(arguments)
@@ -53,273 +36,39 @@ def main(command: str, arguments: Sequence[str]) -> int:
         named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
         return 0
-    arguments = _nulls(arguments)
-    arguments = [("--print_config=comments" if a == "--print_config" else a) for a in arguments]
-    arguments = _complete(command, arguments)
+    if PRINT in arguments and command == "fit" and configs.paths(arguments):
+        with contextlib.suppress(UnclearError):
+            print(printed(complete(arguments), command), end="")
+            return 0
+    arguments = _complete(command, _nulls(arguments))
     for path in configs.paths(arguments):
         configs.check_syntax(path)
+    with uncollected():
+        from visionkit.commands.quiet import quiet
+        from visionkit.commands.train_cli import CLI
+
+        quiet()
+        _import_named(arguments)
+    shown = io.StringIO() if PRINT in arguments else None
     try:
-        CLI([command, *arguments])
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
+            CLI([command, *arguments])
     except SystemExit as e:  # --print_config and the like end so
+        if shown is not None and not e.code:
+            text = shown.getvalue()  # what modules of the user's print when they are imported comes first
+            print(printed(yaml.safe_load(text[text.index("seed_everything:") :]), command), end="")
         return int(e.code or 0)
     return 0
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one clear line."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raise a UsageError that names file, line, key and the nearest right name."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UsageError(messages.explain(message, _argv)) from None
-
-
-_argv: list[str] = []
-"""The arguments being parsed; Lightning makes the parsers without a way to tell them."""
-
-
-class CLI(LightningCLI):
-    """LightningCLI with one owner for folder, checkpoints, precision and logging."""
-
-    def __init__(self, argv: list[str]) -> None:
-        _argv[:] = argv
-        self.argv = argv
-        super().__init__(
-            Task,
-            VisionDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=None,  # the run folder writes it
-            seed_everything_default=0,
-            parser_class=Parser,
-            trainer_defaults={"num_sanity_val_steps": 0, "use_distributed_sampler": False},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=argv,
-        )
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning that sys.argv has arguments too: processes it starts need them there."""
-        self.config = parser.parse_args(args)
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Offer the three commands that need Trainer, model and data."""
-        everything = LightningCLI.subcommands()
-        return {_argv[0]: everything[_argv[0]]}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Let the data say what the model must know; nothing is typed twice."""
-        for name in ("classes", "multilabel", "preprocessing"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-        for target in ("model", "data"):
-            parser.link_arguments("seed_everything", f"{target}.init_args.seed", compute_fn=int)
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
-
-    def _set_seed(self) -> None:
-        """Seed start weights; what happens later has its own seeds."""
-        logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
-        super()._set_seed()
-
-    def before_instantiate_classes(self) -> None:
-        """Settle folder, checkpoint and precision, and what a checkpoint decides."""
-        config = self.config[self.subcommand]
-        self.folder = self._choose_folder(config)
-        config.trainer.default_root_dir = str(self.folder)
-        if config.trainer.precision is None and not config.trainer.plugins:
-            config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
-        self.config_text = self._dump(config)
-        self._choose_checkpoint(config)
-
-    def instantiate_classes(self) -> None:
-        """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
-        try:
-            super().instantiate_classes()
-        except Exception as e:
-            cause: BaseException | None = e
-            while cause is not None and not isinstance(cause, VisionkitError):
-                last, cause = cause, cause.__cause__ or cause.__context__
-            if cause is not None:
-                raise cause from None
-            if isinstance(e, ValueError | TypeError | MisconfigurationException):
-                raise UsageError(" ".join(str(last).split())) from e
-            raise
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Make the Trainer with visionkit's callbacks beside the user's."""
-        self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
-        callbacks = [self.run, EpochLines(self.run)]
-        settings = self._get(self.config_init, "trainer")
-        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
-            callbacks.append(BestAndLast(self.run))
-        if sys.stderr.isatty() and settings["enable_progress_bar"] is not False:
-            callbacks.append(QuietBar())
-        else:
-            kwargs["enable_progress_bar"] = False
-        kwargs["callbacks"] = [*_as_list(settings["callbacks"]), *callbacks]
-        kwargs["plugins"] = [*_as_list(settings["plugins"]), SafeCheckpointIO()]
-        kwargs["logger"] = self._loggers(settings["logger"])
-        kwargs["enable_model_summary"] = bool(settings["enable_model_summary"])  # the first lines tell enough
-        if self.subcommand != "fit":
-            kwargs["enable_checkpointing"] = False
-        return L.Trainer(**{**settings, **kwargs})
-
-    # ---- commands
-
-    def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
-        """Train."""
-        self._announce(model, datamodule)
-        if self.trainer.strategy.root_device.type == "cpu":
-            keep_freed_memory()
-        self.trainer.fit(model, datamodule=datamodule, **kwargs)
-        self._report_skipped(datamodule)
-        if self.trainer.is_global_zero:
-            best = self.run.best
-            if best:
-                print(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
-            print(f"results  {self.folder}")
-
-    def validate(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
-        """Measure on the validation data."""
-        self._evaluate("val", model, datamodule, **kwargs)
-
-    def test(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
-        """Measure on the test data."""
-        self._evaluate("test", model, datamodule, **kwargs)
-
-    def _evaluate(self, stage: str, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
-        self._announce(model, datamodule)
-        evaluate = self.trainer.validate if stage == "val" else self.trainer.test
-        evaluate(model, datamodule=datamodule, **{**kwargs, "verbose": False})
-        self._report_skipped(datamodule)
-        if self.trainer.is_global_zero:
-            for key, value in self.trainer.callback_metrics.items():
-                print(f"{key:<28} {float(value):.4f}")
-            if stage == "test":
-                print(f"results  {self.run.metrics_file}")
-
-    # ---- decisions
-
-    def _choose_folder(self, config: Namespace) -> Path:
-        asked = config.trainer.default_root_dir
-        if asked is None and int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
-            return Path(os.environ[RUN_VARIABLE])
-        resumes = config.get("ckpt_path") in ("last", "best")
-        if asked is None:
-            if "TORCHELASTIC_RUN_ID" in os.environ:
-                raise UsageError("under torchrun all processes need one run folder: set --trainer.default_root_dir")
-            kind = _config_name(config)
-            taken = sorted(int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{kind}-*") if _numbered(p))
-            if resumes and not taken:
-                raise UsageError(f"--ckpt_path {config.ckpt_path}: there is no run under runs/{kind}-* to continue")
-            number = (taken or [0])[-1] + (0 if resumes else 1)
-            asked = Path("runs") / f"{kind}-{number}"
-            if self.subcommand == "fit":
-                os.environ[RUN_VARIABLE] = str(asked)  # for the processes that Lightning starts from this one
-        folder = Path(asked)
-        first = all(int(os.environ.get(v, 0)) == 0 for v in ("RANK", "LOCAL_RANK"))
-        if self.subcommand == "fit" and not config.get("ckpt_path") and first and _holds_run(folder):
-            raise UsageError(
-                f"{folder} already holds a run: choose another --trainer.default_root_dir, "
-                "or continue it with --ckpt_path last"
-            )
-        return folder
-
-    def _choose_checkpoint(self, config: Namespace) -> None:
-        asked = config.get("ckpt_path")
-        if not asked:
-            if self.subcommand != "fit":
-                raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
-            return
-        path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
-        path = path if path.is_file() or asked in ("last", "best") else Path(asked)
-        if not path.is_file():
-            raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
-        config.ckpt_path = str(path)
-        checkpoint = checkpoints.read(path)
-        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
-            raise UsageError(
-                f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
-                f"start from its backbone with --model.backbone.weights {path}"
-            )
-        model = checkpoint[checkpoints.KEY]["model"]
-        data = config.data.init_args
-        if data.get("classes") is None and self.subcommand != "fit":
-            data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
-        for part in ("backbone", "neck"):
-            made = config.model.init_args.get(part)
-            if made is not None and made.get("init_args", {}).get("weights"):
-                made.init_args.weights = None  # the checkpoint brings them
-
-    def _loggers(self, asked: Any) -> Any:
-        if self.subcommand != "fit" or asked is False:
-            return False
-        if isinstance(asked, Logger | list):
-            return asked
-        try:
-            return TensorBoardLogger(self.folder, name="", version="tensorboard")
-        except ModuleNotFoundError:
-            return False
-
-    def _dump(self, config: Namespace) -> str:
-        config = config.clone()
-        config.pop("ckpt_path", None)  # running the file again must not resume by itself
-        text = self._parser(self.subcommand).dump(config, skip_none=False)
-        return f"# visionkit {__version__}: visionkit fit -c THIS_FILE repeats the training\n{_without_header(text)}"
-
-    # ---- words
-
-    def _announce(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
-        datamodule.setup(str(self.subcommand))  # faulty data ends the run here, before anything is written
-        if not self.trainer.is_global_zero:
-            return
-        backbone = model.model.backbone
-        splits = datamodule.splits
-        names = ", ".join(datamodule.classes[:8]) + (", ..." if len(datamodule.classes) > 8 else "")
-        millions = sum(p.numel() for p in model.model.parameters()) / 1e6
-        print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
-        _report_labels(datamodule)
-        print(f"input    {datamodule.preprocessing}")
-        for line in datamodule.notes():
-            print(line)
-        parts = [backbone.describe(), *(m.describe() for m in (model.model.neck, model.model.head))]
-        print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
-        for report in (backbone.weights_report, model.model.neck.weights_report):
-            if report is not None:
-                print(report)
-        if self.subcommand == "fit" and (trained := model.recipe.describe(model.model)):
-            print(f"train    {trained}")
-        device = self.trainer.strategy.root_device
-        layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
-        world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
-        print(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}", flush=True)
-        if self.subcommand == "fit":
-            print(
-                f"run      {self.folder}"
-                + (f", from {self._get(self.config, 'ckpt_path')}" if self._get(self.config, "ckpt_path") else ""),
-                flush=True,
-            )
-
-    def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
-        if datamodule.skipped and self.trainer.is_global_zero:
-            for message in datamodule.skipped:
-                print(message, file=sys.stderr)
-            print(f"skipped  {len(datamodule.skipped)} pictures that cannot be used (listed above)")
-
-
-def _report_labels(datamodule: VisionDataModule[Any]) -> None:
-    """Name the labels that the readers had to change."""
-    splits = datamodule.splits
-    problems = [p for d in (splits.train, splits.val, splits.test) if d is not None for p in d.problems]
-    for problem in problems[:SHOWN]:
-        print(problem, file=sys.stderr)
-    if len(problems) > SHOWN:
-        print(f"... and {len(problems) - SHOWN} more", file=sys.stderr)
-    if problems:
-        print(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
+def _import_named(arguments: Sequence[str]) -> None:
+    """Import the public classes that the command line or a file of it names: imported ones have short names."""
+    files = [Path(v) for a in arguments for v in (a, a.partition("=")[2]) if v.endswith((".yaml", ".yml", ".json"))]
+    texts = [*arguments, *(f.read_text(encoding="utf-8") for f in files if f.is_file())]
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    for name in visionkit.PUBLIC:
+        if name in words:
+            getattr(visionkit, name)
 
 
 def _complete(command: str, arguments: list[str]) -> list[str]:
@@ -332,6 +81,9 @@ def _complete(command: str, arguments: list[str]) -> list[str]:
             f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
             + ("" if command == "fit" else "; or --ckpt_path FILE, which describes its model itself")
         )
+    with uncollected():
+        from visionkit import checkpoint as checkpoints
+
     described = checkpoints.read(checkpoint)[checkpoints.KEY]
     return [*configs.from_checkpoint(described, checkpoint), *arguments]
 
@@ -349,40 +101,3 @@ def _nulls(arguments: list[str]) -> list[str]:
         value = value if equals else next(rest, "")
         written += [f'--model.recipe={{"{key}": null}}'] if value == "null" else [option, value]
     return written
-
-
-def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("metrics.csv", "metrics.json", FOLDER))
-
-
-def _numbered(path: Path) -> bool:
-    return path.name.rpartition("-")[2].isdigit()
-
-
-def _config_name(config: Namespace) -> str:
-    path = str(config.model.class_path)
-    for cls in _subclasses(Task):
-        if path.rpartition(".")[2] == cls.__name__ and hasattr(cls, "config"):
-            return Path(cls.config).stem
-    return "run"
-
-
-def _subclasses(cls: type[Task]) -> list[type[Task]]:
-    return [s for direct in cls.__subclasses__() for s in (direct, *_subclasses(direct))]
-
-
-def _device(accelerator: Any) -> torch.device:
-    if accelerator in ("cpu",) or (accelerator == "auto" and not torch.cuda.is_available()):
-        mps = accelerator == "auto" and torch.backends.mps.is_available()
-        return torch.device("mps" if mps else "cpu")
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _without_header(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("# lightning")) + "\n"

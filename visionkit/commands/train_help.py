@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import Any
 
 import docstring_parser
-import lightning as L
 import yaml
 
-import visionkit
 from visionkit.commands import configs
-from visionkit.recipe import Recipe
+from visionkit.commands.source import Described, describe
 
-__all__ = ["train_help"]
+__all__ = ["CKPT", "LINKED", "TRAINER", "explanations", "say_default", "say_type", "train_help"]
+
+TRAINER = "lightning.pytorch.trainer.trainer.Trainer"
 
 WIDTH = 118
 GIVEN = {"features", "num_classes", "self"}
@@ -75,7 +75,7 @@ def train_help(command: str, files: Sequence[Path], named: Mapping[str, str] = M
     for part in ("model", "data"):
         if isinstance(content.get(part), Mapping) and "class_path" in content[part]:
             lines += _explain_class(content[part], f"--{part}", skip=LINKED[part])
-    lines += ["", "Trainer of Lightning:", *_arguments(L.Trainer, "--trainer", content.get("trainer") or {}, set())]
+    lines += ["", "Trainer of Lightning:", *_arguments(_trainer(), "--trainer", content.get("trainer") or {}, set())]
     return "\n".join(lines)
 
 
@@ -89,11 +89,11 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def _explain_class(entry: Mapping[str, Any], prefix: str, *, skip: set[str]) -> list[str]:
-    cls = _find(str(entry["class_path"]))
+    cls = describe(str(entry["class_path"]))
     if cls is None:
         return ["", f"{prefix}: {entry['class_path']}"]
     given = entry.get("init_args") or {}
-    head = textwrap.wrap(f"{prefix} {cls.__name__}: {_summary(cls)}", WIDTH, subsequent_indent="  ")
+    head = textwrap.wrap(f"{prefix} {cls.name}: {cls.summary}", WIDTH, subsequent_indent="  ")
     lines = ["", *head, *_arguments(cls, prefix, given, skip)]
     for name, value in given.items():
         for key, entry in {name: value, **_named_classes(name, value)}.items():
@@ -109,15 +109,10 @@ def _named_classes(key: str, value: Any) -> dict[str, Any]:
     return {f"{key}.{k}": v for k, v in value.items() if isinstance(v, Mapping) and "class_path" in v}
 
 
-def _arguments(cls: Any, prefix: str, given: Mapping[str, Any], skip: set[str]) -> list[str]:
-    explained = {p.arg_name: p.description or "" for p in docstring_parser.parse(_doc(cls)).params}
+def _arguments(cls: Described, prefix: str, given: Mapping[str, Any], skip: set[str]) -> list[str]:
     lines: list[str] = []
-    parameters = inspect.signature(cls).parameters
-    for name, parameter in parameters.items():
+    for name, (text, parameter) in explanations(cls).items():
         if name in GIVEN | skip:
-            continue
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # passed on to the base
-            lines += _arguments(cls.__mro__[1], prefix, given, skip | set(parameters))
             continue
         key = f"{prefix}.{name}"
         value = given.get(name, None if parameter.default is inspect.Parameter.empty else parameter.default)
@@ -126,50 +121,44 @@ def _arguments(cls: Any, prefix: str, given: Mapping[str, Any], skip: set[str]) 
         if _named_classes(name, value):
             value = ", ".join(value)
         if name == "recipe":
-            nested = value if isinstance(value, Mapping) else {}
-            lines += _arguments(Recipe, key, nested, set())
+            recipe = describe("Recipe")
+            assert recipe is not None
+            lines += _arguments(recipe, key, value if isinstance(value, Mapping) else {}, set())
             continue
-        text = " ".join(explained.get(name, "").split())
-        text = f"{text} ({_type(cls, name, parameter)}, default: {_default(value)})".strip()
+        text = f"{text} ({say_type(parameter.annotation)}, default: {say_default(value)})".strip()
         lines += textwrap.wrap(text, WIDTH, initial_indent=f"  {key}  ", subsequent_indent=" " * 6)
     return lines
 
 
-def _doc(cls: Any) -> str:
-    own = inspect.getdoc(cls) or ""
-    init = inspect.getdoc(cls.__init__) or ""
-    return own if "Args:" in own else f"{own}\n\n{init}"
+def explanations(cls: Described) -> dict[str, tuple[str, inspect.Parameter]]:
+    """Return what is said of each argument of a class, its own first, then those that it passes on to its base."""
+    doc = cls.doc if "Args:" in cls.doc else f"{cls.doc}\n\n{cls.init_doc}"
+    said = {p.arg_name: " ".join((p.description or "").split()) for p in docstring_parser.parse(doc).params}
+    own = {k: p for k, p in cls.parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    found = {name: (said.get(name, ""), parameter) for name, parameter in own.items()}
+    if len(own) == len(cls.parameters) or (base := describe(cls.bases[0])) is None:
+        return found
+    return found | {k: v for k, v in explanations(base).items() if k not in own}
 
 
-def _summary(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
+def _trainer() -> Described:
+    trainer = describe(TRAINER)
+    assert trainer is not None
+    return trainer
 
 
-def _type(cls: Any, name: str, parameter: inspect.Parameter) -> str:
-    try:
-        hint = typing.get_type_hints(cls.__init__).get(name, parameter.annotation)
-    except (NameError, TypeError):
-        hint = parameter.annotation
+def say_type(hint: Any) -> str:
+    """Return a type in short."""
     text = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
     for long in ("typing.", "collections.abc.", "NoneType", "visionkit."):
         text = text.replace(long, "None" if long == "NoneType" else "")
     return text if len(text) <= 70 else text[:67] + "..."
 
 
-def _default(value: Any) -> str:
+def say_default(value: Any) -> str:
+    """Return a default as it is said in help."""
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, list) and len(value) > 2:
         return f"a list of {len(value)}, see the config"
     return "none" if value is None else str(value)
-
-
-def _find(path: str) -> type | None:
-    if path in visionkit.PUBLIC:
-        found = getattr(visionkit, path)
-        return found if isinstance(found, type) else None
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(__import__(module, fromlist=[name]), name, None)
-    except (ImportError, ValueError):
-        return None

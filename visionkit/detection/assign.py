@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from visionkit.detection.types import BoxTarget
-from visionkit.ops.boxes import area, iou, pad
+from visionkit.ops.boxes import area, pad, pairwise_iou
 
 __all__ = ["Assignment", "Objects", "Points", "assign_by_centre", "assign_by_task", "crowded", "pad_objects"]
 
@@ -80,8 +80,10 @@ def pad_objects(targets: Sequence[BoxTarget], *, multiple: int = 8) -> Objects:
 
 def crowded(points: Points, objects: Objects) -> Tensor:
     """Return which locations lie in a crowd, bool [B, A]: what is found there is neither right nor wrong."""
-    inside = _sides(points.centres, objects.boxes).amin(-1) > 0  # [B, A, M]
-    return (inside & objects.crowd[:, None]).any(-1)
+    x, y = points.centres.unbind(-1)  # [A]
+    left, top, right, bottom = objects.boxes[..., None].unbind(2)  # [B, M, 1]
+    inside = (x > left) & (x < right) & (y > top) & (y < bottom) & objects.crowd[..., None]  # [B, M, A]
+    return inside.any(1)
 
 
 def assign_by_centre(points: Points, objects: Objects, *, radius: float = 1.5) -> Assignment:
@@ -140,16 +142,18 @@ def assign_by_task(
         beta: Exponent of the overlap.
     """
     count = min(candidates, len(points.strides))
-    overlap = iou(objects.boxes[:, :, None], boxes[:, None])  # [B, M, A]
+    overlap = pairwise_iou(objects.boxes, boxes)  # [B, M, A]
     index = objects.labels[:, None].expand(-1, boxes.shape[1], -1)  # [B, A, M]
-    score = scores.gather(2, index).transpose(1, 2)  # [B, M, A]
+    score = scores.gather(2, index).transpose(1, 2).contiguous()  # [B, M, A]
     alignment = score**alpha * overlap**beta
     middle = (objects.boxes[..., :2] + objects.boxes[..., 2:]) / 2  # [B, M, 2]
-    half = ((objects.boxes[..., 2:] - objects.boxes[..., :2]) / 2).clamp(min=float(points.strides[0]) / 2 + 1e-3)
-    inside = ((points.centres - middle[:, :, None]).abs() < half[:, :, None]).all(-1)  # [B, M, A]
-    possible = inside & objects.learnt[..., None]
+    half = ((objects.boxes[..., 2:] - objects.boxes[..., :2]) / 2).maximum(points.strides[0] / 2 + 1e-3)
+    # one coordinate at a time: several times faster than [B, M, A, 2]
+    across, along = (points.centres[:, k] - middle[..., k, None] for k in (0, 1))  # [B, M, A]
+    wide, high = half[..., None].unbind(2)  # [B, M, 1]
+    possible = (across.abs() < wide) & (along.abs() < high) & objects.learnt[..., None]
     # a hint of nearness decides where nothing overlaps yet, as at the start of a training
-    apart = ((points.centres - middle[:, :, None]) / half[:, :, None]).square().sum(-1)
+    apart = (across / wide).square() + (along / high).square()
     rank = torch.where(possible, alignment + 1e-9 / (1 + apart), -1.0)
     threshold = rank.topk(count, -1).values[..., -1:]
     chosen = possible & (rank >= threshold)

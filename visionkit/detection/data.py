@@ -43,6 +43,11 @@ class DetectionData(VisionDataModule[BoxTarget]):
         check_images: Whether to open every picture before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without pictures that cannot be read.
         seed: Seed of order and augmentation; the command line takes it from seed_everything.
+        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
+            files each time.
+        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
+            removed after training.
+        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
 
     def __init__(
@@ -66,6 +71,9 @@ class DetectionData(VisionDataModule[BoxTarget]):
         check_images: bool = True,
         skip_corrupt: bool = False,
         seed: int = 0,
+        cache: Literal["none", "ram", "disk"] = "none",
+        cache_folder: str | None = None,
+        cache_limit: float = 20.0,
     ) -> None:
         super().__init__(
             preprocessing=Preprocessing(
@@ -78,6 +86,9 @@ class DetectionData(VisionDataModule[BoxTarget]):
             check_images=check_images,
             skip_corrupt=skip_corrupt,
             seed=seed,
+            cache=cache,
+            cache_folder=cache_folder,
+            cache_limit=cache_limit,
         )
         self.root = root
         self.fixed_classes = classes

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from visionkit.detection.reader import BoxDataset, BoxEntry
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
 from visionkit.masks import ObjectMasks
-from visionkit.sample import Sample
+from visionkit.sample import ImageInfo, Sample
 from visionkit.shapes import SHAPES, draw_scene
 
 __all__ = ["ShapesDetection"]
@@ -63,7 +64,9 @@ class ShapesDetection(BoxDataset):
         pixels = np.atleast_3d(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)) if gray else scene.image
         masks = ObjectMasks.from_dense(scene.masks) if self.masks else None
         areas = None if masks is None else masks.areas()
-        return self._sample(entry, pixels, BoxTarget.make(scene.boxes, shown, areas=areas, masks=masks))
+        target = BoxTarget.make(scene.boxes, shown, areas=areas, masks=masks)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, ImageInfo(entry.id, (self.size, self.size)))
 
     def files(self) -> Sequence[Path | None]:
         """Return None for each entry: there are no files."""

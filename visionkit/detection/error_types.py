@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ERROR_TYPES", "ErrorCounts", "ImageBoxes", "count_errors"]
+from visionkit.detection.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
+
+__all__ = ["ERROR_TYPES", "ErrorCounts", "count_errors"]
 
 ERROR_TYPES = ("missed", "confused", "poorly_localised", "both", "duplicate", "background")
 """Kinds of errors, in the order in which they are listed and drawn."""
@@ -16,28 +17,6 @@ NEAR = 0.1
 """Overlap below which a detection has nothing to do with an object."""
 
 Array = NDArray[Any]
-
-
-class ImageBoxes(NamedTuple):
-    """What is predicted for an image and what is true; boxes are xyxy in pixels of the original.
-
-    Args:
-        boxes: float32 [N, 4], predicted.
-        scores: float32 [N].
-        labels: int64 [N], class ids.
-        truth: float32 [M, 4].
-        truth_labels: int64 [M].
-        crowd: bool [M], boxes that are neither asked for nor wrong to find.
-        areas: float32 [M], pixels of the original.
-    """
-
-    boxes: Array
-    scores: Array
-    labels: Array
-    truth: Array
-    truth_labels: Array
-    crowd: Array
-    areas: Array
 
 
 class ErrorCounts(NamedTuple):
@@ -53,9 +32,7 @@ class ErrorCounts(NamedTuple):
     errors: dict[str, int]
 
 
-def count_errors(
-    images: Iterable[ImageBoxes], classes: int, *, score_threshold: float, iou_threshold: float
-) -> ErrorCounts:
+def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, iou_threshold: float) -> ErrorCounts:
     """Count confusions and kinds of errors of the detections with at least a score.
 
     A detection is right when it overlaps an object of its class that no detection with a higher score has taken; that
@@ -69,97 +46,98 @@ def count_errors(
     right detection, except those that a poorly localised or confused one has as its nearest.
 
     Args:
-        images: Predictions and truth.
+        boxes: Predictions and truth of all images.
         classes: Number of classes, K.
         score_threshold: Lowest score that counts.
         iou_threshold: Overlap from which a detection is where an object is, in (0, 1].
     """
-    confusion = np.zeros((classes + 1, classes + 1), np.int64)
-    errors = dict.fromkeys(ERROR_TYPES, 0)
-    for image in images:
-        _count(image, confusion, errors, score_threshold, iou_threshold)
-    return ErrorCounts(confusion, errors)
+    strong = np.flatnonzero(boxes.scores >= score_threshold)
+    strong = strong[np.lexsort((-boxes.scores[strong], boxes.image[strong]))]  # best first in each image
+    image, labels = boxes.image[strong], boxes.labels[strong]  # [P]
+    near, truth_labels = _near(boxes, strong, ~boxes.crowd, min(NEAR, iou_threshold))
+    same = labels[near.row] == truth_labels[near.column]
+    there = near.overlap >= iou_threshold
+    wrong = np.ones(len(strong), bool)
+    free = np.ones(len(truth_labels), bool)
+    row, column = _match(near.take(same & there), image, len(free))
+    wrong[row], free[column] = False, False
+    confusion = _count((truth_labels[column], labels[row]), classes)
+
+    within, crowd_labels = _near(boxes, strong, boxes.crowd, iou_threshold)
+    wrong[within.row[labels[within.row] == crowd_labels[within.column]]] = False
+
+    row, column = _match(near.take(there & wrong[near.row] & free[near.column]), image, len(free))
+    mixed, missed = np.zeros(len(strong), bool), free.copy()
+    mixed[row], missed[column] = True, False
+    confusion += _count((truth_labels[column], labels[row]), classes)
+    nothing = labels[wrong & ~mixed], truth_labels[missed]
+    confusion += _count((np.full(len(nothing[0]), classes), nothing[0]), classes)
+    confusion += _count((nothing[1], np.full(len(nothing[1]), classes)), classes)
+    left = wrong[near.row]
+    return ErrorCounts(confusion, _kinds(near.take(left), same[left], wrong, free, iou_threshold))
 
 
-def _count(image: ImageBoxes, confusion: Array, errors: dict[str, int], score: float, threshold: float) -> None:
-    order = np.argsort(-image.scores, kind="stable")
-    order = order[image.scores[order] >= score]
-    boxes, labels = image.boxes[order], image.labels[order]  # [P, 4], [P]
-    truth, truth_labels = image.truth[~image.crowd], image.truth_labels[~image.crowd]  # [T, 4], [T]
-    overlap = _overlap(boxes, truth)  # [P, T]
-    same = labels[:, None] == truth_labels[None]
-    partner = _match(overlap * same, threshold)
-    wrong = partner < 0
-    if image.crowd.any() and wrong.any():
-        inside = _overlap(boxes, image.truth[image.crowd], crowd=True) >= threshold
-        wrong &= ~(inside & (labels[:, None] == image.truth_labels[image.crowd][None])).any(1)
-    found = np.zeros(len(truth), bool)
-    found[partner[partner >= 0]] = True
-
-    np.add.at(confusion, (truth_labels[found], truth_labels[found]), 1)
-    rest = _match(overlap * (wrong[:, None] & ~found[None]), threshold)
-    mixed = rest >= 0
-    np.add.at(confusion, (truth_labels[rest[mixed]], labels[mixed]), 1)
-    np.add.at(confusion[-1], labels[wrong & ~mixed], 1)
-    missed = ~found
-    missed[rest[mixed]] = False
-    np.add.at(confusion[:, -1], truth_labels[missed], 1)
-
-    for kind, count in _kinds(overlap[wrong], same[wrong], found, threshold).items():
-        errors[kind] += count
-
-
-def _kinds(overlap: Array, same: Array, found: Array, threshold: float) -> dict[str, int]:
-    """Count the kinds of errors of an image.
+def _near(boxes: DataSetBoxes, rows: Array, which: Array, least: float) -> tuple[Pairs, Array]:
+    """Pair detections with the objects of their images.
 
     Args:
-        overlap: float64 [P, T] of wrong detections and objects.
-        same: bool [P, T], whether their classes are equal.
-        found: bool [T], objects that have a right detection.
+        boxes: Predictions and truth.
+        rows: int64 [P], positions of detections.
+        which: bool [M], the objects that count, T of them.
+        least: Lowest overlap.
+
+    Returns:
+        Pairs by positions in ``rows`` and among the objects that count; and the labels of these, int64 [T].
+    """
+    columns = np.flatnonzero(which)
+    start = np.searchsorted(boxes.truth_image[columns], np.arange(boxes.images + 1))
+    first, count = start[boxes.image[rows]], np.diff(start)[boxes.image[rows]]
+    found = box_pairs(boxes.boxes[rows], boxes.truth[columns], boxes.crowd[columns], first, count, least)
+    return found, boxes.truth_labels[columns]
+
+
+def _match(pairs: Pairs, image: Array, columns: int) -> tuple[Array, Array]:
+    """Give each row, in order, the free column that it overlaps most; return rows and columns that are matched."""
+    pairs = pairs.best_first(last=False)
+    matched = match_greedily(pairs, image, columns, np.ones(len(pairs.row), np.uint64)) > 0
+    return pairs.row[matched], pairs.column[matched]
+
+
+def _count(pairs: tuple[Array, Array], classes: int) -> Array:
+    """Return how often each pair of truth and prediction occurs, int64 [K + 1, K + 1]."""
+    rows, columns = pairs
+    return np.bincount(rows * (classes + 1) + columns, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)
+
+
+def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: float) -> dict[str, int]:
+    """Count the kinds of errors.
+
+    Args:
+        pairs: Wrong detections (rows) and the objects that are near, by row, then by column.
+        same: bool [pairs], whether their classes are equal.
+        wrong: bool [P], detections that are wrong.
+        free: bool [T], objects that have no right detection.
         threshold: Overlap from which a detection is where an object is.
     """
-    if not len(found):
-        return {"background": len(overlap)}
-    own, other = np.where(same, overlap, 0), np.where(same, 0, overlap)
-    own_best, other_best = own.max(1), other.max(1)  # [P] each
-    poor = (own_best >= NEAR) & (own_best < threshold)
-    confused = ~poor & (other_best >= threshold)
-    duplicate = ~poor & ~confused & (own_best >= threshold)
-    rest = ~(poor | confused | duplicate)
+    own_best, own = _best(pairs.take(same), len(wrong))
+    other_best, other = _best(pairs.take(~same), len(wrong))
+    poor = wrong & (own_best >= NEAR) & (own_best < threshold)
+    confused = wrong & ~poor & (other_best >= threshold)
+    duplicate = wrong & ~poor & ~confused & (own_best >= threshold)
+    rest = wrong & ~(poor | confused | duplicate)
     near = rest & (other_best >= NEAR)
-    explained = found.copy()
-    explained[own[poor].argmax(1)] = True
-    explained[other[confused].argmax(1)] = True
-    return {
-        "missed": int((~explained).sum()),
-        "confused": int(confused.sum()),
-        "poorly_localised": int(poor.sum()),
-        "both": int(near.sum()),
-        "duplicate": int(duplicate.sum()),
-        "background": int((rest & ~near).sum()),
-    }
+    missed = free.copy()
+    missed[own[poor]] = False
+    missed[other[confused]] = False
+    kinds = {"missed": missed, "confused": confused, "poorly_localised": poor, "both": near, "duplicate": duplicate}
+    return {k: int(v.sum()) for k, v in {**kinds, "background": rest & ~near}.items()}
 
 
-def _match(overlap: Array, threshold: float) -> Array:
-    """Give each row, in order, the free column that it overlaps most; int64 [P], -1 for none above the threshold."""
-    partner = np.full(len(overlap), -1)
-    free = overlap.copy()
-    for row in np.flatnonzero((overlap >= threshold).any(1)):
-        best = free[row].argmax()
-        if free[row, best] >= threshold:
-            partner[row] = best
-            free[:, best] = 0
-    return partner
-
-
-def _overlap(a: Array, b: Array, *, crowd: bool = False) -> Array:
-    """Return the overlap of boxes [P, 4] and [T, 4]: float64 [P, T].
-
-    It is intersection over union, or with ``crowd`` the share of ``a`` that lies in ``b``.
-    """
-    a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = sides.clip(min=0).prod(-1)
-    own, other = (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-    whole = own if crowd else own + other - common
-    return np.asarray(common / np.maximum(whole, 1e-9))
+def _best(pairs: Pairs, rows: int) -> tuple[Array, Array]:
+    """Return the largest overlap of each row, 0 without any, and its column, the first one of equal ones."""
+    largest, column = np.zeros(rows), np.zeros(rows, np.int64)
+    ordered = pairs.best_first(last=False)
+    first = starts_of(ordered.row)
+    largest[ordered.row[first]] = ordered.overlap[first]
+    column[ordered.row[first]] = ordered.column[first]
+    return largest, column

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from visionkit.backbones.base import FeatureSpec
 from visionkit.detection.assign import Assignment, Points, assign_by_centre, assign_by_task, crowded, pad_objects
 from visionkit.detection.checks import check_choice, check_counts, check_shares, check_weights
+from visionkit.detection.tower import Tower
 from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import UsageError
 from visionkit.head import Head
 from visionkit.losses.detection import distribution_focal_loss, focal_loss, quality_focal_loss
 from visionkit.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, iou
 from visionkit.ops.nms import NMS, suppress
-from visionkit.ops.norm import BatchNorm2d
 
 if TYPE_CHECKING:
     from visionkit.metric import TaskMetric
@@ -188,14 +188,14 @@ class FCOSHead(Head):
         points = Points(outputs.centres, outputs.strides)
         objects = pad_objects(targets)
         logits = outputs.logits.float()
-        boxes = self.boxes(outputs)  # [B, A, 4]
         with torch.no_grad():
             if self.assign == "centre":
                 assigned = assign_by_centre(points, objects, radius=self.radius)
                 if self.class_loss == "quality":
-                    overlap = iou(boxes, assigned.boxes)
+                    overlap = iou(self.boxes(outputs), assigned.boxes)
                     assigned = assigned._replace(quality=torch.where(assigned.positive, overlap, 0.0))
             else:
+                boxes = self.boxes(outputs)  # [B, A, 4]
                 assigned = assign_by_task(points, objects, boxes, logits.sigmoid(), candidates=self.candidates)
             if self.class_loss == "focal":
                 assigned = assigned._replace(quality=assigned.positive.float())
@@ -205,12 +205,13 @@ class FCOSHead(Head):
             truth.scatter_(2, assigned.labels[..., None], assigned.quality[..., None])
         loss = quality_focal_loss if self.class_loss == "quality" else focal_loss
         losses = {"classification": (loss(logits, truth).sum(-1) * counted * share).sum()}
-        weight = assigned.quality * share  # [B, A]
-        losses["box"] = self.box_weight * (box_loss(self.box_loss, boxes, assigned.boxes) * weight).sum()
+        learning, goals, share = _learning(outputs, assigned, share, every=logits.device.type != "cpu")  # N locations
+        weight = goals.quality * share  # [N]
+        losses["box"] = self.box_weight * (box_loss(self.box_loss, self.boxes(learning), goals.boxes) * weight).sum()
         if self.bins:
-            losses["distribution"] = self.bins_weight * (self._edge_loss(outputs, assigned) * weight).sum()
+            losses["distribution"] = self.bins_weight * (self._edge_loss(learning, goals) * weight).sum()
         if self.centerness is not None:
-            losses["centerness"] = (self._centerness_loss(outputs, assigned) * assigned.positive * share).sum()
+            losses["centerness"] = (self._centerness_loss(learning, goals) * goals.positive * share).sum()
         return losses
 
     def metric(self, classes: Sequence[str]) -> TaskMetric:
@@ -245,7 +246,7 @@ class FCOSHead(Head):
         return predictions
 
     def boxes(self, outputs: FCOSOutputs) -> Tensor:
-        """Return the box of each location, float32 [B, A, 4], xyxy in pixels of the image that the model saw."""
+        """Return the box of each location, float32 [..., 4], xyxy in pixels of the image that the model saw."""
         edges = outputs.edges.float()
         if self.bins:
             chances = edges.unflatten(-1, (4, self.bins)).softmax(-1)
@@ -257,20 +258,20 @@ class FCOSHead(Head):
         return torch.cat([outputs.centres - left_top, outputs.centres + right_bottom], -1)
 
     def _distances(self, outputs: FCOSOutputs, boxes: Tensor) -> Tensor:
-        """Return the distances from each location to the edges of its object, in cells, [B, A, 4]."""
+        """Return the distances from each location to the edges of its object, in cells, [N, 4]."""
         centres = outputs.centres
         return torch.cat([centres - boxes[..., :2], boxes[..., 2:] - centres], -1) / outputs.strides[:, None]
 
     def _edge_loss(self, outputs: FCOSOutputs, assigned: Assignment) -> Tensor:
         distances = self._distances(outputs, assigned.boxes)
-        return distribution_focal_loss(outputs.edges.unflatten(-1, (4, self.bins)), distances).mean(-1)  # [B, A]
+        return distribution_focal_loss(outputs.edges.unflatten(-1, (4, self.bins)), distances).mean(-1)  # [N]
 
     def _centerness_loss(self, outputs: FCOSOutputs, assigned: Assignment) -> Tensor:
         """Equation 3 of FCOS."""
         sides = self._distances(outputs, assigned.boxes).clamp(min=1e-6)
         across, along = sides[..., 0::2], sides[..., 1::2]
         truth = (across.amin(-1) / across.amax(-1) * (along.amin(-1) / along.amax(-1))).sqrt()
-        return F.binary_cross_entropy_with_logits(outputs.centerness[..., 0].float(), truth, reduction="none")  # [B, A]
+        return F.binary_cross_entropy_with_logits(outputs.centerness[..., 0].float(), truth, reduction="none")  # [N]
 
     def _shares(self, quality: Tensor) -> Tensor:
         """Return what a location of each image adds to a loss, [B, 1]: over all images, or image by image."""
@@ -279,39 +280,38 @@ class FCOSHead(Head):
         return 1 / (quality.sum(1, keepdim=True).clamp(min=1) * len(quality))
 
 
-class Tower(nn.Module):
-    """3x3 convolutions that all levels share; with batch normalisation each level has its own.
+def _learning(
+    outputs: FCOSOutputs, assigned: Assignment, share: Tensor, *, every: bool
+) -> tuple[FCOSOutputs, Assignment, Tensor]:
+    """Return what the losses of boxes need of the locations that learn one, N of all images in one row.
+
+    Those are the positive ones, one in twenty. On a CPU they are picked; elsewhere ``every`` location comes along, as
+    their number would have to come from the device, and everything would wait for it.
 
     Args:
-        channels: Channels of the input.
-        width: Channels of each convolution.
-        depth: Number of convolutions.
-        norm: "batch" or "group".
-        levels: Number of levels.
+        outputs: Of B images and A locations; the logits stay as they are.
+        assigned: What each location learns.
+        share: float32 [B, 1], what a location of each image adds to a loss.
+        every: Whether all locations are returned; those that are not positive have no weight.
+
+    Returns:
+        Outputs, goals, and shares [N].
     """
+    images, locations = assigned.positive.shape
+    flat = assigned.positive.flatten()
+    rows = torch.arange(len(flat), device=flat.device) if every else flat.nonzero()[:, 0]
 
-    def __init__(self, channels: int, width: int, depth: int, norm: str, levels: int) -> None:
-        super().__init__()
-        own = norm == "batch"
-        inputs = [channels, *[width] * depth]
-        self.convs = nn.ModuleList(nn.Conv2d(inputs[k], width, 3, padding=1, bias=not own) for k in range(depth))
-        for conv in self.convs:
-            assert isinstance(conv, nn.Conv2d)
-            nn.init.normal_(conv.weight, std=0.01)
-            if conv.bias is not None:
-                nn.init.zeros_(conv.bias)
-        self.norms = nn.ModuleList(
-            nn.ModuleList((BatchNorm2d(width) if own else nn.GroupNorm(32, width)) for _ in range(depth))
-            for _ in range(levels if own else 1)
-        )
+    def take(x: Tensor) -> Tensor:
+        return x.flatten(0, 1) if every else x.flatten(0, 1).index_select(0, rows)
 
-    def forward(self, x: Tensor, level: int) -> Tensor:
-        """Map [B, channels, H, W] of a level to [B, width, H, W]."""
-        norms = self.norms[level if len(self.norms) > 1 else 0]
-        assert isinstance(norms, nn.ModuleList)
-        for conv, norm in zip(self.convs, norms, strict=True):
-            x = F.relu(norm(conv(x)), inplace=True)
-        return x
+    place = rows % locations
+    learning = outputs._replace(
+        edges=take(outputs.edges),
+        centerness=take(outputs.centerness),
+        centres=outputs.centres[place],
+        strides=outputs.strides[place],
+    )
+    return learning, Assignment(*map(take, assigned)), take(share.expand(images, locations))
 
 
 def _last(channels: int, out: int, bias: float) -> nn.Conv2d:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.detection.error_types import ImageBoxes, count_errors
+from visionkit.detection.average_precision import ALL, LARGE, MEDIUM, MOST, SMALL, ImageMasks, evaluate_coco
+from visionkit.detection.error_types import count_errors
 from visionkit.detection.instances import InstancePrediction
+from visionkit.detection.matching import DataSetBoxes
 from visionkit.detection.types import BoxPrediction, BoxTarget
 from visionkit.errors import UsageError
-from visionkit.masks import ObjectMasks
 from visionkit.metric import TaskMetric
 from visionkit.ops.distributed import gather_objects
 from visionkit.plots import write_confusion_matrix
@@ -25,23 +25,22 @@ __all__ = ["DetectionMetric"]
 
 Array = NDArray[Any]
 
-ALL, SMALL, MEDIUM, LARGE = range(4)  # COCO's areas: any, below 32², up to 96², above
-MOST = 2  # position of 100 in COCO's numbers of detections 1, 10, 100
 BOX_ALONE = ("mar_1", "mar_10", "mar_small", "mar_medium", "mar_large")  # not told of masks: a table has its limits
 
 
-class ImageMasks(NamedTuple):
-    """The masks of an image, all as run lengths, which are small."""
+class _Batch(NamedTuple):
+    """What one update brought, of B images."""
 
-    found: ObjectMasks
-    """Of the N predictions."""
-    truth: ObjectMasks
-    """Of the M objects."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return self.found.size
+    found: Array
+    """float32 [N, 6]: box, score and label of the predictions."""
+    found_counts: Array
+    """int64 [B], how many of them belong to each image."""
+    truth: Array
+    """float32 [M, 7]: box, label, crowd and area of the objects."""
+    truth_counts: Array
+    """int64 [B]."""
+    masks: list[ImageMasks]
+    """B, or none where masks are not compared."""
 
 
 class DetectionMetric(TaskMetric):
@@ -94,8 +93,7 @@ class DetectionMetric(TaskMetric):
         self.monitor = "mask_map" if masks else "map"
         self.sync_on_compute = False  # processes hold different numbers of images: compute gathers by itself
         self.compute_with_cache = False  # else a process with new images would wait for one without
-        # float32 [N, 6] predictions and [M, 7] truth of each image, and their masks
-        self._images: list[tuple[Array, Array, ImageMasks | None]] = []
+        self._batches: list[_Batch] = []
 
     def update(self, predictions: Sequence[BoxPrediction], targets: Sequence[BoxTarget]) -> None:
         """Add the predictions and targets of a batch, both of length B, in pixels of the originals.
@@ -109,41 +107,44 @@ class DetectionMetric(TaskMetric):
             raise UsageError(f"{len(predictions)} predictions for {len(targets)} targets")
         if not predictions:
             return
-        predicted = [torch.column_stack([p.boxes, p.scores, p.labels]).float() for p in predictions]  # exact up to 2^24
-        truth = [torch.column_stack([t.boxes, t.labels, t.crowd, t.areas]).float() for t in targets]
-        arrays = zip(_to_arrays(predicted), _to_arrays(truth), predictions, targets, strict=True)
-        for rows, true_rows, prediction, target in arrays:
-            highest = max(rows[:, 5].max(initial=-1), true_rows[:, 4].max(initial=-1))
-            if highest >= len(self.classes):
-                raise UsageError(f"the metric has {len(self.classes)} classes, a box has class id {int(highest)}")
-            finite = np.asarray(np.isfinite(rows).all(1))
-            masks = _masks(prediction, target, finite) if self.masks else None
-            self._images.append((rows[finite], true_rows, masks))
+        found = _rows(predictions, ("boxes", "scores", "labels"))  # [N, 6]
+        truth = _rows(targets, ("boxes", "labels", "crowd", "areas"))  # [M, 7]
+        highest = max(found[:, 5].max(initial=-1), truth[:, 4].max(initial=-1))
+        if highest >= len(self.classes):
+            raise UsageError(f"the metric has {len(self.classes)} classes, a box has class id {int(highest)}")
+        counts = np.array([len(p) for p in predictions])
+        finite = np.asarray(np.isfinite(found).all(1))
+        masks: list[ImageMasks] = []
+        if self.masks:
+            parts = np.split(finite, counts.cumsum()[:-1])
+            masks = [_masks(p, t, f) for p, t, f in zip(predictions, targets, parts, strict=True)]
+        if not finite.all():
+            image = np.repeat(np.arange(len(counts)), counts)[finite]
+            found, counts = found[finite], np.bincount(image, minlength=len(counts))
+        self._batches.append(_Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
 
     def reset(self) -> None:
         """Forget all images."""
         super().reset()
-        self._images = []
+        self._batches = []
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values over all updates since the last reset; an empty dict without any image."""
-        seen = _interleave(gather_objects(self._images))
-        images = [_image(*rows) for *rows, _ in seen]
-        if not images:
+        boxes, masks = _whole([p for part in gather_objects(_joined(self._batches)) for p in part])
+        if not boxes.images:
             return {}
-        counts = count_errors(
-            images, len(self.classes), score_threshold=self.score_threshold, iou_threshold=self.iou_threshold
-        )
-        precision, recall = _evaluate_coco(images, len(self.classes))
+        thresholds = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
+        counts = count_errors(boxes, len(self.classes), **thresholds)
+        precision, recall = evaluate_coco(boxes, len(self.classes))
         scalars = {"map": 0.0} | _coco_values(precision, recall) | self._class_values(precision, ("ap", "ap_50"))
         if self.masks:
-            of_masks = _evaluate_coco(images, len(self.classes), [masks for *_, masks in seen])
+            of_masks = evaluate_coco(boxes, len(self.classes), masks)
             values_of_masks = {"map": 0.0} | _coco_values(*of_masks)
             scalars |= {f"mask_{k}": v for k, v in values_of_masks.items() if k not in BOX_ALONE}
             scalars |= self._class_values(of_masks[0], ("mask_ap",))
         scalars |= _rates(counts.confusion) | {f"errors/{kind}": float(n) for kind, n in counts.errors.items()}
         values = torch.tensor(list(scalars.values()), dtype=torch.float32, device=self.device).unbind()
-        curve = np.where(precision[0, :, :, ALL, MOST] < 0, np.nan, precision[0, :, :, ALL, MOST]).T  # [K, 101]
+        curve = np.where(precision[0, :, :, ALL] < 0, np.nan, precision[0, :, :, ALL]).T  # [K, 101]
         return {
             **dict(zip(scalars, values, strict=True)),
             "confusion_matrix": torch.from_numpy(counts.confusion).to(self.device),
@@ -175,8 +176,8 @@ class DetectionMetric(TaskMetric):
         """Return the average precision of each class that occurs, over all overlaps and, as a second key, at 0.5."""
         values: dict[str, float] = {}
         for k, name in enumerate(self.classes):
-            if (precision[:, :, k, ALL, MOST] >= 0).all():  # else it does not occur
-                both = (precision[:, :, k, ALL, MOST].mean(), precision[0, :, k, ALL, MOST].mean())
+            if (precision[:, :, k, ALL] >= 0).all():  # else it does not occur
+                both = (precision[:, :, k, ALL].mean(), precision[0, :, k, ALL].mean())
                 values |= {f"{key}/{name}": float(v) for key, v in zip(keys, both, strict=False)}
         return values
 
@@ -194,72 +195,15 @@ def _masks(prediction: BoxPrediction, target: BoxTarget, finite: NDArray[np.bool
     return ImageMasks(found, truth)
 
 
-def _evaluate_coco(
-    images: Sequence[ImageBoxes], classes: int, masks: Sequence[ImageMasks] | None = None
-) -> tuple[Array, Array]:
-    """Return COCO's precision [10, 101, K, 4, 3] and recall [10, K, 4, 3] by IoU, recall, class, area and number.
-
-    The overlap is that of the boxes, or of the masks where they are given. By COCO's rules, the area of an object is
-    the one that its file tells, and that of a prediction the one of its box or of its mask.
-
-    -1 stands where the truth holds no such object.
-    """
-    precision, recall = np.full((10, 101, classes, 4, 3), -1.0), np.full((10, classes, 4, 3), -1.0)
-    present = np.unique(np.concatenate([i.truth_labels[~i.crowd] for i in images]))
-    if not len(present):
-        return precision, recall
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    known: dict[str, Any] = {"images": [{"id": i} for i in range(1, len(images) + 1)]}
-    known["categories"] = [{"id": k + 1} for k in present.tolist()]
-    truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for number, image in enumerate(images, start=1):
-        own = masks[number - 1] if masks is not None else None
-        if own is not None:
-            known["images"][number - 1] |= {"height": own.size[0], "width": own.size[1]}
-        rows = _rows(image.truth, image.truth_labels, number, None if own is None else own.truth)
-        for row, is_crowd, area in zip(rows, image.crowd.tolist(), image.areas.tolist(), strict=True):
-            truth.append({**row, "id": len(truth) + 1, "iscrowd": int(is_crowd), "area": area})
-        kept = np.flatnonzero(np.isin(image.labels, present))  # others find nothing and cost time
-        drawn = None if own is None else own.found.take(kept.tolist())
-        rows = _rows(image.boxes[kept], image.labels[kept], number, drawn)
-        areas = [row["bbox"][2] * row["bbox"][3] for row in rows] if drawn is None else drawn.areas().tolist()
-        for row, score, area in zip(rows, image.scores[kept].tolist(), areas, strict=True):
-            found.append({**row, "id": len(found) + 1, "score": score, "area": area})
-    evaluation = COCOeval_faster(
-        COCO({**known, "annotations": truth}),
-        COCO({**known, "annotations": found}),
-        "bbox" if masks is None else "segm",
-        print_function=_silent,
-    )
-    evaluation.evaluate()
-    evaluation.accumulate()
-    precision[:, :, present] = np.asarray(evaluation.eval["precision"]).reshape(10, 101, len(present), 4, 3)
-    recall[:, present] = np.asarray(evaluation.eval["recall"]).reshape(10, len(present), 4, 3)
-    return precision, recall
-
-
-def _rows(boxes: Array, labels: Array, number: int, masks: ObjectMasks | None) -> list[dict[str, Any]]:
-    """Return COCO's annotations of boxes [N, 4] xyxy of an image, with masks where they are given."""
-    sized = boxes.astype(np.float64)
-    sized[:, 2:] -= sized[:, :2]
-    pairs = zip(labels.tolist(), sized.tolist(), strict=True)
-    rows = [{"image_id": number, "category_id": k + 1, "bbox": b} for k, b in pairs]
-    if masks is None:
-        return rows
-    return [{**row, "segmentation": r} for row, r in zip(rows, masks.rles(), strict=True)]
-
-
 def _coco_values(precision: Array, recall: Array) -> dict[str, float]:
     """Return COCO's twelve numbers, without those that do not occur."""
     means = {
-        "map": precision[:, :, :, ALL, MOST],
-        "map_50": precision[0, :, :, ALL, MOST],
-        "map_75": precision[5, :, :, ALL, MOST],
-        "map_small": precision[:, :, :, SMALL, MOST],
-        "map_medium": precision[:, :, :, MEDIUM, MOST],
-        "map_large": precision[:, :, :, LARGE, MOST],
+        "map": precision[:, :, :, ALL],
+        "map_50": precision[0, :, :, ALL],
+        "map_75": precision[5, :, :, ALL],
+        "map_small": precision[:, :, :, SMALL],
+        "map_medium": precision[:, :, :, MEDIUM],
+        "map_large": precision[:, :, :, LARGE],
         "mar_1": recall[:, :, ALL, 0],
         "mar_10": recall[:, :, ALL, 1],
         "mar_100": recall[:, :, ALL, MOST],
@@ -280,23 +224,37 @@ def _rates(confusion: Array) -> dict[str, float]:
     }
 
 
-def _image(predicted: Array, truth: Array) -> ImageBoxes:
-    return ImageBoxes(
-        predicted[:, :4], predicted[:, 4], predicted[:, 5].astype(np.int64),
-        truth[:, :4], truth[:, 4].astype(np.int64), truth[:, 5] > 0, truth[:, 6],
+def _rows(items: Sequence[Any], fields: Sequence[str]) -> Array:
+    """Put fields of a batch side by side, float32 [N, C], on the CPU in one copy; class ids are exact up to 2^24."""
+    columns = [torch.cat([getattr(item, name) for item in items]).float() for name in fields]
+    rows: Array = torch.column_stack(columns).detach().cpu().numpy()
+    return rows
+
+
+def _joined(batches: Sequence[_Batch]) -> list[_Batch]:
+    """Return one batch of all, which is quicker to send; none of none."""
+    if not batches:
+        return []
+    found, found_counts, truth, truth_counts, masks = zip(*batches, strict=True)
+    every = [m for some in masks for m in some]
+    joined = np.concatenate(found), np.concatenate(found_counts), np.concatenate(truth), np.concatenate(truth_counts)
+    return [_Batch(*joined, every)]
+
+
+def _whole(parts: Sequence[_Batch]) -> tuple[DataSetBoxes, list[ImageMasks]]:
+    """Return the images of all processes in the order of a single one; process r of W held r, r + W, r + 2W, ..."""
+    turns = [np.arange(len(p.found_counts)) for p in parts]
+    order = np.argsort(np.concatenate([*turns, np.zeros(0, np.int64)]), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))  # of each image
+    batch = (_joined(parts) or [_Batch(np.zeros((0, 6)), order, np.zeros((0, 7)), order, [])])[0]
+    image, truth_image = np.repeat(place, batch.found_counts), np.repeat(place, batch.truth_counts)
+    found, truth = batch.found, batch.truth
+    if len(parts) > 1:
+        ways = np.argsort(image, kind="stable"), np.argsort(truth_image, kind="stable")
+        found, image, truth, truth_image = found[ways[0]], image[ways[0]], truth[ways[1]], truth_image[ways[1]]
+    boxes = DataSetBoxes(
+        len(order), found[:, :4], found[:, 4], found[:, 5].astype(np.int64), image,
+        truth[:, :4], truth[:, 4].astype(np.int64), truth_image, truth[:, 5] > 0, truth[:, 6],
     )  # fmt: skip
-
-
-def _interleave(parts: list[list[Any]]) -> list[Any]:
-    """Return the items in the order of a single process; process r of W held r, r + W, r + 2W, ..."""
-    return [item for row in zip_longest(*parts) for item in row if item is not None]
-
-
-def _to_arrays(rows: list[Tensor]) -> list[Array]:
-    """Bring tensors [N_i, C] to the CPU, all in one copy."""
-    joined = torch.cat(rows).detach().cpu().numpy()
-    return np.split(joined, np.cumsum([len(r) for r in rows])[:-1])
-
-
-def _silent(*_: object) -> None:
-    """Print nothing."""
+    return boxes, [batch.masks[k] for k in order] if batch.masks else []

@@ -20,8 +20,7 @@ from visionkit.errors import DataError
 from visionkit.masks import ObjectMasks, Outline
 from visionkit.reading import header_size, other_size
 from visionkit.sample import ImageInfo, Sample
-from visionkit.transforms.decode import Array
-from visionkit.transforms.images import read_image
+from visionkit.transforms.decode import Scale
 
 __all__ = ["BoxDataset", "BoxEntry", "make_entry", "present", "refuse_no_masks"]
 
@@ -160,17 +159,25 @@ class BoxDataset(VisionDataset[BoxTarget]):
         Raises:
             DataError: The file cannot be read, or its size is not the one that its labels were made for.
         """
+        return self.load(index)
+
+    def load(self, index: int, scale: Scale | None = None) -> Sample[BoxTarget]:
+        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
+        decoded = self._decode(self.entries[index].id, self.channels, scale)
+        target, info = self.describe(index, decoded.size)
+        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info, decoded.reduced)
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[BoxTarget, ImageInfo]:
+        """Return target and info of image ``index``, whose height and width are given.
+
+        Raises:
+            DataError: The labels were made for another size.
+        """
         entry = self.entries[index]
-        pixels = read_image(entry.id, channels=self.channels)  # [H, W, C]
-        size = (pixels.shape[0], pixels.shape[1])
         if entry.size is not None and entry.size != size:
             raise DataError(other_size(entry.id, size, entry.size, entry.source))
-        return self._sample(entry, pixels, entry.target(size))
-
-    def _sample(self, entry: BoxEntry, pixels: Array, target: BoxTarget) -> Sample[BoxTarget]:
-        info = ImageInfo(entry.id, (pixels.shape[0], pixels.shape[1]), extra=entry.extra)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, target, info)
+        return entry.target(size), ImageInfo(entry.id, size, extra=entry.extra)
 
     def files(self) -> Sequence[Path | None]:
         """Return the image file of each entry, or None where an image comes from elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -146,13 +147,17 @@ def propose(
         chosen = offsets[:, start : start + len(level)].gather(1, position[..., None].expand(-1, -1, 4))
         levels.append((clip(decode_offsets(chosen, level[position]), size), top.sigmoid()))
         start += len(level)
-    result = []
-    for k in range(len(objectness)):
+
+    def finish(k: int) -> Tensor:
         kept = [_suppressed(boxes[k], scores[k], after, threshold) for boxes, scores in levels]
         scores = torch.cat([s for _, s in kept])
         order = scores.argsort(descending=True, stable=True)[:after]
-        result.append(torch.cat([b for b, _ in kept])[order])
-    return result
+        return torch.cat([b for b, _ in kept])[order]
+
+    if objectness.device.type != "cpu":
+        return [finish(k) for k in range(len(objectness))]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # suppression itself knows no threads
+        return list(pool.map(finish, range(len(objectness))))
 
 
 def _suppressed(boxes: Tensor, scores: Tensor, limit: int, threshold: float) -> tuple[Tensor, Tensor]:

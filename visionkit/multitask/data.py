@@ -16,6 +16,7 @@ from visionkit.multitask.dataset import MultiTaskDataset, Source, put_together
 from visionkit.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.multitask.types import MultiTaskTarget, names_of
 from visionkit.ops.machine import choose_workers
+from visionkit.picture_cache import CacheSettings
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["MultiTaskData"]
@@ -47,6 +48,11 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
         check_images: Whether to open every picture before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without pictures that cannot be read.
         seed: Seed of order and augmentation; the command line takes it from seed_everything.
+        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
+            files each time.
+        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
+            removed after training.
+        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
 
     def __init__(
@@ -64,6 +70,9 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
         check_images: bool = True,
         skip_corrupt: bool = False,
         seed: int = 0,
+        cache: Literal["none", "ram", "disk"] = "none",
+        cache_folder: str | None = None,
+        cache_limit: float = 20.0,
     ) -> None:
         preprocessing = Preprocessing(
             size, resize=resize, denoise=denoise, denoise_strength=denoise_strength, channels=channels
@@ -79,6 +88,9 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
             check_images=check_images,
             skip_corrupt=skip_corrupt,
             seed=seed,
+            cache=cache,
+            cache_folder=cache_folder,
+            cache_limit=cache_limit,
         )
         for name, module in datasets.items():
             _refuse_own(name, module, self)
@@ -129,6 +141,7 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
                 seed=self.seed,
                 combine=None if module.combine is None else CombineAlike(module.combine),
                 epochs=self._epochs(),
+                cache=self._picture_cache(),
             )
             order = EpochSampler(
                 view, seed=self.seed, weights=self._weights(train, indices, source), num_replicas=world, rank=rank
@@ -150,6 +163,10 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
             workers=self._workers(len(sampler)),
             pin_memory=self._pin(),
         )
+
+    def _combines(self) -> bool:
+        """Return whether whole training pictures of any data set are read."""
+        return any(module._combines() for module in self.datasets.values())
 
     def _steps(self, orders: list[EpochSampler], shares: list[int]) -> int:
         if isinstance(self.epoch, int):
@@ -178,9 +195,14 @@ def _refuse_own(name: str, module: VisionDataModule[Any], ours: VisionDataModule
     """Refuse settings of one data set that all have in common, unless they say the same."""
     defaults = inspect.signature(type(module)).parameters
     standard = Preprocessing(**{k: defaults[k].default for k in SHARED if k in defaults and _known(defaults[k])})
+    standard_cache = CacheSettings()
     theirs = module.preprocessing
     pairs = {k: (getattr(theirs, k), getattr(standard, k), getattr(ours.preprocessing, k)) for k in SHARED}
     pairs |= {k: (getattr(module, k), defaults[k].default, getattr(ours, k)) for k in OURS if k in defaults}
+    pairs |= {
+        f"cache{suffix}": (getattr(module.cache, key), getattr(standard_cache, key), getattr(ours.cache, key))
+        for key, suffix in (("kind", ""), ("folder", "_folder"), ("limit", "_limit"))
+    }
     pairs["num_workers"] = (module.num_workers, choose_workers(), ours.num_workers)
     for key, (value, default, here) in pairs.items():
         if value not in (default, here):

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from visionkit.dataset import DataSplits, VisionDataset
+from visionkit.dataset import DataSplits, ReadWhole, VisionDataset, can_describe, load_sample
 from visionkit.multitask.types import MultiTaskTarget, flat_classes
-from visionkit.sample import Sample
+from visionkit.sample import ImageInfo, Sample
+from visionkit.transforms.decode import Scale
 
 __all__ = ["Member", "MultiTaskDataset", "Source", "put_together"]
 
@@ -45,9 +46,31 @@ class MultiTaskDataset(VisionDataset[MultiTaskTarget]):
 
     def __getitem__(self, index: int) -> Sample[MultiTaskTarget]:
         """Read picture ``index``, uint8 [C, H, W], with the target of each task that it is labelled for."""
-        samples = {name: self.parts[name][k] for name, k in self.members[index].items()}
-        first = next(iter(samples.values()))
-        return Sample(first.image, MultiTaskTarget({name: s.target for name, s in samples.items()}), first.info)
+        return self.load(index)
+
+    def load(self, index: int, scale: Scale | None = None) -> Sample[MultiTaskTarget]:
+        """Read picture ``index`` once, with all its targets; see :meth:`VisionDataset.load`."""
+        (name, k), *others = self.members[index].items()
+        first = load_sample(self.parts[name], k, scale)
+        targets = {name: first.target}
+        for name, k in others:
+            part = self.parts[name]
+            if can_describe(part):
+                targets[name], _ = part.describe(k, first.info.size)
+            else:
+                targets[name] = load_sample(part, k, scale).target
+        return first.replace(target=MultiTaskTarget(targets))
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[MultiTaskTarget, ImageInfo]:
+        """Return the targets and the info of picture ``index``, whose height and width are given."""
+        found = {name: self.parts[name].describe(k, size) for name, k in self.members[index].items()}
+        return MultiTaskTarget({name: target for name, (target, _) in found.items()}), next(iter(found.values()))[1]
+
+    def with_originals(self, read: ReadWhole) -> Self:
+        """Return the same data set, which reads the files of whole images this way."""
+        other = copy.copy(self)
+        other.parts = {name: part.with_originals(read) for name, part in self.parts.items()}
+        return other
 
     def files(self) -> Sequence[Path | None]:
         """Return the image file of each picture, or None where it comes from elsewhere."""

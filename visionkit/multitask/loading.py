@@ -11,7 +11,8 @@ from visionkit.dataset import VisionDataset
 from visionkit.loading import Combine, EpochSampler, Key, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset
 from visionkit.multitask.types import MultiTaskTarget
-from visionkit.sample import Sample
+from visionkit.sample import Batch, Sample, assemble
+from visionkit.transforms.decode import Array
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["CombineAlike", "InterleavedSampler", "InterleavedView"]
@@ -33,7 +34,16 @@ class InterleavedView(Dataset[Sample[MultiTaskTarget]]):
 
     def __getitem__(self, key: Key) -> Sample[MultiTaskTarget]:
         """Return the sample of a view as it is in an epoch and a repeat."""
-        return self.views[key[1]][(key[0], *key[2:])]
+        return self.sample(key)
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch[MultiTaskTarget]:
+        """Return the samples of a batch, put together."""
+        preprocessing = self.views[0].preprocessing
+        return assemble(self.sample, keys, preprocessing.size, preprocessing.channels)
+
+    def sample(self, key: Key, out: Array | None = None) -> Sample[MultiTaskTarget]:
+        """Return the sample of a view; its pixels may lie in an array, uint8 [H, W, C]."""
+        return self.views[key[1]].sample((key[0], *key[2:]), out)
 
 
 class InterleavedSampler(EpochSampler):

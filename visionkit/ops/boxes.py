@@ -40,7 +40,12 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the intersection over union of each pair: [..., N, 4] and [..., M, 4] give [..., N, M]."""
-    return iou(a[..., :, None, :], b[..., None, :, :])
+    # one coordinate at a time: several times faster than [..., N, M, 2]
+    ax1, ay1, ax2, ay2 = a[..., None].unbind(-2)  # [..., N, 1]
+    bx1, by1, bx2, by2 = b[..., None, :, :].unbind(-1)  # [..., 1, M]
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
+    common = width * (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
+    return common / (area(a)[..., None] + area(b)[..., None, :] - common).clamp(min=EPS)
 
 
 def box_loss(kind: BoxLoss, predicted: Tensor, truth: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ class SegmentationData(VisionDataModule[MaskTarget]):
         check_images: Whether to open every picture and mask before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without pictures that cannot be read or do not fit their masks.
         seed: Seed of order, crops and augmentation; the command line takes it from seed_everything.
+        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
+            files each time.
+        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
+            removed after training.
+        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
 
     def __init__(
@@ -74,6 +79,9 @@ class SegmentationData(VisionDataModule[MaskTarget]):
         check_images: bool = True,
         skip_corrupt: bool = False,
         seed: int = 0,
+        cache: Literal["none", "ram", "disk"] = "none",
+        cache_folder: str | None = None,
+        cache_limit: float = 20.0,
     ) -> None:
         balanced = BALANCED if balance == "crops" else 0.0
         super().__init__(
@@ -87,6 +95,9 @@ class SegmentationData(VisionDataModule[MaskTarget]):
             check_images=check_images,
             skip_corrupt=skip_corrupt,
             seed=seed,
+            cache=cache,
+            cache_folder=cache_folder,
+            cache_limit=cache_limit,
         )
         self.root = root
         self.fixed_classes = classes

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from visionkit.errors import UsageError
-from visionkit.sample import Sample
+from visionkit.sample import ImageInfo, Sample
 from visionkit.segmentation.mask_code import Mask
 from visionkit.segmentation.reader import MaskDataset, MaskEntry
 from visionkit.segmentation.types import MaskTarget
@@ -55,7 +56,9 @@ class ShapesSegmentation(MaskDataset):
         scene = self._scene(index)
         gray = self.channels == 1
         pixels = np.atleast_3d(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)) if gray else scene.image
-        return self._sample(self.entries[index], pixels, _paint(scene))
+        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        target = MaskTarget(torch.from_numpy(_paint(scene)), self.weights)
+        return Sample(image, target, ImageInfo(self.ids[index], (self.size, self.size)))
 
     def read_mask(self, index: int) -> Mask:
         """Draw the mask of picture ``index`` alone, uint8 [H, W]."""

@@ -23,7 +23,7 @@ from visionkit.segmentation.mask_code import Mask, MaskCode, complete_table, mak
 from visionkit.segmentation.mask_files import in_threads, read_mask_file
 from visionkit.segmentation.pairing import Pairs, pair_masks
 from visionkit.segmentation.types import MaskTarget
-from visionkit.transforms.decode import Array
+from visionkit.transforms.decode import Array, Scale
 from visionkit.transforms.images import read_image
 
 __all__ = ["MaskDataset", "MaskEntry", "MaskFileDataset", "MaskFolderDataset"]
@@ -89,17 +89,27 @@ class MaskDataset(VisionDataset[MaskTarget]):
         Raises:
             DataError: A file cannot be read, or the mask has another size than its image.
         """
-        entry = self.entries[index]
-        pixels = read_image(entry.id, channels=self.channels)  # [H, W, C]
-        mask = self.read_mask(index)
-        if pixels.shape[:2] != mask.shape:
-            raise DataError(other_size(entry.id, _size(pixels), _size(mask), entry.mask))
-        return self._sample(entry, pixels, mask)
+        return self.load(index)
 
-    def _sample(self, entry: MaskEntry, pixels: Array, mask: Mask) -> Sample[MaskTarget]:
-        info = ImageInfo(entry.id, _size(pixels), extra=entry.extra)
-        image = torch.from_numpy(pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, MaskTarget(torch.from_numpy(mask), self.weights), info)
+    def load(self, index: int, scale: Scale | None = None) -> Sample[MaskTarget]:
+        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
+        decoded = self._decode(self.entries[index].id, self.channels, scale)
+        target, info = self.describe(index, decoded.size)
+        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info, decoded.reduced)
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[MaskTarget, ImageInfo]:
+        """Return target and info of image ``index``, whose height and width are given; reads its mask.
+
+        Raises:
+            DataError: The mask cannot be read, or has another size.
+        """
+        entry = self.entries[index]
+        mask = self.read_mask(index)
+        if size != mask.shape:
+            raise DataError(other_size(entry.id, size, _size(mask), entry.mask))
+        target = MaskTarget(torch.from_numpy(mask), self.weights)
+        return target, ImageInfo(entry.id, size, extra=entry.extra)
 
     def files(self) -> Sequence[Path | None]:
         """Return the image file of each entry, or None where an image comes from elsewhere."""

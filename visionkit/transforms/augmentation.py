@@ -16,7 +16,7 @@ import torch
 
 from visionkit.component import Component
 from visionkit.errors import UsageError
-from visionkit.sample import Sample, SpatialTarget, Target
+from visionkit.sample import Sample, Target, is_spatial
 
 __all__ = ["CLASSIFICATION_AUGMENTATION", "DETECTION_AUGMENTATION", "SEGMENTATION_AUGMENTATION", "Augmentation"]
 
@@ -102,6 +102,7 @@ class Augmentation(Component):
         self.transforms = list(transforms or [])
         self.min_visible = min_visible
         self._composed: dict[Any, Any] = {}
+        self._random = random.Random()  # seeded anew for each image
         self._sized = _mentions_input(self.transforms)
         if self.transforms:
             self._compose((64, 64), ())  # finds mistakes before training
@@ -121,11 +122,12 @@ class Augmentation(Component):
         seed %= 2**32
         pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())  # [H, W, C]
         target = sample.target
-        arrays = target.arrays() if isinstance(target, SpatialTarget) else {}
+        arrays = target.arrays() if is_spatial(target) else {}
         compose = self._compose((pixels.shape[0], pixels.shape[1]), tuple(sorted(arrays)))
         # One stream through all transforms. set_random_seed would give each its own copy of the same stream: those with
         # the same p would always act together and draw the same numbers.
-        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        self._random.seed(seed)
+        compose.set_random_state(_Generator(seed), self._random)
         cv2.setRNGSeed(seed % 2**31)  # a few transforms draw in OpenCV
         try:
             result = compose(image=pixels, **arrays)
@@ -138,9 +140,9 @@ class Augmentation(Component):
         if changed.dtype != np.uint8:
             raise UsageError(f"augmentation turns uint8 images into {changed.dtype}: remove the transform that does so")
         changed = np.ascontiguousarray(changed if changed.ndim == 3 else changed[..., None])
-        if isinstance(target, SpatialTarget):
+        if is_spatial(target):
             target = target.with_arrays({k: result[k] for k in arrays}, (changed.shape[0], changed.shape[1]))
-        return sample.replace(image=torch.from_numpy(changed).permute(2, 0, 1), target=target)
+        return Sample(torch.from_numpy(changed).permute(2, 0, 1), target, sample.info)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to worker processes as plain data; they compose the transforms again."""
@@ -167,6 +169,21 @@ class Augmentation(Component):
                 warnings.filterwarnings("ignore", "Got processor for bboxes")  # transforms that leave boxes alone
                 self._composed[key] = albumentations.Compose(made, bbox_params=boxes, is_check_shapes=False)
         return self._composed[key]
+
+
+class _Generator:
+    """numpy's generator of a seed, made when it is first used: most transforms draw all they need from Python's."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._made: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of the object itself: pickle and copy ask for them
+            raise AttributeError(name)
+        if self._made is None:
+            self._made = np.random.default_rng(self._seed)
+        return getattr(self._made, name)
 
 
 def _check_moves(transforms: Sequence[Any], kind: str) -> None:

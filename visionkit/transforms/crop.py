@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from visionkit.component import Component
 from visionkit.dataset import VisionDataset
 from visionkit.errors import UsageError
-from visionkit.sample import Sample, SpatialTarget, Target
-from visionkit.transforms.preprocessing import GREY, Preprocessing, resize_area
+from visionkit.sample import Sample, SpatialTarget, Target, is_spatial
+from visionkit.transforms.preprocessing import GREY, Preprocessing, resize_picture
 
 __all__ = ["RandomScaledCrop"]
 
@@ -87,7 +87,7 @@ class RandomScaledCrop(Component):
         rng = np.random.default_rng(seed)
         sample = dataset[index]
         target = sample.target
-        if not isinstance(target, SpatialTarget):
+        if not is_spatial(target):
             raise UsageError(
                 f"RandomScaledCrop moves targets that lie in pixels; a {type(target).__name__} does not: "
                 "use it for detection and segmentation"
@@ -101,7 +101,7 @@ class RandomScaledCrop(Component):
         width, columns = _lengths(edges[1], scale[1] * factor, size[1])
         top, left = (int(rng.integers(room + 1)) for room in (size[0] - rows, size[1] - columns))
         y, x = self._corner(edges, (height, width), classes, rng)
-        canvas = resize_area(pixels[y : y + height, x : x + width], (rows, columns))  # nothing but the part that shows
+        canvas = resize_picture(pixels[y : y + height, x : x + width], (rows, columns))  # the part that shows
         if (rows, columns) != size:
             part, canvas = canvas, np.full((*size, preprocessing.channels), GREY, np.uint8)
             canvas[top : top + rows, left : left + columns] = part

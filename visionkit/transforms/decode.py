@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import re
 import struct
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,15 +15,24 @@ from PIL import Image
 
 from visionkit.transforms.tiff import TiffError, read_bands
 
-__all__ = ["MAX_PIXELS", "Array", "BadImageError", "decode"]
+__all__ = ["MAX_PIXELS", "Array", "BadImageError", "Decoded", "Scale", "decode"]
 
 Array = np.ndarray[Any, Any]
+Size: TypeAlias = tuple[int, int]
+Scale: TypeAlias = Callable[[Size], tuple[float, float]]
+"""Height and width of a picture in pixels -> vertical and horizontal factor by which it will be resized."""
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded (a few kB can claim gigabytes); Pillow's own limit."""
 
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS runs a program
 _SCAN_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in JPEG pixel data: anything but stuffing, restarts and fill
+_REDUCED = {  # gray by themselves, colour together with the flag for it
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 _CUT = "the file is cut off; copy or download it again, or remove it"
 _DAMAGED = "the file is damaged; copy or download it again, or remove it"
 
@@ -30,17 +41,39 @@ class BadImageError(Exception):
     """What is wrong with the data and what to do; the caller puts the name before it."""
 
 
-def decode(data: bytes, *, channels: int, reduced: bool) -> Array:
+@dataclass(frozen=True)
+class Decoded:
+    """A picture as it was decoded.
+
+    Args:
+        pixels: uint8 [H, W, C], upright.
+        size: Height and width of the picture in the file, upright.
+        reduced: 1, or 2, 4 or 8: pixels were decoded at that part of their number along both edges, whose lengths are
+            rounded up.
+    """
+
+    pixels: Array
+    size: Size
+    reduced: int = 1
+
+
+def decode(data: bytes, *, channels: int, scale: Scale | None = None) -> Decoded:
     """Return a picture as uint8 [H, W, C].
 
     Args:
         data: The whole content of an image file.
         channels: 3 for RGB, 1 for gray, another number for exactly that many bands.
-        reduced: Decode JPEG at an eighth of its size; all of the bit stream is still read.
+        scale: By what the picture will be resized; a JPEG is decoded at a half, a quarter or an eighth of its size
+            where that leaves enough pixels in both directions. None decodes at full size.
 
     Raises:
         BadImageError: The data is empty, cut off, damaged, too large or no image.
     """
+    pixels = _decode(data, channels, scale)
+    return pixels if isinstance(pixels, Decoded) else Decoded(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def _decode(data: bytes, channels: int, scale: Scale | None) -> Array | Decoded:
     if not data:
         raise BadImageError("the file is empty (0 bytes); copy or download it again, or remove it")
     if data.startswith(b"\x93NUMPY"):
@@ -48,30 +81,39 @@ def decode(data: bytes, *, channels: int, reduced: bool) -> Array:
     if channels not in (1, 3):
         return _from_bands(data, channels)
     if data.startswith(b"\xff\xd8"):
-        components, upright_by_cv2 = _check_jpeg(data)
-        if components in (1, 3) and upright_by_cv2:
-            return _from_jpeg(data, gray=channels == 1, single=components == 1, reduced=reduced)
+        head = _check_jpeg(data)
+        if head.components in (1, 3) and head.upright:
+            return _from_jpeg(data, head, gray=channels == 1, reduced=_reduction(head, scale))
     return _from_pil(data, gray=channels == 1)
 
 
-def _check_jpeg(data: bytes) -> tuple[int, bool]:
-    """Walk the JPEG's markers; return its number of colour components and whether cv2 sees its orientation.
+class _Head(NamedTuple):
+    """What the markers of a JPEG say."""
+
+    components: int  # of colour
+    size: Size  # height and width as stored
+    upright: bool  # whether cv2 sees the orientation
+    exif: bool  # whether there may be one
+
+
+def _check_jpeg(data: bytes) -> _Head:
+    """Walk the JPEG's markers; return what they say.
 
     cv2 fills a damaged part with gray and says nothing, and takes a file whose tail is zeros for whole. The markers
     tell: pixel data may hold none but restarts, and ends with the end-of-image marker.
     """
-    components, upright, position = 0, True, 2
+    components, size, upright, exif, position = 0, (0, 0), True, False, 2
     while True:
         while data[position : position + 2] == b"\xff\xff":  # fill bytes
             position += 1
         if len(data) < position + 4:
             marker_only = data[position : position + 2] == b"\xff\xd9"
             if marker_only and components:
-                return components, upright
+                return _Head(components, size, upright, exif)
             raise BadImageError(_CUT)
         fixed, marker, length = struct.unpack_from(">BBH", data, position)
         if marker == 0xD9 and components:
-            return components, upright
+            return _Head(components, size, upright, exif)
         if fixed != 0xFF or marker < 0xC0 or 0xD0 <= marker <= 0xD9 or (marker >= 0xF0 and marker != 0xFE):
             raise BadImageError(_DAMAGED)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
@@ -79,8 +121,11 @@ def _check_jpeg(data: bytes) -> tuple[int, bool]:
                 raise BadImageError(_DAMAGED if components else _CUT)
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
             _check_size(width, height)
-        elif marker == 0xE1 and b"tiff:Orientation" in data[position : position + 2 + length]:
-            upright = False  # orientation in XMP: Pillow reads it, cv2 does not
+            size = (height, width)
+        elif marker == 0xE1:
+            segment = data[position : position + 2 + length]
+            exif |= segment[4:8] == b"Exif"
+            upright &= b"tiff:Orientation" not in segment  # in XMP: Pillow reads it, cv2 does not
         position += 2 + length
         if marker == 0xDA:  # start of scan: pixel data until the next marker
             found = _SCAN_MARKER.search(data, position)
@@ -89,17 +134,37 @@ def _check_jpeg(data: bytes) -> tuple[int, bool]:
             position = found.start()
 
 
-def _from_jpeg(data: bytes, *, gray: bool, single: bool, reduced: bool) -> Array:
-    flag = cv2.IMREAD_REDUCED_COLOR_8 if reduced else cv2.IMREAD_GRAYSCALE if single and gray else cv2.IMREAD_COLOR_RGB
+def _reduction(head: _Head, scale: Scale | None) -> int:
+    """Return the largest of 8, 4, 2, 1 that leaves as many pixels as are needed.
+
+    libjpeg makes n/8 of a picture for any n, but for the others than these without vector instructions, which takes
+    longer than to decode it whole. An edge that is no multiple ends in a pixel that is the picture's only in part;
+    where the picture may have to be turned that one could come first and shift the rest.
+    """
+    if scale is None:
+        return 1
+    needed = max(*scale(head.size), *(scale(head.size[::-1]) if head.exif else ()))
+    for part in (8, 4, 2):
+        if part * needed <= 1 and not (head.exif and any(edge % part for edge in head.size)):
+            return part
+    return 1
+
+
+def _from_jpeg(data: bytes, head: _Head, *, gray: bool, reduced: int) -> Decoded:
+    if gray and head.components == 1:
+        flag = cv2.IMREAD_GRAYSCALE if reduced == 1 else _REDUCED[reduced]
+    else:
+        flag = cv2.IMREAD_COLOR_RGB | _REDUCED[reduced]
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error:
         pixels = None
     if pixels is None:
         raise BadImageError(_DAMAGED)
-    if pixels.ndim == 2:
-        return np.atleast_3d(pixels)
-    return _luma(pixels) if gray else np.asarray(pixels)
+    pixels = np.atleast_3d(pixels) if pixels.ndim == 2 else _luma(pixels) if gray else np.asarray(pixels)
+    edges = (pixels.shape[0], pixels.shape[1])
+    turned = edges != (-(-head.size[0] // reduced), -(-head.size[1] // reduced))
+    return Decoded(pixels, head.size[::-1] if turned else head.size, reduced)
 
 
 def _from_pil(data: bytes, *, gray: bool) -> Array:

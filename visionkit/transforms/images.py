@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from visionkit.errors import DataError, UsageError
-from visionkit.transforms.decode import MAX_PIXELS, Array, BadImageError, decode
+from visionkit.transforms.decode import MAX_PIXELS, Array, BadImageError, Decoded, Scale, decode
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "read_image"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "load_image", "read_image"]
 
 SUFFIXES = frozenset(
     (
@@ -36,7 +36,26 @@ def read_image(path: str | os.PathLike[str], *, channels: int = 3) -> Array:
     Raises:
         DataError: The file is missing, empty, cut off, damaged, too large or no image.
     """
-    return _decode_file(Path(path), channels, reduced=False)
+    return _decode_file(Path(path), channels).pixels
+
+
+def load_image(path: str | os.PathLike[str], *, channels: int = 3, scale: Scale | None = None) -> Decoded:
+    """Read an image file as ``read_image`` does, but a JPEG at a part of its size where it will be made smaller.
+
+    Args:
+        path: As in ``read_image``.
+        channels: As in ``read_image``.
+        scale: Vertical and horizontal factor by which a picture of some height and width will be resized
+            (``Preprocessing.scale``). The picture that comes back is the smallest of a half, a quarter or an eighth
+            that is not made larger then; None reads all pixels.
+
+    Returns:
+        The pixels, the size of the picture in the file, and which part of it the pixels are.
+
+    Raises:
+        DataError: As in ``read_image``.
+    """
+    return _decode_file(Path(path), channels, scale)
 
 
 def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:
@@ -50,7 +69,7 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:
     Raises:
         DataError: The data is empty, cut off, damaged, too large or no image.
     """
-    return _decode(data, name, channels, reduced=False)
+    return _decode(data, name, channels).pixels
 
 
 def list_images(folder: str | os.PathLike[str], *, channels: int = 3) -> list[Path]:
@@ -106,7 +125,7 @@ def check_images(
         if path is None:
             return None
         try:
-            _decode_file(path, channels, reduced=True)
+            _decode_file(path, channels, lambda size: (0.0, 0.0))
         except DataError as e:
             return str(e)
         return None
@@ -122,7 +141,7 @@ def check_images(
     return problems
 
 
-def _decode_file(path: Path, channels: int, *, reduced: bool) -> Array:
+def _decode_file(path: Path, channels: int, scale: Scale | None = None) -> Decoded:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -131,13 +150,13 @@ def _decode_file(path: Path, channels: int, *, reduced: bool) -> Array:
         raise DataError(f"{path}: is a folder, not an image; give a file in it") from None
     except OSError as e:
         raise DataError(f"{path}: cannot be read ({e.strerror or e}); check its permissions and the disk") from None
-    return _decode(data, str(path), channels, reduced=reduced)
+    return _decode(data, str(path), channels, scale)
 
 
-def _decode(data: bytes, name: str, channels: int, *, reduced: bool) -> Array:
+def _decode(data: bytes, name: str, channels: int, scale: Scale | None = None) -> Decoded:
     if channels < 1:
         raise UsageError(f"channels: {channels} is not a number of image bands; give 3 (RGB), 1 (gray) or more")
     try:
-        return decode(data, channels=channels, reduced=reduced)
+        return decode(data, channels=channels, scale=scale)
     except BadImageError as e:
         raise DataError(f"{name}: {e}") from None

@@ -13,8 +13,8 @@ import torch
 from visionkit.component import Component
 from visionkit.dataset import VisionDataset
 from visionkit.errors import UsageError
-from visionkit.sample import Sample, SpatialTarget, Target
-from visionkit.transforms.preprocessing import GREY, Picture, Preprocessing, resize_area
+from visionkit.sample import Sample, Target, is_spatial
+from visionkit.transforms.preprocessing import GREY, Picture, Preprocessing, resize_picture
 
 __all__ = ["Mosaic"]
 
@@ -90,7 +90,7 @@ class Mosaic(Component):
         info = None
         for corner, member in zip(rng.permutation(4).tolist(), members, strict=True):
             sample = dataset[member]
-            if not isinstance(sample.target, SpatialTarget):
+            if not is_spatial(sample.target):
                 raise UsageError(
                     f"Mosaic joins targets that lie in pixels; a {type(sample.target).__name__} does not: "
                     "use it for detection and segmentation"
@@ -131,9 +131,9 @@ class Mosaic(Component):
             part.append((point if after else point - length, length))
         (y, height), (x, width) = cut
         (top, rows), (left, columns) = part
-        window = resize_area(pixels[y : y + height, x : x + width], (rows, columns))
+        window = resize_picture(pixels[y : y + height, x : x + width], (rows, columns))
         canvas[top : top + rows, left : left + columns] = window
         target = sample.target
-        assert isinstance(target, SpatialTarget)
+        assert is_spatial(target)
         seen = target.place((1.0, 1.0), (-y, -x), (height, width))  # first cut, so that nothing reaches beyond its part
         return seen.place((rows / height, columns / width), (top, left), (canvas.shape[0], canvas.shape[1]))

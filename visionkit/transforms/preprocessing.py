@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.component import Component
 from visionkit.errors import DataError, UsageError
-from visionkit.sample import ImageInfo, Sample, SpatialTarget, Target
+from visionkit.sample import ImageInfo, Sample, Target, is_spatial
 
-__all__ = ["Denoise", "Preprocessing", "Resize", "resize_area", "to_model", "to_original"]
+__all__ = ["Denoise", "Preprocessing", "Resize", "resize_picture", "to_model", "to_original"]
 
 Resize: TypeAlias = Literal["squash", "crop", "letterbox"]
 Denoise: TypeAlias = Literal["median", "bilateral", "nlm"]
@@ -30,8 +30,8 @@ class Preprocessing(Component):
     """Resize an image to the model's size and, if asked, take noise out of it.
 
     It has no randomness, so training, validation and prediction share one object, and checkpoints describe it.
-    Shrinking averages areas, so nothing aliases. Enlarging is bilinear: cubic overshoots at edges
-    and sharpens compression blocks.
+    Resizing is bilinear, shrinking with a filter as wide as it takes, so nothing aliases, as Pillow and torchvision do.
+    Cubic overshoots at edges and sharpens compression blocks.
 
     Args:
         size: Edge of the square, or (height, width), that the model sees, in pixels, at least 1.
@@ -86,19 +86,36 @@ class Preprocessing(Component):
         Raises:
             DataError: The image is not uint8 [C, H, W] with the expected number of channels.
         """
-        info, target = sample.info, sample.target
-        pixels, scale, offset = RESIZERS[self.resize](self.pixels(sample), self.size)
-        if isinstance(target, SpatialTarget):
+        pixels = self.pixels(sample)
+        edges = (pixels.shape[0], pixels.shape[1])
+        if sample.reduced == 1:
+            place = self.placement(edges)
+            pixels = _resized(pixels, edges, place, self.size)
+        else:
+            place = self.placement(sample.info.size)
+            height, width = sample.info.size
+            pixels = _resized(pixels, (height / sample.reduced, width / sample.reduced), place, self.size)
+        target, info = self.placed(sample.target, sample.info, place)
+        image = torch.from_numpy(self.filtered(pixels)).permute(2, 0, 1)
+        return sample.replace(image=image, target=target, info=info, reduced=1)
+
+    def placement(self, edges: tuple[int, int]) -> Placement:
+        """Return where an image of these edges lies in the picture that the model sees."""
+        return PLACEMENTS[self.resize](edges, self.size)
+
+    def placed(self, target: T, info: ImageInfo, place: Placement) -> tuple[T, ImageInfo]:
+        """Return target and info of an image after it was placed."""
+        scale, offset = place.scale, place.offset
+        if is_spatial(target):
             target = target.place(scale, offset, self.size)
-        return sample.replace(
-            image=torch.from_numpy(self.filtered(pixels)).permute(2, 0, 1),
-            target=target,
-            info=replace(
-                info,
-                scale=(info.scale[0] * scale[0], info.scale[1] * scale[1]),
-                offset=(info.offset[0] * scale[0] + offset[0], info.offset[1] * scale[1] + offset[1]),
-            ),
+        moved = ImageInfo(
+            info.id,
+            info.size,
+            scale=(info.scale[0] * scale[0], info.scale[1] * scale[1]),
+            offset=(info.offset[0] * scale[0] + offset[0], info.offset[1] * scale[1] + offset[1]),
+            extra=info.extra,
         )
+        return target, moved
 
     def pixels(self, sample: Sample[Any]) -> Picture:
         """Return the pixels of a sample as read, uint8 [H, W, C], no copy of what a reader returns.
@@ -137,41 +154,65 @@ def to_original(points: Tensor, info: ImageInfo) -> Tensor:
     return (points - points.new_tensor(info.offset[::-1])) / points.new_tensor(info.scale[::-1])
 
 
-Resized: TypeAlias = tuple[Picture, tuple[float, float], tuple[int, int]]  # picture, scale, offset
+class Placement(NamedTuple):
+    """Where an image lies in the picture that the model sees.
+
+    A pixel (y, x) of the image moves to ``(y * scale[0] + offset[0], x * scale[1] + offset[1])``.
+    """
+
+    inner: tuple[int, int]
+    """Height and width of the image after it was resized."""
+    scale: tuple[float, float]
+    """Vertical and horizontal factor."""
+    offset: tuple[int, int]
+    """Vertical and horizontal shift in pixels: above 0 between bars, below 0 where the image is cut."""
 
 
-def squash(pixels: Picture, size: tuple[int, int]) -> Resized:
+def squash(edges: tuple[int, int], size: tuple[int, int]) -> Placement:
     """Resize to ``size`` whatever the aspect ratio."""
-    return resize_area(pixels, size), _scale(pixels, size), (0, 0)
+    return Placement(size, _scale(edges, size), (0, 0))
 
 
-def letterbox(pixels: Picture, size: tuple[int, int]) -> Resized:
-    """Resize until the picture just fits into ``size`` and centre it on grey."""
-    inner = _keep_aspect(pixels, size, min)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas = np.full((*size, pixels.shape[2]), GREY, np.uint8)
-    canvas[top : top + inner[0], left : left + inner[1]] = resize_area(pixels, inner)
-    return canvas, _scale(pixels, inner), (top, left)
+def letterbox(edges: tuple[int, int], size: tuple[int, int]) -> Placement:
+    """Resize until the image just fits into ``size`` and centre it."""
+    inner = _keep_aspect(edges, size, min)
+    return Placement(inner, _scale(edges, inner), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
 
 
-def crop(pixels: Picture, size: tuple[int, int]) -> Resized:
-    """Resize until the picture just covers ``size`` and cut the middle out."""
-    outer = _keep_aspect(pixels, size, max)
-    top, left = (outer[0] - size[0]) // 2, (outer[1] - size[1]) // 2
-    scale = _scale(pixels, outer)
-    if outer[0] * outer[1] <= max(pixels.shape[0] * pixels.shape[1], 4 * size[0] * size[1]):
-        whole = resize_area(pixels, outer)
-        middle = np.ascontiguousarray(whole[top : top + size[0], left : left + size[1]])
-    else:  # a long strip enlarged: never make the whole of it, which can be thousands of times the picture
-        middle = _window(pixels, scale, (top, left), size)
-    return middle, scale, (-top, -left)
+def crop(edges: tuple[int, int], size: tuple[int, int]) -> Placement:
+    """Resize until the image just covers ``size`` and take the middle."""
+    outer = _keep_aspect(edges, size, max)
+    return Placement(outer, _scale(edges, outer), (-((outer[0] - size[0]) // 2), -((outer[1] - size[1]) // 2)))
 
 
-RESIZERS: dict[Resize, Callable[[Picture, tuple[int, int]], Resized]] = {
+PLACEMENTS: dict[Resize, Callable[[tuple[int, int], tuple[int, int]], Placement]] = {
     "squash": squash,
     "crop": crop,
     "letterbox": letterbox,
 }
+
+
+def _resized(pixels: Picture, edges: tuple[float, float], place: Placement, size: tuple[int, int]) -> Picture:
+    """Return the picture that the model sees, without any filter.
+
+    Args:
+        pixels: The image, as decoded.
+        edges: Height and width that it has, in its pixels; the last ones may belong to it in part.
+        place: Where it comes to lie.
+        size: Height and width of the picture.
+    """
+    (height, width), (top, left) = place.inner, place.offset
+    if place.inner == size:
+        return resize_picture(pixels, size, edges)
+    if height <= size[0] and width <= size[1]:
+        canvas = np.full((*size, pixels.shape[2]), GREY, np.uint8)
+        canvas[top : top + height, left : left + width] = resize_picture(pixels, place.inner, edges)
+        return canvas
+    if height * width <= max(pixels.shape[0] * pixels.shape[1], 4 * size[0] * size[1]):
+        whole = resize_picture(pixels, place.inner, edges)
+        return np.ascontiguousarray(whole[-top : size[0] - top, -left : size[1] - left])
+    # a long strip enlarged: never make the whole of it, which can be thousands of times the picture
+    return _window(pixels, place.scale, (-top, -left), size)
 
 
 def median(pixels: Picture, strength: float) -> Picture:
@@ -210,34 +251,46 @@ def _size(size: int | Sequence[int]) -> tuple[int, int]:
     return edges[0], edges[1]
 
 
-def _scale(pixels: Picture, size: tuple[int, int]) -> tuple[float, float]:
-    return size[0] / pixels.shape[0], size[1] / pixels.shape[1]
+def _scale(edges: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    return size[0] / edges[0], size[1] / edges[1]
 
 
-def _keep_aspect(pixels: Picture, size: tuple[int, int], choose: Callable[[float, float], float]) -> tuple[int, int]:
-    """Return the picture's size after the one factor that makes it fit into (min) or cover (max) ``size``."""
-    scales = _scale(pixels, size)
+def _keep_aspect(
+    edges: tuple[int, int], size: tuple[int, int], choose: Callable[[float, float], float]
+) -> tuple[int, int]:
+    """Return an image's size after the one factor that makes it fit into (min) or cover (max) ``size``."""
+    scales = _scale(edges, size)
     factor = choose(*scales)
-    edges = [  # the edge that decides is exact, whatever the rounding of the product says
+    inner = [  # the edge that decides is exact, whatever the rounding of the product says
         wanted if scale == factor else max(1, round(edge * factor))
-        for edge, wanted, scale in zip(pixels.shape[:2], size, scales, strict=True)
+        for edge, wanted, scale in zip(edges, size, scales, strict=True)
     ]
-    return edges[0], edges[1]
+    return inner[0], inner[1]
 
 
-def resize_area(pixels: Picture, size: tuple[int, int]) -> Picture:
-    """Resize a picture [H, W, C]: average areas along the edges that shrink, then interpolate along those that grow."""
-    height, width = pixels.shape[:2]
-    smaller = (min(height, size[0]), min(width, size[1]))
-    if smaller != (height, width):  # OpenCV averages areas only if no edge grows
-        pixels = _in_groups(
-            pixels, lambda part: cv2.resize(part, smaller[::-1], interpolation=cv2.INTER_AREA), (1, 3, 4)
-        )
-    if smaller != size:
-        pixels = _in_groups(
-            pixels, lambda part: cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR), (1, 3, 4)
-        )
-    return pixels
+def resize_picture(pixels: Picture, size: tuple[int, int], edges: tuple[float, float] | None = None) -> Picture:
+    """Resize a picture, uint8 [H, W, C], bilinearly; where it shrinks, the filter widens and nothing aliases.
+
+    Args:
+        pixels: The picture, writable.
+        size: Height and width that it shall have.
+        edges: Height and width that it has, where its last row or column belongs to it in part only, or None.
+
+    Returns:
+        uint8 [*size, C]; the picture itself where it has that size.
+    """
+    whole = (pixels.shape[0], pixels.shape[1])
+    if edges is None or edges == whole:
+        if whole == size:
+            return pixels
+        factors = None
+    else:
+        factors = tuple(s / e * (1 + 1e-12) for s, e in zip(size, edges, strict=True))  # products are rounded down
+    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # [1, C, H, W], in channels_last order
+    resized = F.interpolate(
+        image, size=size if factors is None else None, scale_factor=factors, mode="bilinear", antialias=True
+    )
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def _window(pixels: Picture, scale: tuple[float, float], start: tuple[int, int], size: tuple[int, int]) -> Picture:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visionkit.component import Component
 from visionkit.errors import UsageError
-from visionkit.sample import Batch, SpatialTarget, Target
+from visionkit.sample import Batch, Target, is_spatial
 
 __all__ = ["MultiScale"]
 
@@ -57,7 +57,7 @@ class MultiScale(Component):
         if new == old:
             return batch
         scale = (new[0] / old[0], new[1] / old[1])
-        targets = [t.place(scale, (0, 0), new) if isinstance(t, SpatialTarget) else t for t in batch.targets]
+        targets = [t.place(scale, (0, 0), new) if is_spatial(t) else t for t in batch.targets]
         return Batch(resize_batch(batch.images, new), targets, batch.infos)
 
     def _edge(self, edge: int, factor: float) -> int:

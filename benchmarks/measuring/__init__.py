@@ -1,0 +1,1 @@
+"""What several benchmarks share: clocks, memory figures, `visionkit fit` in this process."""

@@ -1,0 +1,91 @@
+"""What a command imports: the answers that need no network come without the modules that take seconds."""
+
+import contextlib
+import gc
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from visionkit.commands import configs
+from visionkit.commands.imports import uncollected
+
+HEAVY = "{'torch', 'lightning', 'torchmetrics', 'torchvision', 'timm', 'numpy', 'cv2', 'albumentations', 'jsonargparse', 'matplotlib'}"
+
+
+def imports_of(*arguments):
+    """Return what a process that runs a command prints, and which heavy modules it has imported."""
+    code = (
+        "import sys\nfrom visionkit.cli import run\n"
+        f"try: run({list(arguments)!r})\nexcept SystemExit: pass\n"
+        f"print(sorted({HEAVY} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *text, heavy = done.stdout.splitlines()
+    return "\n".join(text), heavy
+
+
+LIGHT = {
+    "help": ["--help"], "predict": ["predict", "--help"], "heads": ["heads", "--help"], "heads list": ["heads", "list", "--help"],
+    "backbone": ["backbone", "--help"], "backbone inspect": ["backbone", "inspect", "--help"], "shapes": ["shapes", "--help"],
+    "fit": ["fit", "--help"], "test": ["test", "--help"], "fit with classes": ["fit", "-c", "detect.yaml", "--model.neck", "FPN", "--help"],
+    **{f"fit {name}": ["fit", "-c", name, "--help"] for name in configs.shipped()},
+    **{f"config {name}": ["fit", "-c", name, "--print_config"] for name in configs.shipped()},
+    "config with options": ["fit", "-c", "classify.yaml", "--data.size", "32", "--model.head.dropout=0.5", "--print_config"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIGHT)
+def test_light_commands(case):
+    text, heavy = imports_of(*LIGHT[case])
+    assert heavy == "[]"
+    assert text
+
+
+SHORT = {
+    "Classifier": ("MLPHead", "ClassificationData"),
+    "Detector": ("FasterRCNNHead", "DetectionData"),
+    "Segmenter": ("FCNHead", "SegmentationData"),
+}
+
+
+def test_short_names_are_known_in_a_fresh_process(tmp_path):
+    """Only what a config names is imported; the parser itself, not the source, still knows classes by short names."""
+    for task, (head, data) in SHORT.items():
+        backbone = {"class_path": "ResNet"}
+        config = {
+            "model": {"class_path": task, "init_args": {"backbone": backbone, "head": {"class_path": head}}},
+            "data": {"class_path": data},
+        }
+        (tmp_path / f"{task}.yaml").write_text(yaml.safe_dump(config))
+    code = (
+        "import sys\nfrom visionkit.cli import run\n"
+        "for name in sys.argv[1:]:\n"
+        "    assert run(['fit', '-c', name, '--trainer.callbacks=[]', '--print_config']) == 0\n"
+        "    print('---')\n"
+        "assert 'lightning' in sys.modules and 'visionkit.multitask.task' not in sys.modules"
+    )
+    files = [str(tmp_path / f"{task}.yaml") for task in SHORT]
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = [yaml.safe_load(text) for text in done.stdout.split("---\n")[:-1]]
+    heads = [config["model"]["init_args"]["head"]["class_path"] for config in printed]
+    assert heads == [f"visionkit.{head}" for head, _ in SHORT.values()]
+
+
+def test_the_collector_rests_during_imports_only():
+    assert gc.isenabled()
+    frozen = gc.get_freeze_count()
+    with contextlib.suppress(KeyError), uncollected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == frozen, "what a longer process has made can still be collected"
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

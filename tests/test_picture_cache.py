@@ -1,0 +1,367 @@
+"""Cached pictures: the same samples with and without, never stale, never torn, within the limit, shared."""
+
+import dataclasses
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import cv2
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from visionkit import DataSplits, VisionDataModule
+from visionkit.classification.data import ClassificationData
+from visionkit.classification.drawn import ShapesClassification
+from visionkit.classification.reader import ClassDataset, Entry
+from visionkit.dataset import VisionDataset
+from visionkit.detection.reader import BoxDataset, make_entry
+from visionkit.errors import UsageError
+from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+from visionkit.multitask.data import MultiTaskData
+from visionkit.multitask.dataset import put_together
+from visionkit.multitask.loading import CombineAlike
+from visionkit.picture_cache import CacheSettings, PictureCache
+from visionkit.picture_store import PictureStore
+from visionkit.transforms.augmentation import Augmentation
+from visionkit.transforms.crop import RandomScaledCrop
+from visionkit.transforms.mosaic import Mosaic
+from visionkit.transforms.preprocessing import Preprocessing
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="caches are shared by files that Windows lacks")
+
+PLACE = Preprocessing(32, resize="letterbox")
+AUGMENT = Augmentation([{"RandomResizedCrop": {"size": "input"}}, {"HorizontalFlip": {"p": 0.5}}])
+COUNT, BYTES = 12, 32 * 32 * 3
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(COUNT):
+        path = tmp_path / "photos" / f"{i}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        shape = (int(rng.integers(40, 200)), int(rng.integers(40, 200)), 3)
+        cv2.imwrite(str(path), cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), shape[1::-1]))
+        found.append(path)
+    return found
+
+
+def classes(files):
+    return ClassDataset([Entry(str(f), (i % 3,), f.name) for i, f in enumerate(files)], ["a", "b", "c"])
+
+
+def boxes(files):
+    found = []
+    for f in files:
+        height, width = cv2.imread(str(f)).shape[:2]
+        found.append(make_entry(str(f), f.name, [], ["a"], size=(height, width), source="labels"))
+    return BoxDataset(found, ["a"])
+
+
+def cache_of(dataset, kind="ram", folder=None, limit=1.0, whole=()):
+    return PictureCache(CacheSettings(kind, None, limit), [dataset], PLACE, whole=whole, folder=folder)
+
+
+def epochs(dataset, cache=None, *, workers=0, combine=None, epochs=2):
+    view = TrainingView(dataset, PLACE, AUGMENT, seed=1, combine=combine, cache=cache)
+    sampler = EpochSampler(view, seed=1)
+    loader = TrainingLoader(view, sampler, batch_size=4, workers=workers)
+    found = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        found += [b for batch in loader for b in zip(batch.images.clone(), batch.targets, batch.infos, strict=True)]
+    return found
+
+
+def equal(first, second):
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if dataclasses.is_dataclass(first):
+        return all(equal(getattr(first, f.name), getattr(second, f.name)) for f in dataclasses.fields(first))
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[k], second[k]) for k in first)
+    return first == second
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        equal(x, y) for one, other in zip(first, second, strict=True) for x, y in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_sees_the_same_with_and_without_cache(files, tmp_path, kind, workers):
+    dataset = classes(files)
+    assert same(epochs(dataset, cache_of(dataset, kind, tmp_path / "cache"), workers=workers), epochs(dataset))
+
+
+@pytest.mark.parametrize("combine", [Mosaic(0.5), RandomScaledCrop((0.5, 2.0))])
+def test_combined_pictures_are_the_same_and_come_from_the_cache(files, combine):
+    dataset = boxes(files)
+    plain = epochs(dataset, combine=combine)
+    cache = cache_of(dataset, whole=[dataset])
+    assert same(epochs(dataset, cache, combine=combine), plain)
+    for f in files:
+        os.unlink(f)
+    assert same(epochs(dataset, cache, combine=combine), plain)
+
+
+def test_cached_pictures_touch_no_file(files):
+    dataset = classes(files)
+    cache = cache_of(dataset)
+    first = epochs(dataset, cache)
+    for f in files:
+        os.unlink(f)
+    assert same(epochs(dataset, cache), first)
+    view = EvaluationView(dataset, PLACE, cache)
+    batch = next(iter(evaluation_loader(view, batch_size=COUNT, workers=1)))
+    assert len(batch) == COUNT
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_worker_of_any_start_method_shares_the_cache(files):
+    dataset = classes(files)
+    cache = cache_of(dataset)
+    view = EvaluationView(dataset, PLACE, cache)
+    from torch.utils.data import DataLoader
+
+    from visionkit.loading import loader_settings
+
+    loader = DataLoader(view, batch_size=4, multiprocessing_context="spawn", **loader_settings(1, False))
+    images = torch.cat([batch.images.clone() for batch in loader])
+    for f in files:
+        os.unlink(f)
+    assert torch.equal(torch.cat([view[i].image[None] for i in range(COUNT)]), images)  # what the worker has put there
+
+
+def test_the_disk_is_warm_for_the_next_run_and_never_stale(files, tmp_path):
+    dataset = classes(files)
+    first = cache_of(dataset, "disk", tmp_path / "cache")
+    assert first.known == 0
+    epochs(dataset, first, epochs=1)
+    first.close()
+    cv2.imwrite(str(files[0]), np.full((50, 60, 3), 7, np.uint8))  # changed
+    os.utime(files[1])  # touched
+    second = cache_of(dataset, "disk", tmp_path / "cache")
+    assert second.known == COUNT - 2
+    view = EvaluationView(dataset, PLACE, second)
+    plain = EvaluationView(dataset, PLACE)
+    assert all(torch.equal(view[i].image, plain[i].image) for i in range(COUNT))
+    assert view[0].info == plain[0].info
+    other = PictureCache(CacheSettings("disk"), [dataset], Preprocessing(16), folder=tmp_path / "cache")
+    assert other.known == 0
+
+
+def test_the_limit_is_kept(files, tmp_path):
+    dataset = classes(files)
+    cache = cache_of(dataset, "disk", tmp_path / "cache", limit=(5 * BYTES + 10) / 1e9)
+    assert "5 of them fit" in str(cache)
+    assert same(epochs(dataset, cache), epochs(dataset))
+    assert cache.store.used == 5 * BYTES
+    assert max(p.stat().st_size for p in (tmp_path / "cache").rglob("*.bin")) == 5 * BYTES
+
+
+def test_pictures_of_others_make_room(files, tmp_path):
+    limit = (6 * BYTES + 10) / 1e9
+    old, new = classes(files[:6]), classes(files[6:])
+    first = cache_of(old, "disk", tmp_path / "cache", limit)
+    assert all(
+        sample.image.shape == (3, 32, 32) for sample in map(EvaluationView(old, PLACE, first).__getitem__, range(6))
+    )
+    held = cache_of(new, "disk", tmp_path / "cache", limit)  # while another process uses it nothing is removed
+    assert held.store.used == 6 * BYTES
+    held.close()
+    first.close()
+    third = cache_of(new, "disk", tmp_path / "cache", limit)
+    assert third.store.used == 0
+    assert same(epochs(new, third), epochs(new))
+    other = PictureCache(CacheSettings("disk", None, limit), [old], Preprocessing((16, 64)), folder=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").glob("*/pixels.bin"))) == 2  # in use
+    third.close()
+    other.close()
+    PictureCache(CacheSettings("disk", None, limit), [old], Preprocessing((64, 16)), folder=tmp_path / "cache").close()
+    assert len(list((tmp_path / "cache").glob("*/pixels.bin"))) == 1
+
+
+def test_a_killed_process_leaves_no_torn_picture(tmp_path):
+    code = f"""
+        import numpy as np
+        from pathlib import Path
+        from visionkit.picture_store import PictureStore
+        store = PictureStore(Path({str(tmp_path / "store")!r}), limit=10**9)
+        keys = [bytes([i]) * 16 for i in range(200)]
+        store.plan(keys)
+        print("ready", flush=True)
+        while True:
+            for i, key in enumerate(keys):
+                store.write(store.rows[key], np.full((300, 300, 3), i, np.uint8), (i, i))
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store = PictureStore(tmp_path / "store", limit=10**9)
+    keys = [bytes([i]) * 16 for i in range(200)]
+    known = store.plan(keys)
+    found = {i: store.read(store.rows[key]) for i, key in enumerate(keys)}
+    assert known > 0
+    assert sum(kept is not None for kept in found.values()) == known
+    for i, kept in found.items():
+        assert kept is None or ((kept.pixels == i).all() and kept.size == (i, i))
+
+
+def test_pixels_that_never_reached_the_disk_are_read_anew(files, tmp_path):
+    dataset = classes(files)
+    first = cache_of(dataset, "disk", tmp_path / "cache")
+    plain = epochs(dataset, first, epochs=1)
+    first.close()
+    (pixels,) = (tmp_path / "cache").glob("*/pixels.bin")
+    with pixels.open("r+b") as file:  # what a power failure can leave
+        file.seek(3 * BYTES)
+        file.write(bytes(BYTES))
+    with pixels.open("r+b") as file:
+        file.truncate(11 * BYTES - 5)
+    assert same(epochs(dataset, cache_of(dataset, "disk", tmp_path / "cache"), epochs=1), plain)
+
+
+def test_a_full_disk_ends_caching_with_one_line(files, monkeypatch, capsys):
+    dataset = classes(files)
+    cache = cache_of(dataset)
+    plain, write = epochs(dataset), os.pwrite
+
+    def full(file, data, offset):
+        if len(data) > 1000 and offset >= 3 * BYTES:
+            raise OSError(28, "No space left on device")
+        return write(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    assert same(epochs(dataset, cache), plain)
+    assert same(epochs(dataset, pickle.loads(pickle.dumps(cache))), plain)  # another process
+    assert capsys.readouterr().out.count("no longer cached") == 1
+
+
+def test_data_sets_without_files_or_descriptions_are_read_anew(files):
+    class Own(VisionDataset):
+        classes = ("a", "b", "c")
+
+        def __init__(self, inner):
+            self.inner, self.ids = inner, inner.ids
+
+        def __getitem__(self, index):
+            return self.inner[index]
+
+    class Sub(ClassDataset):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return sample.replace(image=255 - sample.image)
+
+    inner = classes(files)
+    for dataset in (Own(inner), Sub(inner.entries, inner.classes), ShapesClassification(COUNT, size=32)):
+        cache = cache_of(dataset)
+        assert same(epochs(dataset, cache), epochs(dataset))
+        assert cache.store.used == 0
+    assert "Own" in str(cache_of(Own(inner)))
+    sub = Sub(inner.entries, inner.classes)
+    assert not same(epochs(sub), epochs(inner))  # its own way to read counts
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cache": "tape"}, "cache='tape'"),
+        ({"cache": "ram", "cache_folder": "x"}, "cache_folder is for data.cache disk"),
+        ({"cache": "ram", "cache_limit": 0}, "cache_limit=0"),
+    ],
+)
+def test_nonsense_is_refused(files, settings, message):
+    with pytest.raises(UsageError, match=message):
+        VisionDataModule(DataSplits(classes(files), None), preprocessing=PLACE, **settings)
+
+
+def fit(data, folder):
+    """Run two epochs through a trainer; return the pictures of all training and validation batches."""
+    seen = []
+
+    class Watching(L.LightningModule):
+        def training_step(self, batch, index):
+            seen.append((batch.images.clone(), tuple(i.id for i in batch.infos)))
+
+        validation_step = training_step
+
+        def configure_optimizers(self):
+            return None
+
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        reload_dataloaders_every_n_epochs=0,
+    )
+    trainer.fit(Watching(), datamodule=data)
+    return seen
+
+
+def module(files, **settings):
+    dataset = classes(files)
+    splits = DataSplits(dataset.subset(range(8)), dataset.subset(range(8, COUNT)))
+    return VisionDataModule(splits, preprocessing=PLACE, augment=AUGMENT, batch_size=4, num_workers=2, **settings)
+
+
+def test_a_training_says_where_its_pictures_are_and_removes_its_own(files, tmp_path, capsys):
+    plain = fit(module(files), tmp_path / "run")
+    assert "cached" not in capsys.readouterr().out
+    for settings, where in (
+        ({"cache": "ram"}, "memory"),
+        ({"cache": "disk"}, str(tmp_path / "run" / "cache")),
+        ({"cache": "disk", "cache_folder": str(tmp_path / "mine")}, str(tmp_path / "mine")),
+        ({"cache": "disk", "cache_folder": str(tmp_path / "mine")}, "(12 known already)"),
+    ):
+        found = fit(module(files, **settings), tmp_path / "run")
+        assert all(torch.equal(a, b) and i == j for (a, i), (b, j) in zip(found, plain, strict=True))
+        (line,) = [x for x in capsys.readouterr().out.splitlines() if "cached" in x]
+        assert line.startswith("pictures 12 cached")
+        assert where in line
+        assert line.endswith("0.0 MB")
+    assert not (tmp_path / "run" / "cache").exists()
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_named(files, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file/cache cannot be written .*set data.cache_folder"):
+        fit(module(files, cache="disk", cache_folder=str(tmp_path / "file" / "cache")), tmp_path)
+
+
+def test_several_tasks_share_one_cache(files, tmp_path):
+    splits = put_together({"kind": DataSplits(classes(files), None), "objects": DataSplits(boxes(files[4:]), None)})[0]
+    dataset = splits.train
+    cache = cache_of(dataset, whole=[dataset])
+    assert cache.count == COUNT
+    plain = epochs(dataset)
+    assert same(epochs(dataset, cache), plain)
+    mixed = epochs(dataset, combine=CombineAlike(Mosaic(1.0)))
+    assert same(epochs(dataset, cache, combine=CombineAlike(Mosaic(1.0))), mixed)
+    for f in files:
+        os.unlink(f)
+    assert same(epochs(dataset, cache), plain)
+    assert same(epochs(dataset, cache, combine=CombineAlike(Mosaic(1.0))), mixed)
+
+
+@pytest.mark.parametrize("settings", [{"cache": "ram"}, {"cache": "disk", "cache_folder": "x"}, {"cache_limit": 3.0}])
+def test_several_tasks_say_it_once(settings):
+    with pytest.raises(UsageError, match="all data sets have that in common"):
+        MultiTaskData({"kind": ClassificationData(size=320, resize="letterbox", **settings)})
