@@ -29,6 +29,7 @@ PUBLIC: dict[str, str] = {
     "Recipe": "visionkit.recipe",
     "load": "visionkit.checkpoint",
     "save": "visionkit.checkpoint",
+    "convert": "visionkit.backends.convert",
     "ImageInfo": "visionkit.sample",
     "Sample": "visionkit.sample",
     "Batch": "visionkit.sample",

@@ -4,6 +4,7 @@ from visionkit.backbones.base import Backbone as Backbone
 from visionkit.backbones.base import FeatureSpec as FeatureSpec
 from visionkit.backbones.resnet import ResNet as ResNet
 from visionkit.backbones.timm import TimmBackbone as TimmBackbone
+from visionkit.backends.convert import convert as convert
 from visionkit.checkpoint import load as load
 from visionkit.checkpoint import save as save
 from visionkit.classification.data import ClassificationData as ClassificationData

@@ -63,7 +63,7 @@ def test_lines_stand_under_each_other(line):
 )
 def test_training_that_waited_for_pictures_says_so(tmp_path, told_task, told_trainer, capsys, waiting, rank, said):
     run = RunFolder(tmp_path)
-    run.rows = [{"waiting": share} for share in waiting]
+    run.rows = [{"seconds": 2.0, "seconds_waiting": 2.0 * share} for share in waiting]
     EpochLines(run).on_train_end(told_trainer(2, rank=rank), told_task("max"))
     out = capsys.readouterr().out
     assert (said in out and "--data.cache ram" in out) if said else out == ""

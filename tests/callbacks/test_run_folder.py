@@ -37,8 +37,8 @@ def test_a_row_has_the_numbers_of_its_epoch(tmp_path, told_task, told_trainer, m
             "val/score": "0.75",
             "lr": "0.2",  # the largest
             "images_per_second": "9",  # 6 images, 3 processes, 2 s of training without the validation
-            "waiting": "0.375",  # 0.5 and 0.25 s before a batch was there
             "seconds": "5",
+            "seconds_waiting": "0.75",  # 0.5 and 0.25 before a batch was there
         }
     ]
 

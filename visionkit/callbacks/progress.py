@@ -45,10 +45,11 @@ class EpochLines(Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what would make the next training faster, where this one waited for its pictures."""
-        shares = [float(row.get("waiting", 0.0)) for row in self.run.rows[1:]]  # workers start in the first epoch
+        later = self.run.rows[1:]  # in the first epoch the workers start
+        shares = [float(row["seconds_waiting"]) / float(row["seconds"]) for row in later if "seconds_waiting" in row]
         if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE:
             print(  # noqa: T201
-                f"speed    {share:.0%} of the training was spent waiting for pictures: --data.cache ram (or disk) "
+                f"speed    {share:.0%} of the time was spent waiting for pictures: --data.cache ram (or disk) "
                 "decodes each only once, --data.num_workers N reads with more processes"
             )
 

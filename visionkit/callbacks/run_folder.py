@@ -101,8 +101,8 @@ class RunFolder(Callback):
         row |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(kinds)}
         row["lr"] = max(g["lr"] for o in trainer.optimizers for g in o.param_groups)
         row["images_per_second"] = self._images * trainer.world_size / training
-        row["waiting"] = self._waited / training  # share of the training that was spent without a batch
         row["seconds"] = time.perf_counter() - self._epoch_start
+        row["seconds_waiting"] = self._waited  # of the training, for its pictures
         self.rows.append(row)
         for name, (key, mode) in pl_module.monitors.items():
             if key in row and _better(float(row[key]), self.bests.get(name, {}).get(key), mode):
