@@ -89,3 +89,13 @@ def test_the_collector_rests_during_imports_only():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_refused_training_says_one_line():
+    """Whatever the libraries that were imported have to say when the process ends is no news to a person."""
+    asked = ["fit", "-c", "classify.yaml", "--data.cache", "ram", "--data.cache_folder", "x"]
+    done = subprocess.run([sys.executable, "-m", "visionkit", *asked], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        done.stderr == "error: data.cache_folder is for data.cache disk, not ram: set data.cache disk or leave it out\n"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -23,5 +24,6 @@ def uncollected() -> Iterator[None]:
     finally:
         if at_start:
             gc.freeze()
+            atexit.register(gc.unfreeze)  # libraries complain at the end of what is still there
         if enabled:
             gc.enable()
