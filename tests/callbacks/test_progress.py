@@ -1,9 +1,15 @@
 import re
 
 import pytest
+from PIL import Image
 
 from visionkit.callbacks.progress import EpochLines, QuietBar
 from visionkit.callbacks.run_folder import RunFolder
+from visionkit.classification.drawn import ShapesClassification
+from visionkit.classification.reader import ClassDataset, Entry
+from visionkit.datamodule import VisionDataModule
+from visionkit.dataset import DataSplits
+from visionkit.transforms.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -57,16 +63,42 @@ def test_lines_stand_under_each_other(line):
     assert places[0] == places[1]
 
 
+@pytest.fixture
+def said_at_the_end(tmp_path, told_task, told_trainer, capsys):
+    """Return what is said after epochs that waited for these shares of their time."""
+
+    def after(*waiting, data=None, rank=0):
+        run, trainer = RunFolder(tmp_path), told_trainer(2, rank=rank)
+        trainer.datamodule = data
+        run.rows = [{"seconds": 2.0, "seconds_waiting": 2.0 * share} for share in waiting]
+        EpochLines(run).on_train_end(trainer, told_task("max"))
+        return capsys.readouterr().out
+
+    return after
+
+
 @pytest.mark.parametrize(
     ("waiting", "rank", "said"),
     [((0.9, 0.5, 0.3), 0, "40%"), ((0.9, 0.1, 0.1), 0, ""), ((0.9,), 0, ""), ((0.9, 0.5), 1, "")],
 )
-def test_training_that_waited_for_pictures_says_so(tmp_path, told_task, told_trainer, capsys, waiting, rank, said):
-    run = RunFolder(tmp_path)
-    run.rows = [{"seconds": 2.0, "seconds_waiting": 2.0 * share} for share in waiting]
-    EpochLines(run).on_train_end(told_trainer(2, rank=rank), told_task("max"))
-    out = capsys.readouterr().out
-    assert (said in out and "--data.cache ram" in out) if said else out == ""
+def test_training_that_waited_for_pictures_says_so(said_at_the_end, waiting, rank, said):
+    out = said_at_the_end(*waiting, rank=rank)
+    assert (said in out and "--data.num_workers" in out) if said else out == ""
+
+
+@pytest.mark.parametrize(
+    ("cache", "files", "advised"), [("none", True, True), ("ram", True, False), ("none", False, False)]
+)
+def test_a_cache_is_advised_where_it_would_help(said_at_the_end, tmp_path, cache, files, advised):
+    """Drawn pictures are not kept, and what is kept is not read again."""
+    pictures = ShapesClassification(4, size=32)
+    if files:
+        (tmp_path / "a").mkdir()
+        for k in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / "a" / f"{k}.png")
+        pictures = ClassDataset([Entry(str(f), (0,), f.name) for f in sorted((tmp_path / "a").iterdir())], ["a", "b"])
+    data = VisionDataModule(DataSplits(pictures, None, source=""), preprocessing=Preprocessing(8), cache=cache)
+    assert ("--data.cache" in said_at_the_end(0.5, 0.5, data=data)) == advised
 
 
 def test_bar_shows_no_numbers_of_its_own():

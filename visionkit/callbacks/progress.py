@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from visionkit.callbacks.run_folder import RunFolder
+from visionkit.datamodule import VisionDataModule
 from visionkit.task import Task
 
 __all__ = ["EpochLines", "QuietBar"]
@@ -48,10 +49,20 @@ class EpochLines(Callback):
         later = self.run.rows[1:]  # in the first epoch the workers start
         shares = [float(row["seconds_waiting"]) / float(row["seconds"]) for row in later if "seconds_waiting" in row]
         if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE:
+            advice = ["--data.num_workers N reads with more processes"]
+            if _decodes_anew(trainer):
+                advice.insert(0, "--data.cache ram (or disk) decodes each only once")
             print(  # noqa: T201
-                f"speed    {share:.0%} of the time was spent waiting for pictures: --data.cache ram (or disk) "
-                "decodes each only once, --data.num_workers N reads with more processes"
+                f"speed    {share:.0%} of the time was spent waiting for pictures: {', '.join(advice)}"
             )
+
+
+def _decodes_anew(trainer: L.Trainer) -> bool:
+    """Return whether pictures are files that each epoch reads again."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, VisionDataModule) or data.cache.kind != "none":
+        return False
+    return any(file is not None for file in data.splits.get("train").files())
 
 
 class QuietBar(RichProgressBar):
