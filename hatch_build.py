@@ -22,9 +22,9 @@ class CompiledPart(BuildHookInterface[Any]):
         """Compile, and say so where that fails."""
         folder = Path(self.root, "visionkit", "ops")
         target = folder / "_fused_norm.so"
-        target.unlink(missing_ok=True)
         if self.target_name != "wheel" or not sys.platform.startswith("linux"):
             return
+        target.unlink(missing_ok=True)  # an older one would not be what its source says
         compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or "cc"]
         command = [*compiler, *FLAGS, str(folder / "fused_norm.c"), "-lm", "-o", f"{target}.new"]
         try:

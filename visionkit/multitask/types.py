@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.records import Filtered, Format
-from visionkit.sample import ImageInfo, SpatialTarget, Target
+from visionkit.sample import ImageInfo, SpatialTarget, Target, is_spatial
 
 __all__ = ["MultiTaskPrediction", "MultiTaskTarget", "flat_classes", "names_of"]
 
@@ -47,7 +47,7 @@ class MultiTaskTarget:
 
     def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
         """Return the target after its image was resized, shifted and cut or padded; see SpatialTarget."""
-        placed = {k: t.place(scale, offset, size) if isinstance(t, SpatialTarget) else t for k, t in self.parts.items()}
+        placed = {k: t.place(scale, offset, size) if is_spatial(t) else t for k, t in self.parts.items()}
         return replace(self, parts=placed)
 
     def join(self, others: Sequence[Self]) -> Self:
@@ -58,7 +58,7 @@ class MultiTaskTarget:
         joined: dict[str, Target] = {}
         for name, part in self.parts.items():
             more = [other.parts[name] for other in others if name in other.parts]
-            if isinstance(part, SpatialTarget):
+            if is_spatial(part):
                 if len(more) == len(others):
                     joined[name] = part.join(more)  # type: ignore[arg-type]  # targets of one task are of one kind
             elif not others:
@@ -108,7 +108,7 @@ class MultiTaskTarget:
         return replace(self, parts=changed)
 
     def _spatial(self) -> dict[str, SpatialTarget]:
-        return {k: t for k, t in self.parts.items() if isinstance(t, SpatialTarget)}
+        return {k: t for k, t in self.parts.items() if is_spatial(t)}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class SegmentationData(VisionDataModule[MaskTarget]):
         skip_corrupt: Whether to go on without pictures that cannot be read or do not fit their masks.
         seed: Seed of order, crops and augmentation; the command line takes it from seed_everything.
         cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
-            files each time.
+            files each time. Files of masks are read each time in any case.
         cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
             removed after training.
         cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
