@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from visionkit import ClassificationData, Classifier, DataError, LinearHead, MixUpCutMix, ResNet, checkpoint
+from visionkit import ClassificationData, Classifier, DataError, LinearHead, MixUpCutMix, ResNet, UsageError, checkpoint
 from visionkit.callbacks.checkpoints import SafeCheckpointIO
 from visionkit.callbacks.run_folder import RunFolder
 from visionkit.classification.drawn import ShapesClassification
@@ -243,6 +243,7 @@ def test_compiled_parts_train_the_same_weights(monkeypatch, tmp_path):
         self._compiled_call_impl = torch.compile(self._call_impl, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", capture)
+    monkeypatch.setattr("visionkit.task.has_compiler", lambda: True)
     monkeypatch.setattr(fused_norm, "_library", lambda: None)  # Dynamo sees torch's own functions
     weights = []
     for recipe in (Recipe(ema=0.9, compile=True), Recipe(ema=0.9)):
@@ -257,6 +258,13 @@ def test_compiled_parts_train_the_same_weights(monkeypatch, tmp_path):
     assert compiled == ["ResNet", "IdentityNeck"]
     for name, value in weights[1].items():
         torch.testing.assert_close(weights[0][name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_compilation_without_a_compiler_is_refused(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    d = data()
+    with pytest.raises(UsageError, match=r"recipe\.compile needs a C\+\+ compiler"):
+        trainer(1).fit(task(d.classes, recipe=Recipe(compile=True)), datamodule=d)
 
 
 def test_accumulated_batches_equal_a_larger_batch_in_steps():

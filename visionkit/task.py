@@ -17,11 +17,12 @@ from visionkit import checkpoint as checkpoints
 from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.freezing import Freezing
 from visionkit.component import Spec, class_path
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError
 from visionkit.loading import TrainingLoader
 from visionkit.metric import MetricFactory, TaskMetric
 from visionkit.model import VisionModel
 from visionkit.ops.distributed import gather_objects
+from visionkit.ops.machine import has_compiler
 from visionkit.ops.seeds import derive_seed
 from visionkit.recipe import Recipe
 from visionkit.sample import Batch
@@ -232,6 +233,11 @@ class Task(L.LightningModule):
         if self.device.type in ("cpu", "cuda"):
             self.model.to(memory_format=torch.channels_last)
         if stage == "fit" and self.recipe.compile:
+            if self.trainer.strategy.root_device.type == "cpu" and not has_compiler():
+                raise UsageError(
+                    "recipe.compile needs a C++ compiler on a CPU, and none of g++, clang++ and $CXX is found: install "
+                    "one, or set recipe.compile false, which is as fast there"
+                )
             for part in (self.model.backbone, self.model.neck):
                 part.compile()
 

@@ -155,7 +155,7 @@ def small(head=visionkit.LinearHead):
 
 
 def test_compiled_code_computes_the_same():
-    if not available._has_compiler():
+    if not available.has_compiler():
         pytest.skip("no C++ compiler")
     model, pixels = small(), images()
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_what_torch_cannot_compile_is_one_line(monkeypatch, tiny_model):
         raise torch._dynamo.exc.Unsupported("\ngraph break in user code\nmore")
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
-    monkeypatch.setattr(available, "_has_compiler", lambda: True)
+    monkeypatch.setattr(available, "has_compiler", lambda: True)
     with pytest.raises(UsageError, match=r"torch cannot compile this network \(graph break in user code\)$"):
         convert.convert(tiny_model, "compile")(images())
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from typing import Literal, get_args
 
 import torch
 
 from visionkit.errors import UsageError
+from visionkit.ops.machine import has_compiler
 
 __all__ = ["BackendName", "check_backend", "choose_device"]
 
@@ -18,8 +17,6 @@ BackendName = Literal["torch", "compile", "openvino", "onnx"]
 
 PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}
 """What each of visionkit's extras installs."""
-
-COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 def choose_device(name: str, backend: BackendName = "torch") -> torch.device:
@@ -59,7 +56,7 @@ def check_backend(backend: BackendName, device: torch.device, precision: str = "
     if not (device.type == "cpu" or (device.type == "cuda" and _computes_on_cuda(backend))):
         if backend in PACKAGES:
             raise UsageError(f"--backend {backend} cannot compute on {device} here: take --device cpu")
-    elif backend == "compile" and device.type == "cpu" and not _has_compiler():
+    elif backend == "compile" and device.type == "cpu" and not has_compiler():
         raise UsageError(
             "--backend compile needs a C++ compiler, and none of g++, clang++ and $CXX is found: install one, or take "
             "--backend torch or openvino"
@@ -72,7 +69,3 @@ def _computes_on_cuda(backend: BackendName) -> bool:
 
         return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     return backend in ("torch", "compile")
-
-
-def _has_compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), *COMPILERS) if name)

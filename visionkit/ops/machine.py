@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import shutil
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ __all__ = [
     "choose_precision",
     "choose_workers",
     "describe_processor",
+    "has_compiler",
     "keep_freed_memory",
     "tune",
 ]
@@ -65,6 +67,12 @@ def describe_processor(device: torch.device) -> str:
         extra = cpu_bf16()
         return f"CPU, {torch.get_num_threads()} threads" + (f", {extra}" if extra else "")
     return device.type
+
+
+def has_compiler() -> bool:
+    """Return whether there is a C++ compiler, without which torch.compile makes no code for a CPU."""
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")
+    return any(shutil.which(name) for name in names if name)
 
 
 def keep_freed_memory() -> bool:
