@@ -103,8 +103,9 @@ def visionkit(
 ) -> Callable[[int], Iterable[Any]]:
     """Return what makes an epoch with visionkit's own loaders."""
     from visionkit.classification.reader import ClassDataset, Entry
-    from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+    from visionkit.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
     from visionkit.picture_cache import CacheSettings, PictureCache
+    from visionkit.samplers import EpochSampler
     from visionkit.transforms.augmentation import Augmentation
     from visionkit.transforms.preprocessing import Preprocessing
 

@@ -23,7 +23,8 @@ from visionkit import (
 from visionkit.classification.drawn import ShapesClassification
 from visionkit.feature_store import CacheError, FeatureStore, Level, locked, make_room, remove_with_lock
 from visionkit.features import Extractor, collect, picture_key
-from visionkit.loading import EpochSampler, EvaluationView, FeatureView, TrainingLoader, evaluation_loader
+from visionkit.loading import EvaluationView, FeatureView, TrainingLoader, evaluation_loader
+from visionkit.samplers import EpochSampler
 
 CPU = torch.device("cpu")
 SIZE = 64

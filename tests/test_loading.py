@@ -7,8 +7,6 @@ from visionkit.classification.drawn import ShapesClassification
 from visionkit.dataset import VisionDataset
 from visionkit.detection.types import BoxTarget
 from visionkit.loading import (
-    EpochSampler,
-    EvaluationSampler,
     EvaluationView,
     TrainingLoader,
     TrainingView,
@@ -16,6 +14,7 @@ from visionkit.loading import (
 )
 from visionkit.ops.seeds import derive_seed
 from visionkit.sample import ImageInfo, Sample
+from visionkit.samplers import EpochSampler, EvaluationSampler
 from visionkit.transforms.augmentation import DETECTION_AUGMENTATION
 from visionkit.transforms.mosaic import Mosaic
 

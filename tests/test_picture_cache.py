@@ -22,12 +22,13 @@ from visionkit.classification.reader import ClassDataset, Entry
 from visionkit.dataset import VisionDataset
 from visionkit.detection.reader import BoxDataset, make_entry
 from visionkit.errors import UsageError
-from visionkit.loading import EpochSampler, EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+from visionkit.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
 from visionkit.multitask.data import MultiTaskData
 from visionkit.multitask.dataset import put_together
 from visionkit.multitask.loading import CombineAlike
 from visionkit.picture_cache import CacheSettings, PictureCache
 from visionkit.picture_store import PictureStore
+from visionkit.samplers import EpochSampler
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.crop import RandomScaledCrop
 from visionkit.transforms.mosaic import Mosaic
@@ -69,8 +70,8 @@ def cache_of(dataset, kind="ram", folder=None, limit=1.0, whole=()):
     return PictureCache(CacheSettings(kind, None, limit), [dataset], PLACE, whole=whole, folder=folder)
 
 
-def epochs(dataset, cache=None, *, workers=0, combine=None, epochs=2):
-    view = TrainingView(dataset, PLACE, AUGMENT, seed=1, combine=combine, cache=cache)
+def epochs(dataset, cache=None, *, workers=0, combine=None, epochs=2, augment=AUGMENT):
+    view = TrainingView(dataset, PLACE, augment, seed=1, combine=combine, cache=cache)
     sampler = EpochSampler(view, seed=1)
     loader = TrainingLoader(view, sampler, batch_size=4, workers=workers)
     found = []
@@ -101,6 +102,75 @@ def same(first, second):
 def test_training_sees_the_same_with_and_without_cache(files, tmp_path, kind, workers):
     dataset = classes(files)
     assert same(epochs(dataset, cache_of(dataset, kind, tmp_path / "cache"), workers=workers), epochs(dataset))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [{"CoarseDropout": {"p": 1.0}}],
+        [{"PixelDropout": {"p": 0.5, "dropout_prob": 0.5}}],
+        [{"HorizontalFlip": {"p": 0.5}}, {"CoarseDropout": {"p": 0.5}}],
+        [{"RandomResizedCrop": {"size": "input", "scale": [1, 1], "ratio": [1, 1]}}, {"GridDropout": {"p": 1.0}}],
+        [{"OneOf": {"transforms": [{"RandomGamma": {"p": 1.0}}, {"ChannelDropout": {"p": 1.0}}], "p": 0.5}}],
+    ],
+)
+def test_memory_of_all_processes_is_never_changed(files, entries):
+    dataset, augment = classes(files), Augmentation(entries)
+    cache = cache_of(dataset)
+    list(evaluation_loader(EvaluationView(dataset, PLACE, cache), batch_size=4, workers=0))
+    before = [cache.store.read(row).pixels for row in cache.store.rows.values()]
+    assert same(epochs(dataset, cache, augment=augment), epochs(dataset, augment=augment))
+    for row, pixels in zip(cache.store.rows.values(), before, strict=True):
+        np.testing.assert_array_equal(cache.store.read(row).pixels, pixels)
+
+
+class Darken(Augmentation):
+    """What a user might write: changes the image in place."""
+
+    def __call__(self, sample, seed):
+        sample.image[:] = sample.image // 2
+        return sample
+
+
+def test_an_augmentation_of_the_users_own_gets_samples_that_it_may_change(files):
+    dataset, cache = classes(files), cache_of(classes(files))
+    plain = epochs(dataset, augment=Augmentation(None))
+    for found in (epochs(dataset, cache, augment=Darken(None)), epochs(dataset, augment=Darken(None))):
+        assert same([(image,) for image, *_ in found], [(image // 2,) for image, *_ in plain])
+
+
+def test_shared_pixels_cannot_be_written_and_outlive_the_store():
+    store = PictureStore(None, limit=10**6)
+    store.plan([bytes(16)])
+    assert store.read(1) is None
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    store.write(1, pixels, (50, 70))
+    shared, copied = store.read(1, shared=True), store.read(1)
+    assert shared.size == copied.size == (50, 70)
+    assert copied.pixels.flags.writeable
+    if hasattr(os, "memfd_create"):
+        assert not shared.pixels.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            shared.pixels[0] = 0
+    other = pickle.loads(pickle.dumps(store))  # as a worker gets it
+    np.testing.assert_array_equal(other.read(1, shared=True).pixels, pixels)
+    store.close()
+    assert store.read(1) is None
+    np.testing.assert_array_equal(shared.pixels, pixels)
+    other.close()
+
+
+def test_memory_that_cannot_be_mapped_is_read(files, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("visionkit.picture_store.mmap.mmap", refuse)
+    dataset = classes(files)
+    cache = cache_of(dataset)
+    assert cache.store.read(1, shared=True) is None
+    assert same(epochs(dataset, cache), epochs(dataset))
+    assert cache.store.read(1, shared=True).pixels.flags.writeable
 
 
 @pytest.mark.parametrize("combine", [Mosaic(0.5), RandomScaledCrop((0.5, 2.0))])

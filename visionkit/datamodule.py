@@ -20,7 +20,6 @@ from visionkit.feature_store import CacheError, FeatureStore, locked, make_room,
 from visionkit.features import Extractor, collect
 from visionkit.loading import (
     Combine,
-    EpochSampler,
     EvaluationView,
     FeatureView,
     TrainingLoader,
@@ -30,6 +29,7 @@ from visionkit.loading import (
 from visionkit.ops.machine import choose_workers
 from visionkit.picture_cache import Cache, CacheSettings, PictureCache
 from visionkit.sample import Batch, Target
+from visionkit.samplers import EpochSampler
 from visionkit.task import Task
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.crop import RandomScaledCrop

@@ -9,23 +9,21 @@ from typing import Any, Generic, Protocol, TypeVar
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from visionkit.dataset import VisionDataset
 from visionkit.feature_store import FeatureStore
 from visionkit.features import Pictures
 from visionkit.ops.seeds import derive_seed
 from visionkit.picture_cache import PictureCache, Prepared
-from visionkit.sample import Batch, Sample, Target, assemble, collate
+from visionkit.sample import Batch, Loaded, Sample, Target, assemble, collate
+from visionkit.samplers import EpochSampler, EvaluationSampler, Key
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.decode import Array
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = [
     "Combine",
-    "EpochSampler",
-    "EvaluationSampler",
     "EvaluationView",
     "FeatureView",
     "TrainingLoader",
@@ -35,8 +33,6 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Target)
-Key = tuple[int, ...]
-"""(epoch, index): what a training sample is asked for by; a third number counts its repeats within an epoch."""
 
 
 class Combine(Protocol):
@@ -94,6 +90,7 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
         self.prepared = Prepared(dataset, preprocessing, cache)
         self.originals = dataset if cache is None or combine is None else dataset.with_originals(cache.read_whole)
         self.augmentation = augmentation
+        self._whole = type(augmentation).__call__ is not Augmentation.__call__  # one of the user's own takes samples
         self._scratch: Array | None = None  # pixels that are read, to be changed: memory that is near
         self.seed = seed
         self.combine = combine
@@ -105,31 +102,40 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
 
     def __getitem__(self, key: Key) -> Sample[T]:
         """Return the sample ``index`` as it is in ``epoch``."""
-        return self.sample(key)
+        return self.load(key).sample()
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch[T]:
         """Return the samples of a batch, put together."""
-        return assemble(self.sample, keys, self.preprocessing.size, self.preprocessing.channels)
+        return assemble(self.load, keys, self.preprocessing.size, self.preprocessing.channels)
 
-    def sample(self, key: Key, out: Array | None = None) -> Sample[T]:
+    def load(self, key: Key, out: Array | None = None) -> Loaded[T]:
         """Return the sample ``index`` as it is in ``epoch``.
 
         Args:
             key: Epoch, index and, where there are several, repeat.
-            out: uint8 [H, W, C], where its pixels may lie; the sample says whether they do.
+            out: uint8 [H, W, C], where its pixels may lie.
         """
         epoch, index, *repeat = key
-        sample: Sample[T] | None = None
+        loaded: Loaded[T] | None = None
         if self.combine is not None:
             seed = derive_seed("combine", self.seed, epoch, index, *repeat)
-            sample = self.combine(self.originals, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
-        if sample is None:
-            if out is not None and self.augmentation.transforms:  # which makes new pixels of these
+            made = self.combine(self.originals, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
+            loaded = None if made is None else Loaded.of(made)
+        changes = self._whole or bool(self.augmentation.transforms)
+        if loaded is None:
+            if out is not None and changes:  # which makes new pixels of these
                 if self._scratch is None or self._scratch.shape != out.shape:
                     self._scratch = np.empty_like(out)
                 out = self._scratch
-            sample = self.prepared(index, out)
-        return self.augmentation(sample, derive_seed("augment", self.seed, epoch, index, *repeat))
+            loaded = self.prepared(index, out, shared=changes and not self._whole)
+        if not changes:
+            return loaded
+        seed = derive_seed("augment", self.seed, epoch, index, *repeat)
+        return (
+            Loaded.of(self.augmentation(loaded.sample(), seed))
+            if self._whole
+            else self.augmentation.change(loaded, seed)
+        )
 
 
 class EvaluationView(Dataset[Sample[T]], Generic[T]):
@@ -154,7 +160,7 @@ class EvaluationView(Dataset[Sample[T]], Generic[T]):
 
     def __getitem__(self, index: int) -> Sample[T]:
         """Return sample ``index``."""
-        return self.prepared(index)
+        return self.prepared(index).sample()
 
     def __getitems__(self, indices: Sequence[int]) -> Batch[T]:
         """Return the samples of a batch, put together."""
@@ -192,80 +198,6 @@ class FeatureView(Dataset[Sample[T]], Generic[T]):
             [infos[i] for i in indices],
             features,
         )
-
-
-class EpochSampler(DistributedSampler[Any]):
-    """The order of training samples: a new one each epoch, the same for the same (seed, epoch), on any machine.
-
-    It is a DistributedSampler only so that Lightning leaves it in place and tells it the epoch. Every process gets
-    equally many samples; up to (processes - 1) samples are left out of an epoch, other ones each time.
-
-    Args:
-        dataset: A view with a length.
-        seed: Seed of the order.
-        weights: float64 [N], how often each image is drawn (with replacement) relative to the others, or None for
-            each exactly once.
-        num_replicas: Number of processes.
-        rank: This process, from 0.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        *,
-        seed: int,
-        weights: Tensor | None = None,
-        num_replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed, drop_last=True)
-        self.weights = weights
-        self.start = 0
-        """Samples of the epoch that a resumed run has seen already."""
-
-    def __len__(self) -> int:
-        """Return the number of samples of this process in an epoch."""
-        return len(self.dataset) // self.num_replicas  # type: ignore[arg-type]  # views have a length
-
-    def __iter__(self) -> Iterator[Key]:
-        """Return the keys of this epoch, in order."""
-        return iter([(self.epoch, i) for i in self.order(self.epoch)[self.start :]])
-
-    def order(self, *number: int) -> list[int]:
-        """Return the positions of this process's samples, in an order of its own for each number.
-
-        Args:
-            number: The epoch, and which of several orders within it.
-        """
-        n = len(self.dataset)  # type: ignore[arg-type]
-        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, *number))
-        if self.weights is None:
-            order = torch.randperm(n, generator=generator)
-        else:
-            order = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        mine = order[: n // self.num_replicas * self.num_replicas][self.rank :: self.num_replicas]
-        return [int(i) for i in mine.tolist()]
-
-
-class EvaluationSampler(DistributedSampler[Any]):
-    """Every sample exactly once over all processes: nothing is repeated to fill up, so metrics are exact.
-
-    Args:
-        dataset: A view with a length.
-        num_replicas: Number of processes.
-        rank: This process, from 0.
-    """
-
-    def __init__(self, dataset: Dataset[Any], *, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
-
-    def __len__(self) -> int:
-        """Return the number of samples of this process."""
-        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[int]:
-        """Return the indices of this process."""
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
 
 
 class TrainingLoader(DataLoader[Sample[T]]):

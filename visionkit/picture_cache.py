@@ -30,7 +30,7 @@ from visionkit.picture_store import (
     remove_unused,
     taken,
 )
-from visionkit.sample import Sample, Target
+from visionkit.sample import Loaded, Target
 from visionkit.transforms.decode import Array
 from visionkit.transforms.images import read_image
 from visionkit.transforms.preprocessing import Preprocessing
@@ -262,23 +262,24 @@ class Prepared(Generic[T]):
         self.cache = cache
         self.rows = None if cache is None else cache.rows(dataset)
 
-    def __call__(self, index: int, out: Array | None = None) -> Sample[T]:
+    def __call__(self, index: int, out: Array | None = None, *, shared: bool = False) -> Loaded[T]:
         """Return a sample.
 
         Args:
             index: Which one.
-            out: uint8 [H, W, C], where the pixels may lie; the sample says whether they do.
+            out: uint8 [H, W, C], where the pixels may lie.
+            shared: Whether the pixels may be those of the cache itself, which must not be changed.
         """
         row = 0 if self.rows is None else int(self.rows[index])
         if row:
             assert self.cache is not None
-            kept = self.cache.store.read(row, out)
+            kept = self.cache.store.read(row, out, shared=shared)
             if kept is not None:
                 target, info = self.dataset.describe(index, kept.size)
                 target, info = self.preprocessing.placed(target, info, self.preprocessing.placement(kept.size))
-                return Sample(torch.from_numpy(kept.pixels).permute(2, 0, 1), target, info)
-        sample = self.preprocessing(load_sample(self.dataset, index, self.preprocessing.scale))
+                return Loaded(kept.pixels, target, info)
+        loaded = Loaded.of(self.preprocessing(load_sample(self.dataset, index, self.preprocessing.scale)))
         if row:
             assert self.cache is not None
-            self.cache.store.write(row, sample.image.permute(1, 2, 0).numpy(), sample.info.size)
-        return sample
+            self.cache.store.write(row, loaded.pixels, loaded.info.size)
+        return loaded

@@ -8,6 +8,8 @@ is never taken for a picture.
 from __future__ import annotations
 
 import contextlib
+import math
+import mmap
 import os
 import struct
 import sys
@@ -57,6 +59,15 @@ class Kept(NamedTuple):
     """Height and width of the original."""
 
 
+class _Found(NamedTuple):
+    """What a record says of its picture."""
+
+    offset: int
+    shape: tuple[int, ...]
+    size: tuple[int, int]
+    check: int
+
+
 class PictureStore:
     """Pixels of pictures, to be read and added to by several processes.
 
@@ -76,6 +87,7 @@ class PictureStore:
         self.limit = limit
         self.rows: dict[bytes, int] = {}
         """Key of a picture -> its record."""
+        self._found: dict[int, _Found] = {}  # by record
         self._trusted = bytearray()  # of each record: whether its pixels are known to be whole
         self._full = False
         self._made: Callable[[], Any] = bool  # gives back what was made for this process alone
@@ -90,13 +102,16 @@ class PictureStore:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
         self._pixels, self._records = (os.open(path, flags, 0o666) for path in self._paths)
         self._closed = weakref.finalize(self, _close, self._pixels, self._records)
+        in_memory = self.folder is None and hasattr(os, "memfd_create")
+        self._memory = _mapped(self._pixels, self.limit) if in_memory else None
         if self.folder is not None:
             with contextlib.suppress(OSError):  # some network file systems have no such locks
                 fcntl.flock(self._pixels, fcntl.LOCK_SH)  # in use: nobody removes it
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to a worker process, which opens the same files."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_pixels", "_records", "_closed")} | {"_made": bool}
+        here = ("_pixels", "_records", "_closed", "_memory")
+        return {k: v for k, v in self.__dict__.items() if k not in here} | {"_made": bool}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the files that another process has opened."""
@@ -105,6 +120,8 @@ class PictureStore:
 
     def close(self) -> None:
         """Give files and memory back; workers keep theirs until they end."""
+        self._memory = None
+        self._found.clear()
         self._closed()
         self._made()
 
@@ -157,23 +174,28 @@ class PictureStore:
 
     # ---- pixels
 
-    def read(self, row: int, out: Array | None = None) -> Kept | None:
+    def read(self, row: int, out: Array | None = None, *, shared: bool = False) -> Kept | None:
         """Return a picture, or None where it is not there.
 
         Args:
             row: Its record.
             out: uint8 [H, W, C], contiguous: where the pixels shall lie if they have that shape.
+            shared: Whether the pixels may be those that are kept: an array that cannot be written.
         """
         try:
-            data = os.pread(self._records, RECORD.itemsize, row * RECORD.itemsize)
-            if len(data) < RECORD.itemsize:
+            found = self._found.get(row) or self._find(row)
+            if found is None:
                 return None
-            offset, *shape, height, width, check = _NUMBERS.unpack_from(data, _KEY)
-            if not offset:
-                return None
-            if out is None or out.shape != tuple(shape):
+            offset, shape, size, check = found
+            if self._memory is not None:
+                pixels = self._memory[offset : offset + math.prod(shape)].reshape(shape)
+                if shared:
+                    return Kept(pixels, size)
+            if out is None or out.shape != shape:
                 out = np.empty(shape, np.uint8)
-            if os.preadv(self._pixels, [out.data], offset - 1) < out.nbytes:
+            if self._memory is not None:
+                np.copyto(out, pixels)
+            elif os.preadv(self._pixels, [out.data], offset) < out.nbytes:
                 return None
         except OSError:  # a disk that fails: the picture itself can still be read
             return None
@@ -181,7 +203,18 @@ class PictureStore:
             if zlib.crc32(out.data) != check:  # the machine stopped before all of it was on the disk
                 return None
             self._trusted[row] = 1
-        return Kept(out, (height, width))
+        return Kept(out, size)
+
+    def _find(self, row: int) -> _Found | None:
+        """Return what a record says of its picture, once that is there."""
+        data = os.pread(self._records, RECORD.itemsize, row * RECORD.itemsize)
+        if len(data) < RECORD.itemsize:
+            return None
+        offset, *shape, height, width, check = _NUMBERS.unpack_from(data, _KEY)
+        if not offset:
+            return None
+        self._found[row] = _Found(offset - 1, tuple(shape), (height, width), check)
+        return self._found[row]
 
     def write(self, row: int, pixels: Array, size: tuple[int, int]) -> None:
         """Keep a picture, if there is room.
@@ -296,6 +329,18 @@ def _memory_files(store: PictureStore) -> tuple[tuple[str, str], Callable[[], An
     folder = tempfile.TemporaryDirectory(prefix="visionkit-")  # elsewhere the system keeps what is read in memory
     paths = (os.path.join(folder.name, PIXELS), os.path.join(folder.name, RECORDS))
     return paths, weakref.finalize(store, folder.cleanup)
+
+
+def _mapped(file: int, limit: int) -> Array | None:
+    """Return the pixels of a file in memory as an array to be read, uint8 [limit], or None where that fails.
+
+    Not for files on a disk: where one cannot be read, a process that looks at such an array is killed.
+    """
+    with contextlib.suppress(OSError, ValueError, OverflowError):
+        if os.fstat(file).st_size < limit:
+            os.ftruncate(file, limit)  # takes no memory until it is written
+        return np.frombuffer(mmap.mmap(file, limit, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ), np.uint8)
+    return None
 
 
 def _close(*files: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "ImageInfo",
+    "Loaded",
     "Prediction",
     "Sample",
     "SpatialTarget",
@@ -222,11 +223,30 @@ def collate(samples: Sequence[Sample[T]]) -> Batch[T]:
     return Batch(pixels.permute(0, 3, 1, 2), [s.target for s in samples], [s.info for s in samples])
 
 
+class Loaded(NamedTuple, Generic[T]):
+    """A sample on its way into a batch, its image an array."""
+
+    pixels: NDArray[np.uint8]
+    """uint8 [H, W, C]; must not be changed where it says so: it then is memory of all processes."""
+    target: T
+    info: ImageInfo
+
+    @classmethod
+    def of(cls, sample: Sample[T]) -> Loaded[T]:
+        """Return a sample as an array that shares its memory where that is in order."""
+        return cls(np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()), sample.target, sample.info)
+
+    def sample(self) -> Sample[T]:
+        """Return it as a sample with memory that may be changed."""
+        pixels = self.pixels if self.pixels.flags.writeable else self.pixels.copy()
+        return Sample(torch.from_numpy(pixels).permute(2, 0, 1), self.target, self.info)
+
+
 K = TypeVar("K")
 
 
 def assemble(
-    make: Callable[[K, NDArray[np.uint8]], Sample[T]], keys: Sequence[K], size: tuple[int, int], channels: int
+    make: Callable[[K, NDArray[np.uint8]], Loaded[T]], keys: Sequence[K], size: tuple[int, int], channels: int
 ) -> Batch[T]:
     """Return a batch whose pixels are made where they belong, without a further copy where that is possible.
 
@@ -240,15 +260,16 @@ def assemble(
         DataError: The images differ in size or channels.
     """
     pixels = batch_memory(len(keys), *size, channels)
-    samples: list[Sample[T]] = []
-    for key, row in zip(keys, pixels, strict=True):
-        made = make(key, row.numpy())
-        if made.image.shape == (channels, *size) and made.image.data_ptr() != row.data_ptr():
-            made = Sample(row.copy_(made.image.permute(1, 2, 0)).permute(2, 0, 1), made.target, made.info)
-        samples.append(made)
-    if any(s.image.shape != (channels, *size) for s in samples):
-        return collate(samples)
-    return Batch(pixels.permute(0, 3, 1, 2), [s.target for s in samples], [s.info for s in samples])
+    made: list[Loaded[T]] = []
+    for key, row in zip(keys, pixels.numpy(), strict=True):
+        one = make(key, row)
+        if one.pixels is not row and one.pixels.shape == row.shape:
+            np.copyto(row, one.pixels)
+            one = Loaded(row, one.target, one.info)
+        made.append(one)
+    if any(one.pixels.shape != (*size, channels) for one in made):
+        return collate([one.sample() for one in made])
+    return Batch(pixels.permute(0, 3, 1, 2), [one.target for one in made], [one.info for one in made])
 
 
 def batch_memory(count: int, height: int, width: int, channels: int) -> Tensor:

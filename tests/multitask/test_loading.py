@@ -7,9 +7,10 @@ import torch
 
 from visionkit import Augmentation, Mosaic, Preprocessing, ShapesDetection, ShapesSegmentation
 from visionkit.classification.drawn import ShapesClassification
-from visionkit.loading import EpochSampler, TrainingLoader, TrainingView
+from visionkit.loading import TrainingLoader, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset
 from visionkit.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
+from visionkit.samplers import EpochSampler
 
 COUNTS = (10, 4, 7)
 SHARES = (2, 1, 3)

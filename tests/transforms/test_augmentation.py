@@ -16,11 +16,12 @@ from visionkit.classification.types import ClassTarget
 from visionkit.component import build, spec_of
 from visionkit.detection.types import BoxTarget
 from visionkit.errors import UsageError
-from visionkit.sample import ImageInfo, Sample
+from visionkit.sample import ImageInfo, Loaded, Sample
 from visionkit.segmentation.types import MaskTarget as Masks
 from visionkit.transforms.augmentation import (
     CLASSIFICATION_AUGMENTATION,
     DETECTION_AUGMENTATION,
+    READ_ONLY,
     SEGMENTATION_AUGMENTATION,
     Augmentation,
 )
@@ -179,6 +180,19 @@ def test_mistakes_are_found_before_training(entry, words):
 def test_too_big_a_crop_names_the_image():
     with pytest.raises(UsageError, match=r"a\.png, 64 x 64.*"):
         Augmentation([{"RandomCrop": {"height": 100, "width": 100}}])(make_sample(), 0)
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_transforms_said_to_read_only_take_memory_that_cannot_be_written(name, channels):
+    augment = Augmentation([{name: {"size": "input"} if "Crop" in name else {"p": 0.5}}])
+    sample = make_sample(channels=channels)
+    frozen = Loaded.of(sample.replace(image=sample.image.clone()))
+    frozen.pixels.flags.writeable = False
+    for seed in range(20):
+        found = augment.change(frozen, seed)
+        np.testing.assert_array_equal(found.pixels, augment(sample, seed).image.permute(1, 2, 0).numpy())
+    np.testing.assert_array_equal(frozen.pixels, sample.image.permute(1, 2, 0).numpy())
 
 
 def test_nothing_to_do():

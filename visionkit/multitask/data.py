@@ -11,12 +11,13 @@ from torch.utils.data import DataLoader
 from visionkit.datamodule import VisionDataModule
 from visionkit.dataset import DataSplits, VisionDataset
 from visionkit.errors import DataError, UsageError
-from visionkit.loading import EpochSampler, TrainingLoader, TrainingView
+from visionkit.loading import TrainingLoader, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset, Source, put_together
 from visionkit.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.multitask.types import MultiTaskTarget, names_of
 from visionkit.ops.machine import choose_workers
 from visionkit.picture_cache import CacheSettings
+from visionkit.samplers import EpochSampler
 from visionkit.transforms.preprocessing import Preprocessing
 
 __all__ = ["MultiTaskData"]

@@ -8,10 +8,11 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from visionkit.dataset import VisionDataset
-from visionkit.loading import Combine, EpochSampler, Key, TrainingView
+from visionkit.loading import Combine, TrainingView
 from visionkit.multitask.dataset import MultiTaskDataset
 from visionkit.multitask.types import MultiTaskTarget
-from visionkit.sample import Batch, Sample, assemble
+from visionkit.sample import Batch, Loaded, Sample, assemble
+from visionkit.samplers import EpochSampler, Key
 from visionkit.transforms.decode import Array
 from visionkit.transforms.preprocessing import Preprocessing
 
@@ -34,16 +35,16 @@ class InterleavedView(Dataset[Sample[MultiTaskTarget]]):
 
     def __getitem__(self, key: Key) -> Sample[MultiTaskTarget]:
         """Return the sample of a view as it is in an epoch and a repeat."""
-        return self.sample(key)
+        return self.load(key).sample()
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch[MultiTaskTarget]:
         """Return the samples of a batch, put together."""
         preprocessing = self.views[0].preprocessing
-        return assemble(self.sample, keys, preprocessing.size, preprocessing.channels)
+        return assemble(self.load, keys, preprocessing.size, preprocessing.channels)
 
-    def sample(self, key: Key, out: Array | None = None) -> Sample[MultiTaskTarget]:
+    def load(self, key: Key, out: Array | None = None) -> Loaded[MultiTaskTarget]:
         """Return the sample of a view; its pixels may lie in an array, uint8 [H, W, C]."""
-        return self.views[key[1]].sample((key[0], *key[2:]), out)
+        return self.views[key[1]].load((key[0], *key[2:]), out)
 
 
 class InterleavedSampler(EpochSampler):

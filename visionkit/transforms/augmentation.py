@@ -12,13 +12,19 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from visionkit.component import Component
 from visionkit.errors import UsageError
-from visionkit.sample import Sample, Target, is_spatial
+from visionkit.sample import Loaded, Sample, Target, is_spatial
 
-__all__ = ["CLASSIFICATION_AUGMENTATION", "DETECTION_AUGMENTATION", "SEGMENTATION_AUGMENTATION", "Augmentation"]
+__all__ = [
+    "CLASSIFICATION_AUGMENTATION",
+    "DETECTION_AUGMENTATION",
+    "READ_ONLY",
+    "SEGMENTATION_AUGMENTATION",
+    "Augmentation",
+]
 
 T = TypeVar("T", bound=Target)
 
@@ -69,6 +75,7 @@ SEGMENTATION_AUGMENTATION: list[dict[str, Any] | str] = [  # sizes are changed b
 SIZE_ARGUMENTS = ("size", "height", "width")
 LISTS = ("transforms",)  # arguments that hold transforms
 SINGLES = ("first", "second")  # arguments that hold one transform
+READ_ONLY = ("RandomResizedCrop", "HorizontalFlip")  # often the first; they never write into the image they are given
 MOVED = {"bboxes": "boxes", "mask": "masks", "masks": "masks"}  # what targets give to albumentations, and its name
 NO_PIXELS = {  # what they do belongs elsewhere
     "Normalize": "the model normalises the images itself",
@@ -117,11 +124,20 @@ class Augmentation(Component):
         Raises:
             UsageError: A transform cannot take this kind of image, does not return uint8 or cannot move the target.
         """
-        if not self.transforms:
-            return sample
+        return self.change(Loaded.of(sample), seed).sample() if self.transforms else sample
+
+    def change(self, loaded: Loaded[T], seed: int) -> Loaded[T]:
+        """Change a sample as a call does; its pixels stay as they are where a transform would change them in place.
+
+        Args:
+            loaded: A sample at the model's size.
+            seed: Any whole number.
+
+        Raises:
+            UsageError: As a call does.
+        """
+        pixels, target, info = loaded
         seed %= 2**32
-        pixels = np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())  # [H, W, C]
-        target = sample.target
         arrays = target.arrays() if is_spatial(target) else {}
         compose = self._compose((pixels.shape[0], pixels.shape[1]), tuple(sorted(arrays)))
         # One stream through all transforms. set_random_seed would give each its own copy of the same stream: those with
@@ -130,10 +146,10 @@ class Augmentation(Component):
         compose.set_random_state(_Generator(seed), self._random)
         cv2.setRNGSeed(seed % 2**31)  # a few transforms draw in OpenCV
         try:
-            result = compose(image=pixels, **arrays)
+            result = compose(image=_writable(pixels), **arrays) if arrays else {"image": _in_turn(compose, pixels)}
         except Exception as e:  # albumentations and OpenCV raise all kinds
             raise UsageError(
-                f"augmentation fails on {sample.info.id}, {pixels.shape[0]} x {pixels.shape[1]} pixels, "
+                f"augmentation fails on {info.id}, {pixels.shape[0]} x {pixels.shape[1]} pixels, "
                 f"{pixels.shape[2]} channels: {_one_line(e)}; change or remove the transform"
             ) from e
         changed = result["image"]
@@ -142,7 +158,7 @@ class Augmentation(Component):
         changed = np.ascontiguousarray(changed if changed.ndim == 3 else changed[..., None])
         if is_spatial(target):
             target = target.with_arrays({k: result[k] for k in arrays}, (changed.shape[0], changed.shape[1]))
-        return Sample(torch.from_numpy(changed).permute(2, 0, 1), target, sample.info)
+        return Loaded(changed, target, info)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to worker processes as plain data; they compose the transforms again."""
@@ -184,6 +200,22 @@ class _Generator:
         if self._made is None:
             self._made = np.random.default_rng(self._seed)
         return getattr(self._made, name)
+
+
+def _in_turn(compose: Any, pixels: NDArray[np.uint8]) -> Any:
+    """Return what a composition makes of an image alone, without what it does for boxes and masks at each step."""
+    compose.py_random.random()  # which the composition draws, to know whether to do anything at all
+    data: dict[str, Any] = {"image": pixels}
+    for transform in compose.transforms:
+        if type(transform).__name__ not in READ_ONLY:
+            data["image"] = _writable(data["image"])
+        data = transform(**data)
+    return data["image"]
+
+
+def _writable(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image that a transform may change in place."""
+    return pixels if pixels.flags.writeable else pixels.copy()
 
 
 def _check_moves(transforms: Sequence[Any], kind: str) -> None:
