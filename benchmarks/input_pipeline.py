@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--count", type=int, default=256, help="files that are taken, at most")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=3, help="epochs, of which the median counts")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="epochs, of which the median counts; more within a second"
+    )
     parser.add_argument("--plain", action="store_true", help="resize and crop only, as in evaluation")
 
 
@@ -163,13 +165,14 @@ def main() -> None:
             keep_freed_memory()  # as visionkit's trainings do
             epoch = visionkit(files, options, options.case, folder)
         seconds, images = [], 0
-        for number in range(1 + options.repeats):  # the first one warms up, and fills the cache
+        while len(seconds) <= options.repeats or sum(seconds[1:]) < 1:  # the first one warms up, and fills the cache
             start, images = time.perf_counter(), 0
-            for batch in epoch(number):
+            for batch in epoch(len(seconds)):
                 images += len(batch[0] if isinstance(batch, list) else batch)
-            seconds.append((time.perf_counter() - start) / images)
+            seconds.append(time.perf_counter() - start)
+    rate = images / statistics.median(seconds[1:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({KEY: round(1 / statistics.median(seconds[1:]), 1), "images": images, "peak_mib": round(peak)}))
+    print(json.dumps({KEY: round(rate, 1), "images": images, "epochs": len(seconds) - 1, "peak_mib": round(peak)}))
 
 
 if __name__ == "__main__":
