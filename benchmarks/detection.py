@@ -77,24 +77,15 @@ def cases(options: argparse.Namespace) -> dict[str, list[str]]:
 def visionkit(options: argparse.Namespace) -> dict[str, float]:
     """Train through the command line; return speed, wall time and average precision."""
     from measuring.figures import speed
-    from measuring.steps import StepTimes, fit
+    from measuring.steps import StepTimes, common_settings, fit
 
     from visionkit.cli import run
 
     start = time.perf_counter()
     name = options.only[0]
-    settings: dict[str, Any] = {
-        "data.root": options.data,
-        "data.size": f"[{options.size[0]}, {options.size[1]}]",
-        "data.batch_size": options.batch_size,
-        "trainer.accelerator": "cpu",
-        "trainer.max_epochs": options.epochs or 1,
-        "trainer.logger": "false",
-    }
+    settings = common_settings(options, WARMUP + 3 * options.steps)
     if options.equal:
         settings |= WIDTHS[name]
-    if not options.epochs:
-        settings |= {"trainer.limit_train_batches": WARMUP + 3 * options.steps, "trainer.limit_val_batches": 1}
     out = fit(HEADS[name], settings, options.set)
     seconds = time.perf_counter() - start
     if options.epochs:

@@ -66,17 +66,10 @@ def cases(options: argparse.Namespace) -> dict[str, list[str]]:
 def visionkit(options: argparse.Namespace) -> dict[str, float]:
     """Train through the command line; return speed, wall time and intersection over union."""
     from measuring.figures import speed
-    from measuring.steps import StepTimes, fit
+    from measuring.steps import StepTimes, common_settings, fit
 
     start = time.perf_counter()
-    settings: dict[str, Any] = {
-        "data.root": options.data,
-        "data.size": f"[{options.size[0]}, {options.size[1]}]",
-        "data.batch_size": options.batch_size,
-        "trainer.accelerator": "cpu",
-        "trainer.max_epochs": options.epochs or 1,
-        "trainer.logger": "false",
-    }
+    settings = common_settings(options, WARMUP + options.steps)
     if options.timm:
         settings |= {"model.backbone": "TimmBackbone", "model.backbone.name": options.timm}
     else:
@@ -84,8 +77,6 @@ def visionkit(options: argparse.Namespace) -> dict[str, float]:
     settings["model.backbone.output_stride"] = 16
     if options.weights:
         settings["model.backbone.weights"] = options.weights
-    if not options.epochs:
-        settings |= {"trainer.limit_train_batches": WARMUP + options.steps, "trainer.limit_val_batches": 1}
     out = fit("segment.yaml", settings, options.set)
     seconds = time.perf_counter() - start
     if options.epochs:

@@ -14,7 +14,7 @@ PACKAGE = Path(visionkit.__file__).parent
 ROOMS = ("classification", "detection", "segmentation", "multitask", "video")
 PLAIN = (  # torch, timm, torchvision: no Lightning
     "errors", "component", "sample", "coco_files", "coco_json", "masks", "reading", "dataset", "classes", "split", "shapes", "weights", "weights_file", "weights_match", "weights_export", "weights_inspect", "head", "model", "checkpoint", "inference", "results", "views",
-    "feature_store", "features", "loading", "picture_cache", "picture_store", "plots", "recipe", "records", "backbones", "necks", "transforms", "losses", "ops", "backends",
+    "feature_store", "features", "loading", "samplers", "picture_cache", "picture_store", "plots", "recipe", "records", "backbones", "necks", "transforms", "losses", "ops", "backends",
 )  # fmt: skip
 LIGHTNING = ("metric", "task", "datamodule", "callbacks")
 LAYERS = [*PLAIN, *LIGHTNING, *ROOMS, "commands", "cli", "__main__", "__init__"]

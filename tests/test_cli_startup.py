@@ -15,32 +15,36 @@ HEAVY = "{'torch', 'lightning', 'torchmetrics', 'torchvision', 'timm', 'numpy', 
 
 
 def imports_of(*arguments):
-    """Return what a process that runs a command prints, and which heavy modules it has imported."""
+    """Return what ``python -m visionkit`` prints, which heavy modules it has imported, and its exit status."""
     code = (
-        "import sys\nfrom visionkit.cli import run\n"
-        f"try: run({list(arguments)!r})\nexcept SystemExit: pass\n"
-        f"print(sorted({HEAVY} & set(sys.modules)))"
+        "import runpy, sys\n"
+        f"sys.argv = {['visionkit', *arguments]!r}\n"
+        "try: runpy.run_module('visionkit', run_name='__main__')\n"
+        f"finally: print(sorted({HEAVY} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.stderr
     *text, heavy = done.stdout.splitlines()
-    return "\n".join(text), heavy
+    return "\n".join(text), heavy, done.returncode
 
 
 LIGHT = {
-    "help": ["--help"], "predict": ["predict", "--help"], "heads": ["heads", "--help"], "heads list": ["heads", "list", "--help"],
+    "nothing": [], "version": ["--version"], "help": ["--help"], "predict": ["predict", "--help"], "heads": ["heads", "--help"], "heads list": ["heads", "list", "--help"],
     "backbone": ["backbone", "--help"], "backbone inspect": ["backbone", "inspect", "--help"], "shapes": ["shapes", "--help"],
     "fit": ["fit", "--help"], "test": ["test", "--help"], "fit with classes": ["fit", "-c", "detect.yaml", "--model.neck", "FPN", "--help"],
     **{f"fit {name}": ["fit", "-c", name, "--help"] for name in configs.shipped()},
     **{f"config {name}": ["fit", "-c", name, "--print_config"] for name in configs.shipped()},
+    "config with another class": ["fit", "-c", "detect.yaml", "--model.head", "FasterRCNNHead", "--print_config"],
     "config with options": ["fit", "-c", "classify.yaml", "--data.size", "32", "--model.head.dropout=0.5", "--print_config"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", LIGHT)
 def test_light_commands(case):
-    text, heavy = imports_of(*LIGHT[case])
+    text, heavy, status = imports_of(*LIGHT[case])
     assert heavy == "[]"
     assert text
+    assert status == (0 if LIGHT[case] else 2)
 
 
 SHORT = {

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from visionkit import DataSplits, VisionDataModule
+from visionkit import DataSplits, VisionDataModule, datamodule
 from visionkit.classification.data import ClassificationData
 from visionkit.classification.drawn import ShapesClassification
 from visionkit.classification.reader import ClassDataset, Entry
 from visionkit.dataset import VisionDataset
 from visionkit.detection.reader import BoxDataset, make_entry
-from visionkit.errors import UsageError
+from visionkit.errors import DataError, UsageError
 from visionkit.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
 from visionkit.multitask.data import MultiTaskData
 from visionkit.multitask.dataset import put_together
@@ -31,6 +31,7 @@ from visionkit.picture_store import PictureStore
 from visionkit.samplers import EpochSampler
 from visionkit.transforms.augmentation import Augmentation
 from visionkit.transforms.crop import RandomScaledCrop
+from visionkit.transforms.images import check_images
 from visionkit.transforms.mosaic import Mosaic
 from visionkit.transforms.preprocessing import Preprocessing
 
@@ -358,7 +359,7 @@ def test_nonsense_is_refused(files, settings, message):
         VisionDataModule(DataSplits(classes(files), None), preprocessing=PLACE, **settings)
 
 
-def fit(data, folder):
+def fit(data, folder, **settings):
     """Run two epochs through a trainer; return the pictures of all training and validation batches."""
     seen = []
 
@@ -380,6 +381,7 @@ def fit(data, folder):
         enable_model_summary=False,
         default_root_dir=folder,
         reload_dataloaders_every_n_epochs=0,
+        **settings,
     )
     trainer.fit(Watching(), datamodule=data)
     return seen
@@ -435,3 +437,43 @@ def test_several_tasks_share_one_cache(files, tmp_path):
 def test_several_tasks_say_it_once(settings):
     with pytest.raises(UsageError, match="all data sets have that in common"):
         MultiTaskData({"kind": ClassificationData(size=320, resize="letterbox", **settings)})
+
+
+def test_a_trial_run_tries_the_cache_too(files, tmp_path, capsys):
+    data = module(files, cache="disk", cache_folder=str(tmp_path / "mine"))
+    seen = fit(data, tmp_path, fast_dev_run=True)
+    assert "pictures 12 cached" in capsys.readouterr().out
+    kept = {f.name for f, done in zip(files, PictureCache.decoded(data.cache, PLACE, files), strict=True) if done}
+    assert {os.path.basename(name) for _, names in seen for name in names} <= kept  # workers read further ahead
+    assert len(seen) == 2
+
+
+def test_what_is_kept_as_it_is_now_needs_no_check(files, tmp_path, monkeypatch):
+    settings = {"cache": "disk", "cache_folder": str(tmp_path / "mine")}
+    checked = []
+
+    def check(paths, *, channels):
+        checked.append([p.name for p in paths if p is not None])
+        return check_images(paths, channels=channels)
+
+    monkeypatch.setattr(datamodule, "check_images", check)
+
+    def setup(**changed):
+        checked.clear()
+        module(files, **settings | changed).setup("fit")
+        return [name for names in checked for name in names]
+
+    everything = [f.name for f in files]
+    assert setup() == everything
+    assert not (tmp_path / "mine").exists(), "asking makes nothing"
+    fit(module(files, **settings), tmp_path)
+    assert setup() == []
+    assert setup(cache="none", cache_folder=None) == everything
+    assert setup(cache_folder=None) == everything
+    os.utime(files[3], ns=(1, 1))
+    assert setup() == [files[3].name]
+    files[5].write_bytes(files[5].read_bytes()[:-300])
+    with pytest.raises(DataError, match=rf"{files[5].name}.*\n1 image of the train split"):
+        setup()
+    other = VisionDataModule(DataSplits(classes(files[:3]), None), preprocessing=Preprocessing(48), **settings)
+    assert PictureCache.decoded(other.cache, other.preprocessing, files[:3]) == [False] * 3

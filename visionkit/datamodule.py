@@ -216,8 +216,6 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         if self._asked_pictures or self.cache.kind == "none" or trainer is None or trainer.state.fn != "fit":
             return self._pictures
         self._asked_pictures = True
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
-            return None
         splits = (self.splits.train, self.splits.val)
         datasets = [data for data in splits if data is not None and len(data)]
         self._pictures = PictureCache(
@@ -338,7 +336,11 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self.splits.get(name)
         files = dataset.files()
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
-        unreadable = check_images([f for _, f in on_disk], channels=self.preprocessing.channels)
+        paths = [f for _, f in on_disk]
+        decoded = PictureCache.decoded(self.cache, self.preprocessing, paths)  # once is enough
+        unreadable = check_images(
+            [None if done else f for f, done in zip(paths, decoded, strict=True)], channels=self.preprocessing.channels
+        )
         found = {on_disk[k][0]: message for k, message in unreadable}
         readable = [i for i, _ in on_disk if i not in found]
         with ThreadPoolExecutor(self.num_workers or 1) as pool:  # reading files leaves Python's lock alone

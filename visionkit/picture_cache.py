@@ -26,6 +26,7 @@ from visionkit.picture_store import (
     LAYOUT,
     PictureStore,
     available_memory,
+    filled,
     remove_pictures,
     remove_unused,
     taken,
@@ -133,12 +134,7 @@ class PictureCache:
         if self.folder is None:
             store = PictureStore(None, limit=limit)
             return store, store.plan(keys)
-        facts = spec | {
-            "decoder": DECODER,
-            "versions": [__version__, cv2.__version__, torch.__version__, PIL.__version__],
-        }
-        text = json.dumps(facts, sort_keys=True, indent=1) + "\n"
-        name = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        name, text = _named(spec)
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / f"{name}.lock"):
             self._make_room(name, limit if needed is None else min(needed, limit))
@@ -166,6 +162,20 @@ class PictureCache:
                 self.folder.joinpath(f"{other.name}.lock").unlink(missing_ok=True)
             else:
                 used += size
+
+    @staticmethod
+    def decoded(settings: CacheSettings, preprocessing: Preprocessing, files: Sequence[Path]) -> list[bool]:
+        """Return which files an earlier run has decoded and kept, as they are now; nothing is made or written.
+
+        Args:
+            settings: Where pictures are kept.
+            preprocessing: Brings each picture to the model's size, at which it is kept.
+            files: Picture files.
+        """
+        if settings.kind != "disk" or settings.folder is None:
+            return [False] * len(files)
+        kept = filled(Path(settings.folder, _named({"preprocessing": spec_of(preprocessing)})[0]))
+        return [bool(kept) and _key_of(file) in kept for file in files]
 
     # ---- what loaders ask
 
@@ -235,14 +245,28 @@ class PictureCache:
                 continue
             name = str(file)
             if name not in self._keys:
-                try:
-                    stat = os.stat(file)
-                except OSError:  # reading it says what is wrong
+                if (key := _key_of(file)) is None:
                     continue
-                facts = f"{os.path.abspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}"
-                self._keys[name] = hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).digest()
+                self._keys[name] = key
             keys.append(self._keys[name])
         return keys
+
+
+def _named(spec: dict[str, Any]) -> tuple[str, str]:
+    """Return the name of the store of pictures that are made so, and the text that says how."""
+    versions = [__version__, cv2.__version__, torch.__version__, PIL.__version__]
+    text = json.dumps(spec | {"decoder": DECODER, "versions": versions}, sort_keys=True, indent=1) + "\n"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), text
+
+
+def _key_of(file: Path) -> bytes | None:
+    """Return the key of a file as it is now, None where it cannot be found: reading it says what is wrong."""
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    facts = f"{os.path.abspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 class Prepared(Generic[T]):

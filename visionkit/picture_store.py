@@ -29,7 +29,7 @@ from visionkit.errors import UsageError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LAYOUT", "Kept", "PictureStore", "available_memory", "remove_pictures", "remove_unused", "taken"]
+__all__ = ["LAYOUT", "Kept", "PictureStore", "available_memory", "filled", "remove_pictures", "remove_unused", "taken"]
 
 Array = NDArray[np.uint8]
 
@@ -290,6 +290,16 @@ def available_memory() -> int:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return min(found)
+
+
+def filled(folder: Path) -> set[bytes]:
+    """Return the keys of the pictures that the store of a folder holds; none where there is no store."""
+    try:
+        data = (folder / RECORDS).read_bytes()
+    except OSError:
+        return set()
+    table = np.frombuffer(data, RECORD, len(data) // RECORD.itemsize)[1:]
+    return set(table["key"][table["offset"] > 0].tolist())
 
 
 def taken(folder: Path) -> int:

@@ -5,6 +5,8 @@ from torch.nn import functional as F
 
 from visionkit.backends.folding import Folded, fold_batch_norm
 from visionkit.backends.packing import PackedConv2d, pack_convolutions
+from visionkit.ops import dilated
+from visionkit.ops.dilated import DilatedConv2d
 
 
 class Net(nn.Module):
@@ -76,6 +78,53 @@ def test_timm_s_norms_keep_their_activation():
         assert fold_batch_norm(net, pixels) == 1
         torch.testing.assert_close(net(pixels), truth)
     assert (truth == 0).any(), "there is an activation"
+
+
+def test_timm_s_convolutions_that_pad_unevenly_are_folded_and_packed():
+    from timm.layers import Conv2dSame
+
+    torch.manual_seed(0)
+    layers = [
+        (Conv2dSame(3, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8)),
+        (Conv2dSame(8, 8, (5, 3), stride=(2, 1), groups=8), nn.BatchNorm2d(8)),
+        (Conv2dSame(8, 4, 2, dilation=2), nn.BatchNorm2d(4)),
+    ]
+    net = nn.Sequential(*(module for pair in layers for module in pair)).eval()
+    for _, norm in layers:
+        nn.init.normal_(norm.running_mean)
+        nn.init.uniform_(norm.running_var, 0.2, 3)
+    sizes = ((1, 3, 16, 16), (2, 3, 15, 18), (1, 3, 7, 1))
+    pixels = [torch.randn(size).to(memory_format=torch.channels_last) for size in sizes]
+    with torch.no_grad():
+        truth = [net(x) for x in pixels]
+        assert fold_batch_norm(net, pixels[0]) == 3
+        folded = [net(x) for x in pixels]
+        torch.testing.assert_close(folded, truth, atol=1e-5, rtol=1e-4)
+        packed = pack_convolutions(net)
+        assert packed in (0, 3)  # 0: torch without oneDNN
+        torch.testing.assert_close([net(x) for x in pixels], folded, atol=1e-5, rtol=1e-4)
+    assert not packed or not any(isinstance(m, nn.Conv2d) for m in net.modules())
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_dilated_convolutions_are_folded_where_this_machine_computes_them_as_torch_does(plain, monkeypatch):
+    monkeypatch.setattr(dilated, "_wants_plain", lambda: plain)
+    torch.manual_seed(0)
+    shapes = [(3, 4, 2, 1), (4, 4, 3, 4), (4, 4, 1, 4)]  # the second is depthwise, in sub-images on any processor
+    convs = [DilatedConv2d(width, out, dilation, groups=groups) for width, out, dilation, groups in shapes]
+    norms = [nn.BatchNorm2d(4) for _ in convs]
+    for norm in norms:
+        nn.init.normal_(norm.running_mean)
+        nn.init.uniform_(norm.running_var, 0.2, 3)
+    net = nn.Sequential(*(module for pair in zip(convs, norms, strict=True) for module in pair)).eval()
+    pixels = torch.randn(2, 3, 11, 9).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        truth = net(pixels)
+        assert fold_batch_norm(net, pixels) == (1 if plain else 2)
+        torch.testing.assert_close(net(pixels), truth, atol=1e-5, rtol=1e-4)
+        pack_convolutions(net)
+        torch.testing.assert_close(net(pixels), truth, atol=1e-5, rtol=1e-4)
+    assert sum(isinstance(m, DilatedConv2d) for m in net.modules()) == (2 if plain else 1)
 
 
 def test_the_memory_order_of_one_picture_is_kept():

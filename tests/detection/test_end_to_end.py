@@ -276,7 +276,7 @@ def test_boxes_of_another_picture_size_end_the_run_before_it_starts(data, tmp_pa
 
 
 def test_a_head_that_needs_a_pyramid_says_so(capsys, tmp_path):
-    assert fit(tmp_path, tmp_path / "o", "detect.yaml", "--data.root=null", "--model.neck", "IdentityNeck") == 2
+    assert run(["fit", "-c", "detect.yaml", "--model.neck", "IdentityNeck"]) == 2
     assert "put an FPN before it" in capsys.readouterr().err
 
 

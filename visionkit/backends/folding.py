@@ -11,9 +11,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from visionkit.ops.dilated import DilatedConv2d
 from visionkit.ops.norm import BatchNorm2d
 
-__all__ = ["Folded", "fold_batch_norm", "replace_module"]
+__all__ = ["Folded", "fold_batch_norm", "is_same_padded", "replace_module"]
 
 
 class Folded(nn.Module):
@@ -29,6 +30,7 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> int:
     """Fold, in place, each batch normalisation into its convolution, where nothing else sees what that computes.
 
     Which convolution feeds which norm, and whether it is called once and by nobody else, is watched in one pass.
+    Dilated convolutions that this machine computes as torch does become torch's.
 
     Args:
         model: In evaluation mode, with floats of 32 bits.
@@ -37,6 +39,7 @@ def fold_batch_norm(model: nn.Module, images: Tensor) -> int:
     Returns:
         How many were folded.
     """
+    DilatedConv2d.release(model)
     seen = _watch(model, images)
     count = 0
     for norm, conv in seen.pairs():
@@ -71,6 +74,12 @@ def _without_norm(norm: Any) -> nn.Module:
 
 def _is_plain(norm: nn.Module) -> bool:
     return type(norm) in (nn.BatchNorm2d, BatchNorm2d)
+
+
+def is_same_padded(module: nn.Module) -> bool:
+    """Return whether a module is timm's convolution that pads as TensorFlow does; timm is slow to import."""
+    kind = type(module)
+    return isinstance(module, nn.Conv2d) and kind.__name__ == "Conv2dSame" and kind.__module__.startswith("timm.")
 
 
 def _is_known(norm: nn.Module) -> bool:
@@ -124,7 +133,7 @@ def _watch(model: nn.Module, images: Tensor) -> _Watch:
     own = [(module, module._forward_hooks, module._forward_pre_hooks) for module in model.modules()]
     for module, _, _ in own:
         module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()  # this pass is not for them
-        if type(module) is nn.Conv2d:
+        if type(module) is nn.Conv2d or is_same_padded(module):
             module.register_forward_hook(watch.convolved)
         elif _is_known(module):
             module.register_forward_pre_hook(watch.normed)

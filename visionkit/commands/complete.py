@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 import visionkit
+from visionkit.commands.classes import is_same, settled_files
 from visionkit.commands.configs import OPTIONS
 from visionkit.commands.names import UnclearError
 from visionkit.commands.source import Described, describe_source
@@ -59,14 +60,17 @@ def complete(arguments: Sequence[str]) -> dict[str, Any]:
 def _given(arguments: Sequence[str]) -> dict[str, Any]:
     """Return files and options merged, later ones before earlier ones."""
     merged: dict[str, Any] = {}
-    rest = iter(arguments)
-    for argument in rest:
+    settled = settled_files(arguments)
+    rest = iter(enumerate(arguments))
+    for k, argument in rest:
         if argument == "--print_config":
             continue
         option, equals, value = argument.partition("=")
-        if not equals:
-            value = next(rest, "")
-        content = _load(Path(value).read_text(encoding="utf-8")) if option in OPTIONS else _option(option, value)
+        place, value = (k, value) if equals else next(rest, (k, ""))
+        if option in OPTIONS:
+            content = settled.get(place) or _load(Path(value).read_text(encoding="utf-8"))
+        else:
+            content = _option(option, value)
         if not isinstance(content, dict):
             raise UnclearError(argument)
         merged = _merged(merged, content)
@@ -80,6 +84,7 @@ def _option(option: str, value: str) -> dict[str, Any]:
     top, *path = option[2:].split(".")
     if top in BASES:  # classes and their arguments take turns
         path = [k for key in path if key != "init_args" for k in ("init_args", key)]
+        path = path[:-2] + path[-1:] if path[-1:] == ["class_path"] else path
         for nested in ("recipe", "heads", "datasets"):
             if nested in path[:-1] and (at := path.index(nested)) < len(path) - 1:
                 path.pop(at + 1)  # within these, keys stand by themselves
@@ -102,12 +107,14 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     merged = dict(first)
     for key, value in second.items():
         old = merged.get(key)
-        if key == "class_path" and old is not None and old != value:
+        if key == "class_path" and old is not None and not is_same(old, value):
             raise UnclearError("another class: which arguments it keeps is for the parser to say")
         if isinstance(value, Mapping) and isinstance(old, Mapping):
             value = _merged(old, value)
         elif isinstance(value, Mapping) and old is not None:
             raise UnclearError(key)
+        elif isinstance(value, str) and isinstance(old, Mapping) and "class_path" in old:
+            value = _merged(old, {"class_path": value})
         merged[key] = value
     return merged
 
@@ -125,14 +132,10 @@ def _class(
         base: What it must derive from.
         skip: Arguments that the command line fills.
         passed: How many of its first arguments are passed later.
-        default: The class that stands there without one being given; the parser takes what its arguments have from it.
+        default: The class that stands there without one being given.
     """
-    defaults: Mapping[str, Any] = {}
-    if isinstance(default, type):
-        usual = describe_source(f"{default.__module__}.{default.__name__}")
-        defaults = {k: p.default for k, p in _all_parameters(usual).items() if p.default is not p.empty}
-        if given is None:
-            given = {"class_path": usual.name}
+    if isinstance(default, type) and given is None:
+        given = {"class_path": describe_source(f"{default.__module__}.{default.__name__}").name}
     if not isinstance(given, Mapping) or not given.keys() <= {"class_path", "init_args"}:
         raise UnclearError(str(given))
     path, init_args = str(given.get("class_path")), given.get("init_args", {})
@@ -145,7 +148,7 @@ def _class(
     if not _derives(cls, base) or not isinstance(init_args, Mapping):
         raise UnclearError(path)
     first = list(cls.parameters)[:passed]
-    found = _arguments(cls, init_args, skip={*skip, *first}, defaults=defaults)
+    found = _arguments(cls, init_args, skip={*skip, *first})
     return {"class_path": path, "init_args": found} if found else {"class_path": path}
 
 

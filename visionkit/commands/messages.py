@@ -108,7 +108,7 @@ def _no_key(name: str, cls: type | None) -> str:
         return f"there is no key {name!r}"
     known = _parameters(cls)
     near = _near(name.partition(".")[0], known)
-    return f"{cls.__name__} has no key {name!r}{near or '; it has ' + ', '.join(known)}"
+    return f"{cls.__name__} has no key {name!r}{near or '; it has ' + (', '.join(known) or 'none')}"
 
 
 def _near(word: str, known: Iterable[str], prefix: str = "") -> str:

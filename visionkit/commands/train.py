@@ -14,6 +14,7 @@ import yaml
 
 import visionkit
 from visionkit.commands import configs
+from visionkit.commands.classes import settle
 from visionkit.commands.complete import complete
 from visionkit.commands.imports import uncollected
 from visionkit.commands.names import UnclearError
@@ -52,7 +53,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = io.StringIO() if PRINT in arguments else None
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            CLI([command, *arguments])
+            CLI([command, *settle(arguments)], given=[command, *arguments])
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first

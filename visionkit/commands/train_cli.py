@@ -38,7 +38,21 @@ SHOWN = 10  # faulty labels, at most
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors are one clear line."""
+    """A parser whose errors are one clear line, and in which a class has its own defaults."""
+
+    def parse_object(self, obj: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse, and fill in nothing from the class that stands in a place by default where another one is named."""
+        usual = {action: action.default for action in self._actions if _is_class(action.default)}
+        for action, default in usual.items():
+            given = _at(obj, action.dest)
+            if _is_class(given) and given["class_path"] != default["class_path"]:
+                action.default = {"class_path": given["class_path"]}
+        try:
+            parsed: Namespace = super().parse_object(obj, *args, **kwargs)
+            return parsed
+        finally:  # the parser of a class is made once
+            for action, default in usual.items():
+                action.default = default
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise a UsageError that names file, line, key and the nearest right name."""
@@ -48,14 +62,19 @@ class Parser(LightningArgumentParser):
 
 
 _argv: list[str] = []
-"""The arguments being parsed; Lightning makes the parsers without a way to tell them."""
+"""The arguments as they were given, for messages; Lightning makes the parsers without a way to tell them."""
 
 
 class CLI(LightningCLI):
-    """LightningCLI with one owner for folder, checkpoints, precision and logging."""
+    """LightningCLI with one owner for folder, checkpoints, precision and logging.
 
-    def __init__(self, argv: list[str]) -> None:
-        _argv[:] = argv
+    Args:
+        argv: The command and its arguments.
+        given: The same as a person wrote it, with paths of configs, for messages; None where it is the same.
+    """
+
+    def __init__(self, argv: list[str], given: list[str] | None = None) -> None:
+        _argv[:] = given or argv
         self.argv = argv
         super().__init__(
             Task,
@@ -318,6 +337,17 @@ def _device(accelerator: Any) -> torch.device:
         mps = accelerator == "auto" and torch.backends.mps.is_available()
         return torch.device("mps" if mps else "cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _at(config: Any, key: str) -> Any:
+    """Return what stands below a dotted key of a config, or None."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Namespace | dict) else None
+    return config
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, Namespace | dict) and "class_path" in value
 
 
 def _as_list(value: Any) -> list[Any]:

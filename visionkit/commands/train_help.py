@@ -14,6 +14,7 @@ import docstring_parser
 import yaml
 
 from visionkit.commands import configs
+from visionkit.commands.classes import WHOLE, is_same
 from visionkit.commands.source import Described, describe
 
 __all__ = ["CKPT", "LINKED", "TRAINER", "explanations", "say_default", "say_type", "train_help"]
@@ -41,7 +42,7 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
   -c CONFIG            a file, or a config shipped with visionkit; several merge in order. Shipped:
                        {shipped}
   --KEY VALUE          overrides a key of the config; a class is named in place (--model.backbone TimmBackbone
-                       --model.backbone.name resnet18d), `null` stands for none
+                       --model.backbone.name resnet18d) and starts from its own defaults; `null` stands for none
   --ckpt_path FILE     {ckpt}
   --print_config       prints the complete config with comments, and ends
   --seed_everything N  seed of start weights, order and augmentation (default: 0)
@@ -84,7 +85,11 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     merged = dict(first)
     for key, value in second.items():
         old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            names = [str(entry["class_path"]) for entry in (old, value) if "class_path" in entry]
+            if key in WHOLE or len(names) < 2 or is_same(*names):  # else another class, with its own defaults
+                merged[key] = _merged(old, value)
     return merged
 
 

@@ -47,10 +47,22 @@ class DilatedConv2d(nn.Conv2d):
                 if same and kernel % 2 and kernel == m.kernel_size[1]:
                     m.__class__ = DilatedConv2d
 
+    @staticmethod
+    def release(network: nn.Module) -> None:
+        """Make torch's convolutions of those that compute as they do on this machine's processor: others know them."""
+        found: list[nn.Module] = [m for m in network.modules() if type(m) is DilatedConv2d and not m._splits]
+        for m in found:
+            m.__class__ = nn.Conv2d
+
+    @property
+    def _splits(self) -> bool:
+        """Whether sub-images are faster on this machine's processor."""
+        return self.dilation[0] > 1 and (self.groups == self.in_channels == self.out_channels or _wants_plain())
+
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, channels, H, W] to [B, out, H, W]."""
         d, depthwise = int(self.dilation[0]), self.groups == self.in_channels == self.out_channels
-        if d == 1 or x.device.type != "cpu" or torch.compiler.is_compiling() or not (depthwise or _wants_plain()):
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or not self._splits:
             return super().forward(x)
         weight = self.weight
         if torch.is_autocast_enabled("cpu"):
