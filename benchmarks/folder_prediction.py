@@ -4,7 +4,8 @@
 torchvision's ``ImageFolder`` with PIL and its transforms, a DataLoader with a worker a core, ``Trainer.predict``, and a
 JSON line a picture at the end. The other cases are visionkit's command with each backend, its table included. All have
 the same weights and write the probability of each class. Counted is the whole process but for its imports: reading the
-weights, exporting and compiling, starting workers, predicting, writing. ``peak_mib`` is without Lightning's workers.
+weights, exporting, calibrating and compiling, starting workers, predicting, writing. ``peak_mib`` is without
+Lightning's workers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 KEY = "images_per_second"
 REFERENCES = ["plain Lightning"]
-BACKENDS = ("torch", "openvino", "onnx")
+BACKENDS = ("torch", "openvino", "openvino, int8", "onnx")
 CLASSES = 10
 SUFFIXES = (".jpg", ".jpeg")
 
@@ -120,10 +121,11 @@ def main() -> None:
         if options.case == "plain Lightning":
             out.parent.mkdir()
             lightning_case(options, weights, pictures, out)
-        elif status := run(
-            ["predict", "--ckpt", str(ckpt), "--out", str(out.parent), "--backend", options.case, str(pictures)]
-        ):
-            sys.exit(status)
+        else:
+            backend, _, precision = options.case.partition(", ")
+            how = ["--backend", backend, "--precision", precision or "auto"]
+            if status := run(["predict", "--ckpt", str(ckpt), "--out", str(out.parent), *how, str(pictures)]):
+                sys.exit(status)
         seconds = time.perf_counter() - start
         records = [json.loads(line) for line in out.read_text().splitlines()]
     if len(records) != options.count:

@@ -3,6 +3,7 @@
 The picture is decoded and resized already, uint8 at 224 pixels; the end are the logits. "eager fp32" is torchvision's
 ResNet in evaluation mode under inference_mode, in float32 and contiguous order, its normalisation included. Loading,
 exporting and compiling are not counted but told ("ready_s"). All cases have the same weights.
+"openvino, int8" learns its ranges from random pixels here: for what it does to accuracy see int8_accuracy.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 KEY = "ms"
 LOWER = True
 REFERENCES = ["eager fp32"]
-BACKENDS = ("torch", "compile", "openvino", "onnx")
+BACKENDS = ("torch", "compile", "openvino", "openvino, int8", "onnx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,9 @@ def main() -> None:
     if options.case == "eager fp32":
         run = eager
     else:
-        fast = convert(model, options.case)
+        backend, _, precision = options.case.partition(", ")
+        calibration = torch.randint(0, 256, (50, 3, 224, 224), dtype=torch.uint8) if precision else None
+        fast = convert(model, backend, precision=precision or "auto", calibration=calibration)
 
         def run() -> torch.Tensor:
             return fast(images).logits

@@ -6,13 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from visionkit import checkpoint
 from visionkit.backends.available import BackendName, check_backend, choose_device
+from visionkit.backends.calibration import look, quantised
 from visionkit.backends.convert import PredictionModel, convert
 from visionkit.errors import DataError, UsageError
 from visionkit.model import VisionModel
@@ -71,6 +74,8 @@ def predict_files(
     precision: str = "auto",
     views: Views | None = None,
     backend: BackendName = "torch",
+    calibrate: Sequence[Picture] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Generator[Result]:
     """Yield info and prediction of each picture in order, in original pixels; a DataError for one that cannot be read.
 
@@ -79,17 +84,30 @@ def predict_files(
         pictures: The files.
         batch_size: Pictures at once; with ``views``, views of one size at once. None chooses by the device.
         num_workers: Threads that read pictures ahead; 0 reads them in this one.
-        precision: "32", "bf16", or "auto" for bf16 where the processor is fast at it.
+        precision: "32", "bf16", "auto" for bf16 where the processor is fast at it, or "int8" with OpenVINO.
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
         backend: What computes the network's outputs; see :func:`visionkit.backends.convert.convert`.
+        calibrate: The pictures that "int8" learns ranges from, at most 150 of them, evenly spaced; None takes those
+            that are predicted.
+        tell: Is told in one line how near "int8" comes to float32; None does not compare.
 
     Raises:
         UsageError: The model is in training mode, its predictions cannot be put together from several views, or the
             backend cannot be used.
+        DataError: None of the pictures for "int8" can be read.
     """
     views = views if views is not None else Views()
     _check_views(model, views)
-    fast = model if isinstance(model, PredictionModel) else convert(model, backend, precision=precision)
+    if calibrate is not None and (precision != "int8" or isinstance(model, PredictionModel)):
+        raise UsageError("--calibrate names pictures for --precision int8: add that, or leave it out")
+    if isinstance(model, PredictionModel):
+        fast = model
+    elif precision == "int8":
+        check_backend(backend, model.scale.device, precision)
+        seen = look(pictures if calibrate is None else calibrate, partial(_see, model.preprocessing, views))
+        fast = quantised(model, seen, tell)
+    else:
+        fast = convert(model, backend, precision=precision)
     device = fast.scale.device
     if batch_size is None:
         batch_size = _choose_batch_size(device)
@@ -202,6 +220,8 @@ def predict_to_folder(
     min_score: float | None = None,
     views: Views | None = None,
     backend: BackendName = "torch",
+    calibrate: Sequence[Picture] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
@@ -223,6 +243,8 @@ def predict_to_folder(
         min_score: Leave out objects with a lower score; None keeps all.
         views: As in :func:`predict_files`.
         backend: As in :func:`predict_files`.
+        calibrate: As in :func:`predict_files`.
+        tell: As in :func:`predict_files`.
 
     Raises:
         UsageError: ``out`` holds results already, the device or the backend is not there, such pictures cannot be drawn
@@ -259,6 +281,8 @@ def predict_to_folder(
         precision=precision,
         views=views,
         backend=backend,
+        calibrate=calibrate,
+        tell=tell,
     )
     problems = []
     with results.opened([picture.extra for picture in pictures]) as files:
@@ -300,6 +324,15 @@ def _read(picture: Picture, preprocessing: Preprocessing, *, reduced: bool) -> S
         return str(e)
     info = ImageInfo(picture.path, decoded.size, extra=picture.extra)
     return Sample(torch.from_numpy(decoded.pixels).permute(2, 0, 1), None, info, decoded.reduced)
+
+
+def _see(preprocessing: Preprocessing, views: Views, picture: Picture) -> list[Tensor] | str:
+    """Return what the network sees of a picture, uint8 [C, H, W] each, or what is wrong with it."""
+    first = views.preprocessings(preprocessing)[0]
+    sample = _read(picture, first, reduced=not views.several)
+    if isinstance(sample, str):
+        return sample
+    return [view.image for view, _ in views(sample, preprocessing)] if views.several else [first(sample).image]
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -15,6 +15,8 @@ from visionkit.ops.files import replacing
 from visionkit.sample import ImageInfo
 
 __all__ = [
+    "Agreement",
+    "Comparable",
     "Filtered",
     "Format",
     "FormatJob",
@@ -74,6 +76,62 @@ class Mergeable(Protocol):
             parts: The predictions of its views, each restored to the image.
             regions: Top, left, bottom and right of the pixels of the image that each speaks of; together they are the
                 image.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two predictions of one picture, or those of several pictures together, say the same.
+
+    Args:
+        what: In words, after a percentage: "of the pictures keep their class".
+        same: How many agree, or how much.
+        total: Of how many.
+        difference: Sum of how far scores differ.
+        scores: Of how many scores; 0 where none are compared.
+    """
+
+    what: str
+    same: float
+    total: float
+    difference: float = 0.0
+    scores: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """Return both together."""
+        return Agreement(
+            self.what,
+            self.same + other.same,
+            self.total + other.total,
+            self.difference + other.difference,
+            self.scores + other.scores,
+        )
+
+    @property
+    def share(self) -> float:
+        """How much agrees, 0..1; 1 where there is nothing that could differ."""
+        return self.same / self.total if self.total else 1.0
+
+    def describe(self) -> str:
+        """Return it in words."""
+        if not self.total:
+            return f"nothing to compare: 0 {self.what}"
+        mean = f", mean difference of a probability {self.difference / self.scores:.4f}" if self.scores else ""
+        return f"{self.share:.1%} {self.what}{mean}"
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A prediction that can be compared with what a faster network says of the same picture."""
+
+    def agreement(self, other: Self) -> Agreement | Mapping[str, Agreement | None]:
+        """Return how far they say the same.
+
+        Several heads return theirs by name, with None for those whose predictions cannot be compared.
+
+        Args:
+            other: Of the same picture, by the faster network.
         """
         ...
 

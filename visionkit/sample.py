@@ -131,8 +131,8 @@ class Prediction(Protocol):
     """What the model says of one image. Each room has its own.
 
     It may offer more, which commands then use: rows in the table (``columns``, ``rows``), a filter by score
-    (``at_least``), further formats (``formats``, ``standard``), views put together (``merge``); see
-    :mod:`visionkit.records`.
+    (``at_least``), further formats (``formats``, ``standard``), views put together (``merge``), a comparison with what
+    a faster network says (``agreement``); see :mod:`visionkit.records`.
     """
 
     def restore(self, info: ImageInfo) -> Self:

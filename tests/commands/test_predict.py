@@ -33,6 +33,7 @@ def test_trust_is_repeatable():
         ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
         ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
+        ([*NEEDED, "--calibrate", "b.png"], "--calibrate names pictures for --precision int8: add that, or leave it out"),
         ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
         ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
@@ -93,6 +94,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino",
+        "calibrate": None, "tell": predict._tell,
     }  # fmt: skip
 
 

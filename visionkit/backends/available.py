@@ -40,7 +40,7 @@ def check_backend(backend: BackendName, device: torch.device, precision: str = "
     Args:
         backend: Its name.
         device: Where it shall compute.
-        precision: "32", "bf16" or "auto".
+        precision: "32", "bf16", "int8" or "auto".
 
     Raises:
         UsageError: There is no such backend, a package or the compiler that it needs is missing, or it cannot use the
@@ -51,6 +51,11 @@ def check_backend(backend: BackendName, device: torch.device, precision: str = "
     for package in PACKAGES.get(backend, ()):
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"--backend {backend} needs the package {package}: pip install 'visionkit[{backend}]'")
+    if precision == "int8":
+        if backend != "openvino":
+            raise UsageError("--precision int8 is computed by OpenVINO alone: add --backend openvino")
+        if importlib.util.find_spec("nncf") is None:
+            raise UsageError("--precision int8 needs the package nncf: pip install 'visionkit[int8]'")
     if backend == "onnx" and precision == "bf16":
         raise UsageError("--backend onnx computes in float32: leave --precision bf16 out, or take another backend")
     if not (device.type == "cpu" or (device.type == "cuda" and _computes_on_cuda(backend))):

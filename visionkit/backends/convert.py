@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionkit.backends.available import BackendName, check_backend
 from visionkit.backends.folding import fold_batch_norm
 from visionkit.backends.packing import pack_convolutions
+from visionkit.backends.quantised import QuantisedNetwork, check_calibration
 from visionkit.errors import UsageError
 from visionkit.model import VisionModel
 from visionkit.ops.machine import choose_precision
@@ -65,7 +66,13 @@ class PredictionModel(VisionModel):
         return torch.autocast(self.scale.device.type, torch.bfloat16) if self.fast else nullcontext()
 
 
-def convert(model: VisionModel, backend: BackendName = "torch", *, precision: str = "auto") -> PredictionModel:
+def convert(
+    model: VisionModel,
+    backend: BackendName = "torch",
+    *,
+    precision: str = "auto",
+    calibration: Iterable[Tensor] | None = None,
+) -> PredictionModel:
     """Return a model that predicts the same faster: its weights are brought to their final type and order once.
 
     Args:
@@ -74,23 +81,34 @@ def convert(model: VisionModel, backend: BackendName = "torch", *, precision: st
             the convolutions, on a CPU weights in oneDNN's order. "compile": torch.compile with frozen weights, half a
             minute for each shape of a batch. "openvino" (CPUs) and "onnx" (ONNX Runtime): the network is exported, a
             second or some for each shape; a head that cannot be exported is computed by torch.
-        precision: "32", "bf16", or "auto" for bf16 where the processor is fast at it. ONNX Runtime has float32 alone.
+        precision: "32", "bf16", or "auto" for bf16 where the processor is fast at it. ONNX Runtime has float32 alone,
+            and OpenVINO "int8", too: convolutions and matrix products in integers of 8 bits, the rest as with "auto".
+            That is the fastest and no longer the same; :func:`visionkit.backends.agreement.compare` says how near.
+        calibration: What "int8" learns the ranges of the maps from, and nothing else wants: uint8 images [B, C, H, W]
+            as the model gets them, a hundred pictures or more. They are kept.
 
     Raises:
-        UsageError: The model is in training mode, or the backend is not there or cannot do what is asked.
+        UsageError: The model is in training mode, the backend is not there or cannot do what is asked, or "int8" lacks
+            pictures.
     """
     if model.training:
         raise UsageError("the model is in training mode: call model.eval() before predict")
     device = model.scale.device
     check_backend(backend, device, precision)
+    if calibration is not None and precision != "int8":
+        raise UsageError("calibration: only precision='int8' learns from pictures: leave it out")
+    pictures = check_calibration(calibration, model.backbone.in_channels) if precision == "int8" else []
     fast = backend != "onnx" and (
-        precision == "bf16" or (precision == "auto" and choose_precision(device) == "bf16-mixed")
+        precision == "bf16" or (precision in ("auto", "int8") and choose_precision(device) == "bf16-mixed")
     )
     made = copy.deepcopy(model).requires_grad_(False)
     if backend in ("openvino", "onnx"):
         from visionkit.backends.exported import ExportedNetwork, engine
 
         _cast(made, fast)  # for a second stage, or a head that cannot be exported
+        if precision == "int8":
+            network = QuantisedNetwork(model, made.head, fast=fast, pictures=pictures)
+            return PredictionModel(made, network, fast=fast, fixed=False)
         compute: Callable[[Tensor], Any] = ExportedNetwork(model, made.head, engine(backend, device, fast), backend)
         return PredictionModel(made, compute, fast=fast, fixed=True)
     if device.type in ("cpu", "cuda"):

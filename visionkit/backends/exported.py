@@ -18,7 +18,7 @@ from visionkit.backends.outputs import Rebuild, flatten_outputs
 from visionkit.errors import UsageError
 from visionkit.model import VisionModel
 
-__all__ = ["Compute", "Engine", "ExportedNetwork", "engine"]
+__all__ = ["Compute", "Engine", "Exported", "ExportedNetwork", "engine", "export", "openvino_core", "quiet"]
 
 Compute: TypeAlias = Callable[[Tensor], list[Tensor]]
 """Makes tensors of uint8 images [B, C, H, W] of one shape."""
@@ -27,22 +27,20 @@ Engine: TypeAlias = Callable[[ExportedProgram], Compute]
 """Makes what computes an exported program."""
 
 
-class ExportedNetwork:
-    """What computes a head's outputs with an engine, exported at the first call with each shape of a batch.
+class Exported:
+    """What computes a head's outputs outside of torch, made ready at the first call with each shape of a batch.
 
     A head that cannot be exported is computed by torch, behind the exported backbone and neck.
 
     Args:
         model: In evaluation mode, as it was trained.
         head: What computes the outputs where the model's own head cannot be exported.
-        engine: Makes what computes a program.
         name: What error messages call it.
     """
 
-    def __init__(self, model: VisionModel, head: nn.Module, engine: Engine, name: str) -> None:
+    def __init__(self, model: VisionModel, head: nn.Module, name: str) -> None:
         self.model = model
         self.head = head
-        self.engine = engine
         self.name = name
         self.whole = True
         self.ready: dict[torch.Size, Callable[[Tensor], Any]] = {}
@@ -54,7 +52,8 @@ class ExportedNetwork:
             UsageError: Not even the backbone and the neck can be exported.
         """
         if images.shape not in self.ready:
-            self.ready[images.shape] = self._prepare(images)
+            with torch.autocast(images.device.type, enabled=False):  # an engine shall see the network in float32
+                self.ready[images.shape] = self._prepare(images)
         return self.ready[images.shape](images)
 
     def _prepare(self, images: Tensor) -> Callable[[Tensor], Any]:
@@ -73,11 +72,40 @@ class ExportedNetwork:
         return lambda images: self.head(levels(images))
 
     def _export(self, network: nn.Module, images: Tensor) -> Callable[[Tensor], Any]:
+        """Return what computes a network's outputs of images of this shape."""
+        raise NotImplementedError
+
+
+class ExportedNetwork(Exported):
+    """What computes a head's outputs with an engine, exported at the first call with each shape of a batch.
+
+    Args:
+        model: In evaluation mode, as it was trained.
+        head: What computes the outputs where the model's own head cannot be exported.
+        engine: Makes what computes a program.
+        name: What error messages call it.
+    """
+
+    def __init__(self, model: VisionModel, head: nn.Module, engine: Engine, name: str) -> None:
+        super().__init__(model, head, name)
+        self.engine = engine
+
+    def _export(self, network: nn.Module, images: Tensor) -> Callable[[Tensor], Any]:
         rebuilds: list[Rebuild] = []
-        with _quiet(), torch.autocast(images.device.type, enabled=False):
-            program = torch.export.export(_Flat(network, rebuilds.append), (images.contiguous(),), strict=False)
-            compute = self.engine(program)
+        with quiet():
+            compute = self.engine(export(network, images, rebuilds.append))
         return lambda images: rebuilds[-1](compute(images.contiguous()))
+
+
+def export(network: nn.Module, images: Tensor, tell: Callable[[Rebuild], None]) -> ExportedProgram:
+    """Return a network as torch's graph, for images of one shape, with a plain tuple of tensors as its outputs.
+
+    Args:
+        network: Takes images.
+        images: uint8 [B, C, H, W].
+        tell: Is told how the outputs are made of the tensors.
+    """
+    return torch.export.export(_Flat(network, tell), (images.contiguous(),), strict=False)
 
 
 class _Trunk(nn.Module):
@@ -120,18 +148,31 @@ def engine(name: str, device: torch.device, fast: bool) -> Engine:
     return _openvino(fast) if name == "openvino" else _onnx(device)
 
 
-def _openvino(fast: bool) -> Engine:
+def openvino_core(fast: bool) -> tuple[Any, dict[str, Any]]:
+    """Return OpenVINO's core and its settings for one network at a time, with all threads that torch has.
+
+    Args:
+        fast: Whether to compute in bf16.
+
+    Raises:
+        UsageError: The processor has no bf16.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # its import alone reports to its makers
     import openvino
 
     core = openvino.Core()
     if fast and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError("--precision bf16: OpenVINO has none on this processor: leave --precision out")
-    settings = {
+    return core, {
         "PERFORMANCE_HINT": "LATENCY",  # all cores on one batch: as fast as a stream a core, with half the memory
         "INFERENCE_PRECISION_HINT": "bf16" if fast else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
+
+
+def _openvino(fast: bool) -> Engine:
+    core, settings = openvino_core(fast)
+    import openvino  # now that it is kept from reporting
 
     def make(program: ExportedProgram) -> Compute:
         request = core.compile_model(openvino.convert_model(program), "CPU", settings).create_infer_request()
@@ -171,7 +212,7 @@ def _onnx(device: torch.device) -> Engine:
     return make
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801  # a context manager, like its base
+class quiet(warnings.catch_warnings):  # noqa: N801  # a context manager, like its base
     """Keep exporters' notices to their developers off the screen."""
 
     def __enter__(self) -> None:

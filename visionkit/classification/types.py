@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from visionkit.records import Agreement
 from visionkit.sample import ImageInfo
 
 __all__ = ["ClassPrediction", "ClassTarget"]
@@ -95,3 +96,17 @@ class ClassPrediction:
             record["labels"] = [n for n, v in zip(names, values, strict=True) if v >= self.threshold]
         record["probabilities"] = dict(zip(names, values, strict=True))
         return record
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return whether the most probable class is the same, and how far probabilities differ.
+
+        Where several classes can be present it is how many of those that one of the two calls present both do.
+        """
+        mine, yours = self.probabilities.float(), other.probabilities.float()
+        difference, scores = float((mine - yours).abs().sum()), float(mine.numel())
+        if self.multilabel:
+            here, there = mine >= self.threshold, yours >= other.threshold
+            same, total = float((here & there).sum()), float((here | there).sum())
+            return Agreement("of the labels are given by both", same, total, difference, scores)
+        same = float(mine.argmax() == yours.argmax())
+        return Agreement("of the pictures keep their class", same, 1, difference, scores)

@@ -56,9 +56,14 @@ def parser() -> Parser:
         help="threads that read pictures (default: by the machine and the number of pictures)",
     )
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
-    p.add_argument("--precision", choices=("auto", "32", "bf16"), default="auto",
+    p.add_argument("--precision", choices=("auto", "32", "bf16", "int8"), default="auto",
                    help="arithmetic of the network (default: bf16 where the processor is fast at it and the backend "
-                   "has it: onnx computes in 32 bits)")  # fmt: skip
+                   "has it: onnx computes in 32 bits); int8, with --backend openvino alone, is faster by half and "
+                   "worth it for thousands of pictures (pip install 'visionkit[int8]'): it learns the range of each "
+                   "map from pictures first, and says how near its predictions are to those in 32 bits")  # fmt: skip
+    p.add_argument("--calibrate", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
+                   help="pictures that --precision int8 learns ranges from, at most 150 of them, evenly spaced "
+                   "(default: the pictures that are predicted)")  # fmt: skip
     p.add_argument("--flip", action="store_true",
                    help="segmenters: predict each picture mirrored, too, and average")  # fmt: skip
     p.add_argument("--scales", type=_scales, metavar="S,S,...",
@@ -93,6 +98,10 @@ def _scales(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: give factors such as 0.75,1,1.25") from None
 
 
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout, flush=True)
+
+
 def _window(text: str) -> int | tuple[int, int]:
     try:
         edges = [int(part) for part in text.lower().split("x")]
@@ -114,6 +123,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"--min-score must be from 0 to 1, got {options.min_score:g}")
     if options.coco_annotations is not None and "coco" not in options.formats:
         raise UsageError("--coco-annotations gives the ids of --format coco: add that, too")
+    if options.calibrate is not None and options.precision != "int8":
+        raise UsageError("--calibrate names pictures for --precision int8: add that, or leave it out")
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
 
@@ -141,6 +152,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         min_score=options.min_score,
         views=views,
         backend=options.backend,
+        calibrate=None if options.calibrate is None else find_pictures(options.calibrate),
+        tell=_tell,
     )
     for message in result.problems:
         print(message, file=sys.stderr)

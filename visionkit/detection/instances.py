@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -92,6 +93,13 @@ class InstancePrediction(BoxPrediction):
         """Return the rows of the boxes, each with the mask's number of pixels."""
         areas = self.pasted.areas().tolist()
         return [row | {"mask_area": round(a)} for row, a in zip(super().rows(names), areas, strict=True)]
+
+    def overlaps(self, other: Self) -> Tensor:
+        """Return the intersection over union of its N masks with the other's M, float32 [N, M]."""
+        from faster_coco_eval.core import mask as coco
+
+        found = coco.iou(self.rles(), other.rles(), [0] * len(other))
+        return torch.from_numpy(np.asarray(found, np.float32)).to(self.scores.device)
 
 
 def paste(

@@ -14,8 +14,8 @@ from torch import Tensor
 from visionkit.detection.writers import CocoWriter, YoloWriter
 from visionkit.errors import DataError
 from visionkit.masks import ObjectMasks
-from visionkit.ops.boxes import area, clip
-from visionkit.records import Format
+from visionkit.ops.boxes import area, clip, pairwise_iou
+from visionkit.records import Agreement, Format
 from visionkit.sample import ImageInfo
 from visionkit.transforms.preprocessing import to_original
 
@@ -25,6 +25,7 @@ MIN_SIDE = 1.0  # pixels that the model sees; what is thinner teaches nothing an
 MIN_VISIBLE = 0.25  # of a box's area; what a cut leaves of less is neither learnt nor counted
 DRAWN_SCORE = 0.3
 """Lowest score of the boxes that are drawn: a hundred weak ones would hide the picture."""
+SAME_OVERLAP = 0.5  # intersection over union from which on two networks mean the same object
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,27 @@ class BoxPrediction:
             )
             for o in record["objects"]
         ]
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return how many of both predictions' objects, from ``DRAWN_SCORE`` on, the other one has, too.
+
+        That is one of the same class and an overlap of at least one half. With it go the differences of the scores.
+        """
+        mine, yours = self.at_least(DRAWN_SCORE), other.at_least(DRAWN_SCORE)
+        what = f"of the objects from a score of {DRAWN_SCORE} on are found by both"
+        total = float(len(mine) + len(yours))
+        if not len(mine) or not len(yours):
+            return Agreement(what, 0, total)
+        overlaps = mine.overlaps(yours) * (mine.labels[:, None] == yours.labels)  # [N, M]
+        best, which = overlaps.max(1)
+        again = best >= SAME_OVERLAP
+        same = float(again.sum() + (overlaps.max(0).values >= SAME_OVERLAP).sum())
+        difference = (mine.scores - yours.scores[which])[again].abs()
+        return Agreement(what, same, total, float(difference.sum()), float(again.sum()))
+
+    def overlaps(self, other: Self) -> Tensor:
+        """Return the intersection over union of its N objects with the other's M, float32 [N, M]."""
+        return pairwise_iou(self.boxes, other.boxes)
 
 
 def boxes_to_original(boxes: Tensor, info: ImageInfo) -> Tensor:

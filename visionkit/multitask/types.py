@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.records import Filtered, Format
+from visionkit.records import Agreement, Comparable, Filtered, Format
 from visionkit.sample import ImageInfo, SpatialTarget, Target, is_spatial
 
 __all__ = ["MultiTaskPrediction", "MultiTaskTarget", "flat_classes", "names_of"]
@@ -136,6 +136,14 @@ class MultiTaskPrediction:
         """Return the prediction with the objects alone that have at least this score, 0..1."""
         kept = {k: p.at_least(score) if isinstance(p, Filtered) else p for k, p in self.parts.items()}
         return replace(self, parts=kept)
+
+    def agreement(self, other: Self) -> dict[str, Agreement | None]:
+        """Return how far each head says the same, None for one whose predictions cannot be compared."""
+        found: dict[str, Agreement | None] = {}
+        for head, part in self.parts.items():
+            one = part.agreement(other.parts[head]) if isinstance(part, Comparable) else None
+            found |= {f"{head}/{k}": v for k, v in one.items()} if isinstance(one, Mapping) else {head: one}
+        return found
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W]."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from visionkit.errors import DataError
 from visionkit.losses.segmentation import IGNORE
 from visionkit.masks import place_mask
-from visionkit.records import Format
+from visionkit.records import Agreement, Format
 from visionkit.sample import ImageInfo
 from visionkit.segmentation.writers import MaskWriter
 
@@ -179,6 +179,11 @@ class MaskPrediction:
         total = self.size[0] * self.size[1]
         shares = {name: round(n / total, 6) for name, n in shown.items()}
         return {"width": self.size[1], "height": self.size[0], "pixels": shown, "shares": shares}
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return how many pixels have the same class."""
+        same = float((self.labels == other.labels).sum())
+        return Agreement("of the pixels keep their class", same, float(self.labels.numel()))
 
     def _scores(self) -> Iterator[Tensor]:
         """Yield scores, float32 [K, rows, W], rows by rows: logits of one view, mean probabilities of several."""
