@@ -33,7 +33,10 @@ def test_trust_is_repeatable():
         ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
         ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
-        ([*NEEDED, "--calibrate", "b.png"], "--calibrate names pictures for --precision int8: add that, or leave it out"),
+        (
+            [*NEEDED, "--calibrate", "b.png"],
+            "--calibrate names pictures for --precision int8: add that, or leave it out",
+        ),
         ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
         ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
