@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
 
@@ -35,6 +36,21 @@ __all__ = ["CLI"]
 RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
 SHOWN = 10  # faulty labels, at most
+
+
+def _whole_numbers_first(function: Callable[..., Any]) -> None:
+    """Let whole numbers be read as such where a function takes those and others.
+
+    Up to Python 3.13 typing takes the first spelling of ``Optional[Union[int, float]]`` that it sees. Where nncf came
+    before Lightning that has float first, and ``limit_train_batches: 1``, one batch, would be read as 1.0, all of them.
+    """
+    for name, kind in function.__annotations__.items():
+        kinds = get_args(kind)
+        if int in kinds and float in kinds and kinds.index(float) < kinds.index(int):
+            function.__annotations__[name] = Union[(int, *(k for k in kinds if k is not int))]
+
+
+_whole_numbers_first(L.Trainer.__init__)
 
 
 class Parser(LightningArgumentParser):
