@@ -162,6 +162,26 @@ def test_shared_pixels_cannot_be_written_and_outlive_the_store():
     other.close()
 
 
+def test_damaged_pixels_are_replaced_for_all_that_have_seen_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    first = PictureStore(tmp_path, limit=10**6)
+    first.plan([bytes(16)])
+    first.write(1, pixels, (50, 70))
+    first.close()
+    with (tmp_path / "pixels.bin").open("r+b") as file:
+        file.write(bytes(pixels.nbytes))  # what a machine that stopped may leave
+    store = PictureStore(tmp_path, limit=10**6)
+    store.plan([bytes(16)])
+    other = pickle.loads(pickle.dumps(store))
+    assert store.read(1) is None
+    assert other.read(1) is None
+    store.write(1, pixels, (50, 70))
+    for each in (store, other, store):
+        np.testing.assert_array_equal(each.read(1).pixels, pixels)
+    store.close()
+    other.close()
+
+
 def test_memory_that_cannot_be_mapped_is_read(files, monkeypatch):
     def refuse(*_, **__):
         raise OSError(12, "Cannot allocate memory")

@@ -201,6 +201,7 @@ class PictureStore:
             return None
         if not self._trusted[row]:
             if zlib.crc32(out.data) != check:  # the machine stopped before all of it was on the disk
+                del self._found[row]  # a process that reads the file anew writes another record
                 return None
             self._trusted[row] = 1
         return Kept(out, size)
@@ -237,6 +238,7 @@ class PictureStore:
             check = zlib.crc32(view) if self.folder is not None else 0
             numbers = _NUMBERS.pack(offset + 1, *pixels.shape, *size, check)
             os.pwrite(self._records, numbers, row * RECORD.itemsize + _KEY)
+            self._found.pop(row, None)
             self._trusted[row] = 1
         except OSError as e:
             self._end(f"pictures no longer cached: {self.folder or 'memory'} cannot be written ({e.strerror or e})")
