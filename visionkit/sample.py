@@ -227,7 +227,7 @@ class Loaded(NamedTuple, Generic[T]):
     """A sample on its way into a batch, its image an array."""
 
     pixels: NDArray[np.uint8]
-    """uint8 [H, W, C]; must not be changed where it says so: it then is memory of all processes."""
+    """uint8 [H, W, C]; where it cannot be written it is memory of all processes."""
     target: T
     info: ImageInfo
 

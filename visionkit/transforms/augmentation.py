@@ -127,7 +127,7 @@ class Augmentation(Component):
         return self.change(Loaded.of(sample), seed).sample() if self.transforms else sample
 
     def change(self, loaded: Loaded[T], seed: int) -> Loaded[T]:
-        """Change a sample as a call does; its pixels stay as they are where a transform would change them in place.
+        """Change a sample as a call does; pixels that cannot be written are copied for a transform that might.
 
         Args:
             loaded: A sample at the model's size.
