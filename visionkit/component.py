@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import typing
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Self
 
 from visionkit.errors import UsageError
 
-__all__ = ["Component", "Spec", "build", "spec_of"]
+__all__ = ["Component", "Spec", "build", "check", "spec_of"]
 
 Spec = dict[str, Any]
 """A component in plain data: ``{"class_path": str, "init_args": {name: plain value or Spec}}``."""
@@ -81,9 +82,70 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any)
     return _constructor(spec, trust)(**given)
 
 
+def check(spec: Any, *, trust: Collection[str] = ()) -> None:
+    """Refuse a spec that names a class, at any depth, which :func:`build` would not make; nothing is made.
+
+    For whoever hands a spec to something else that imports what it names, such as a parser of command lines. A word
+    where an argument takes a component is refused, too: such a parser would import it.
+
+    Args:
+        spec: A spec, or plain data that may hold some.
+        trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+
+    Raises:
+        UsageError: A class is not trusted, does not exist, is no component or has no such argument.
+    """
+    if isinstance(spec, list | tuple):
+        for entry in spec:
+            check(entry, trust=trust)
+    if not isinstance(spec, Mapping):
+        return
+    if "class_path" not in spec:
+        for entry in spec.values():
+            check(entry, trust=trust)
+        return
+    cls = _class(spec["class_path"], trust)
+    arguments = spec.get("init_args", {})
+    if set(spec) - {"class_path", "init_args"} or not isinstance(arguments, Mapping):
+        raise UsageError(f"the checkpoint describes {spec['class_path']} by {', '.join(map(str, spec))}; refused")
+    parameters = inspect.signature(cls).parameters
+    try:
+        hints = typing.get_type_hints(cls.__init__)
+    except NameError:  # of a trusted package: it names a type for type checkers alone
+        hints = dict.fromkeys(parameters, str)
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise UsageError(f"the checkpoint gives {spec['class_path']} an argument {name!r}, which it has not")
+        if _takes_component(hints.get(name)) and (word := _word(value)) is not None:
+            raise UsageError(f"the checkpoint gives {spec['class_path']}({name}=...) the word {word!r}; refused")
+        check(value, trust=trust)
+
+
+def _takes_component(hint: Any) -> bool:
+    """Return whether an argument of this type can be a component or what makes one."""
+    inner = [part for part in typing.get_args(hint) if not isinstance(part, list)]
+    callable_ = typing.get_origin(hint) is Callable or hint in (Any, object, None)
+    return callable_ or (isinstance(hint, type) and issubclass(hint, Component)) or any(map(_takes_component, inner))
+
+
+def _word(value: Any) -> str | None:
+    """Return a word in plain data outside of specs, None where there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and "class_path" in value:
+        return None
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next((word for entry in entries if (word := _word(entry)) is not None), None)
+
+
 def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..., Any]:
     """Return the class of a spec with the spec's arguments bound."""
-    path = spec["class_path"]
+    cls = _class(spec["class_path"], trust)
+    return partial(cls, **{k: _revive(v, trust) for k, v in spec["init_args"].items()})
+
+
+def _class(path: Any, trust: Collection[str]) -> type[Component]:
+    """Return the class of a path, imported where it is trusted."""
     module_name, _, name = str(path).rpartition(".")
     package = module_name.partition(".")[0]
     if package != "visionkit" and package not in trust:
@@ -97,7 +159,7 @@ def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..
         raise UsageError(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
     if not (isinstance(cls, type) and issubclass(cls, Component)):
         raise UsageError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
-    return partial(cls, **{k: _revive(v, trust) for k, v in spec["init_args"].items()})
+    return cls
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -1,5 +1,6 @@
 """The small decisions of fit, validate and test; whole runs are in tests/test_cli.py."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from jsonargparse import Namespace
 import visionkit
 from visionkit import UsageError
 from visionkit.cli import run
-from visionkit.commands.train import _complete, _nulls
+from visionkit.commands.train import _complete, _nulls, _trusted
 from visionkit.commands.train_cli import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
 
 
@@ -138,3 +139,66 @@ def test_a_model_alone_is_no_training_to_go_on_with(tiny_model, tmp_path, monkey
     assert run(["fit", "-c", "classify.yaml", "--ckpt_path", "m.ckpt", "--trainer.default_root_dir=out"]) == 2
     assert "holds a model alone" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+class TestWhatACheckpointNames:
+    """Without -c the checkpoint takes a config's place, but it is a file from anywhere: nothing of it runs."""
+
+    @pytest.fixture
+    def foreign(self, tiny_model, tmp_path, monkeypatch):
+        """Return a function that writes a checkpoint whose description was changed, and the mark of a module that ran."""
+        (tmp_path / "zoo.py").write_text(
+            "open('RAN', 'w').close()\nfrom visionkit import LinearHead\nclass Head(LinearHead): pass\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def write(change):
+            described = visionkit.checkpoint.describe(tiny_model, task="visionkit.Classifier")
+            change(described["model"])
+            state = {f"model.{k}": v for k, v in tiny_model.state_dict().items()}
+            visionkit.checkpoint.write({"state_dict": state, "visionkit": described}, "zoo.ckpt")
+
+        yield write
+        sys.modules.pop("zoo", None)
+
+    @pytest.mark.parametrize("command", ["fit", "validate", "test"])
+    @pytest.mark.parametrize("part", ["backbone", "neck", "head", "preprocessing"])
+    def test_a_foreign_class_is_not_imported(self, foreign, photos, command, part, capsys):
+        foreign(lambda model: model[part].update(class_path="zoo.Head"))
+        assert run([command, "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "zoo.ckpt: the checkpoint names the class zoo.Head, outside visionkit" in capsys.readouterr().err
+        assert not Path("RAN").exists()
+
+    def test_neither_within_another_nor_as_a_word(self, foreign, photos, capsys):
+        inner = {"class_path": "zoo.Head", "init_args": {}}
+        neck = {"class_path": "visionkit.MultiTaskNeck", "init_args": {"neck": inner}}
+        foreign(lambda model: model.update(neck=neck))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "zoo.Head, outside visionkit" in capsys.readouterr().err
+        foreign(lambda model: model.update(neck={**neck, "init_args": {"neck": "zoo.Head"}}))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "the word 'zoo.Head'; refused" in capsys.readouterr().err
+        foreign(lambda model: model.update(head="zoo.Head"))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert not Path("RAN").exists()
+
+    def test_it_is_where_its_package_is_trusted(self, foreign, photos, capsys):
+        foreign(lambda model: model["head"].update(class_path="zoo.Head"))
+        asked = ["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos), "--trainer.default_root_dir", "run"]
+        assert run([*asked, "--trust", "zoo"]) == 0
+        assert "val/top1" in capsys.readouterr().out
+        assert Path("RAN").exists()
+
+    @pytest.mark.parametrize("key", ["root", "cache_folder", "num_workers"])
+    def test_it_sets_no_option_of_the_data(self, foreign, key, photos, capsys):
+        foreign(lambda model: model["preprocessing"]["init_args"].update({key: str(photos)}))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt"]) == 2
+        assert f"visionkit.Preprocessing an argument '{key}', which it has not" in capsys.readouterr().err
+
+
+def test_trust_wants_a_package():
+    for arguments in (["--trust"], ["--trust="], ["--trust", "--data.size"]):
+        with pytest.raises(UsageError, match="--trust needs the name of a package"):
+            _trusted(arguments)
+    assert _trusted(["-c", "a", "--trust", "x", "--trust=y", "b"]) == (["-c", "a", "b"], ["x", "y"])

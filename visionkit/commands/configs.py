@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,25 +109,43 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     return search(node, wanted) if wanted else None
 
 
-def from_checkpoint(described: Mapping[str, Any], path: str) -> list[str]:
+def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[str] = ()) -> list[str]:
     """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
+
+    The parser imports and makes what it is told, so only what ``visionkit.load`` would make is passed on to it.
 
     Args:
         described: What the checkpoint says of itself.
         path: The checkpoint file, for messages.
+        trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
 
     Raises:
-        UsageError: The checkpoint does not say which task trained it.
+        UsageError: The checkpoint does not say which task trained it, or names a class that is not trusted.
     """
+    from visionkit.component import build, check, spec_of
+    from visionkit.transforms.preprocessing import Preprocessing
+
     task = described.get("task")
     cls = getattr(visionkit, str(task).removeprefix("visionkit."), None) if task else None
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
     model = described["model"]
+    try:
+        for part in ("backbone", "neck", "head", "preprocessing"):
+            if not isinstance(model[part], Mapping) or "class_path" not in model[part]:
+                raise UsageError(f"the checkpoint does not describe its {part}")
+            check(model[part], trust=trust)
+        preprocessing = build(model["preprocessing"], trust=trust)
+    except UsageError as e:
+        raise UsageError(f"{path}: {e}") from e
+    if type(preprocessing) is not Preprocessing:
+        raise UsageError(
+            f"{path}: the checkpoint names {model['preprocessing']['class_path']} as preprocessing; refused"
+        )
     arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
     for key, value in cls.config_of(model).items():
         arguments.append(f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}")
-    for key, value in model["preprocessing"]["init_args"].items():
+    for key, value in spec_of(preprocessing)["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
 

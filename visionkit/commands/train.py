@@ -32,7 +32,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
-    arguments = configs.resolve(arguments)
+    arguments, trust = _trusted(configs.resolve(arguments))
     if "-h" in arguments or "--help" in arguments:
         named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
         print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
@@ -41,7 +41,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         with contextlib.suppress(UnclearError):
             print(printed(complete(arguments), command), end="")
             return 0
-    arguments = _complete(command, _nulls(arguments))
+    arguments = _complete(command, _nulls(arguments), trust)
     for path in configs.paths(arguments):
         configs.check_syntax(path)
     with uncollected():
@@ -72,7 +72,24 @@ def _import_named(arguments: Sequence[str]) -> None:
             getattr(visionkit, name)
 
 
-def _complete(command: str, arguments: list[str]) -> list[str]:
+def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without ``--trust PACKAGE``, and the packages: Lightning's parser does not know it."""
+    kept: list[str] = []
+    packages: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != "--trust":
+            kept.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("-"):
+            raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
+        packages.append(value)
+    return kept, packages
+
+
+def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
     """Without ``-c``, take the shipped config and the model from the checkpoint, where one is named."""
     if configs.paths(arguments):
         return arguments
@@ -86,7 +103,7 @@ def _complete(command: str, arguments: list[str]) -> list[str]:
         from visionkit import checkpoint as checkpoints
 
     described = checkpoints.read(checkpoint)[checkpoints.KEY]
-    return [*configs.from_checkpoint(described, checkpoint), *arguments]
+    return [*configs.from_checkpoint(described, checkpoint, trust), *arguments]
 
 
 def _nulls(arguments: list[str]) -> list[str]:

@@ -44,6 +44,7 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
   --KEY VALUE          overrides a key of the config; a class is named in place (--model.backbone TimmBackbone
                        --model.backbone.name resnet18d) and starts from its own defaults; `null` stands for none
   --ckpt_path FILE     {ckpt}
+  --trust PACKAGE      a package beside visionkit whose classes the checkpoint may name, without -c (repeatable)
   --print_config       prints the complete config with comments, and ends
   --seed_everything N  seed of start weights, order and augmentation (default: 0)
 
