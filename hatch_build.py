@@ -16,11 +16,11 @@ FLAGS = ("-O3", "-fPIC", "-shared", "-fopenmp", "-ffp-contract=fast", "-fno-math
 
 
 class CompiledPart(BuildHookInterface[Any]):
-    """Compiles visionkit/ops/fused_norm.c into the wheel, or beside it for an editable installation."""
+    """Compiles visionkit/models/ops/fused_norm.c into the wheel, or beside it for an editable installation."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say so where that fails."""
-        folder = Path(self.root, "visionkit", "ops")
+        folder = Path(self.root, "visionkit", "models", "ops")
         target = folder / "_fused_norm.so"
         if self.target_name != "wheel" or not sys.platform.startswith("linux"):
             return
@@ -38,4 +38,4 @@ class CompiledPart(BuildHookInterface[Any]):
         os.replace(f"{target}.new", target)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
-        build_data["artifacts"].append("visionkit/ops/_fused_norm.so")
+        build_data["artifacts"].append("visionkit/models/ops/_fused_norm.so")

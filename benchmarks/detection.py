@@ -79,7 +79,7 @@ def visionkit(options: argparse.Namespace) -> dict[str, float]:
     from measuring.figures import speed
     from measuring.steps import StepTimes, common_settings, fit
 
-    from visionkit.cli import run
+    from visionkit.cli.main import run
 
     start = time.perf_counter()
     name = options.only[0]
@@ -151,7 +151,7 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
 
 def read(root: str) -> dict[str, Any]:
     """Return the data sets by split."""
-    from visionkit.detection.splits import find_box_splits
+    from visionkit.tasks.detection.readers.splits import find_box_splits
 
     found = find_box_splits(root)
     return {"train": found.train, "val": found.val, "test": found.test}

@@ -45,7 +45,7 @@ def main() -> None:
     add_arguments(parser)
     options = parser.parse_args()
 
-    from visionkit.cli import run
+    from visionkit.cli.main import run
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"

@@ -110,8 +110,8 @@ def main() -> None:
     import lightning  # noqa: F401  # imports are not counted
     import torchvision  # noqa: F401
 
-    from visionkit import inference  # noqa: F401
-    from visionkit.cli import run
+    from visionkit.cli.main import run
+    from visionkit.prediction import files as inference  # noqa: F401
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -96,7 +96,7 @@ def visionkit(options: argparse.Namespace) -> tuple[Any, Callable[[], tuple[Any,
     import torch
 
     from visionkit import FPN, BoxTarget, FasterRCNNHead, FCOSHead, ResNet, VisionModel
-    from visionkit.ops.machine import choose_precision, keep_freed_memory
+    from visionkit.core.machine import choose_precision, keep_freed_memory
 
     keep_freed_memory()
     images, objects = draw(options)

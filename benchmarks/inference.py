@@ -44,7 +44,7 @@ def main() -> None:
     import torchvision
 
     import visionkit
-    from visionkit.backends.convert import convert
+    from visionkit.prediction.backends.convert import convert
 
     torch.manual_seed(0)
     reference = getattr(torchvision.models, f"resnet{options.depth}")(num_classes=1000).eval()

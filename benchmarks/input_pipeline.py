@@ -104,12 +104,12 @@ def visionkit(
     files: list[Path], options: argparse.Namespace, cache: str, folder: str
 ) -> Callable[[int], Iterable[Any]]:
     """Return what makes an epoch with visionkit's own loaders."""
-    from visionkit.classification.reader import ClassDataset, Entry
-    from visionkit.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
-    from visionkit.picture_cache import CacheSettings, PictureCache
-    from visionkit.samplers import EpochSampler
-    from visionkit.transforms.augmentation import Augmentation
-    from visionkit.transforms.preprocessing import Preprocessing
+    from visionkit.data.caching.pictures import CacheSettings, PictureCache
+    from visionkit.data.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
+    from visionkit.data.samplers import EpochSampler
+    from visionkit.data.transforms.augmentation import Augmentation
+    from visionkit.data.transforms.preprocessing import Preprocessing
+    from visionkit.tasks.classification.readers.reader import ClassDataset, Entry
 
     data = ClassDataset([Entry(str(f), (0,), f.name) for f in files], ["a", "b"])
     preprocessing = Preprocessing(options.size, resize="crop" if options.plain else "squash")
@@ -143,7 +143,7 @@ def main() -> None:
     import cv2
     import torch
 
-    from visionkit.ops.machine import keep_freed_memory
+    from visionkit.core.machine import keep_freed_memory
 
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

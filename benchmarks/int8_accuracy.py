@@ -41,8 +41,8 @@ def main() -> None:
     options = parser.parse_args()
 
     import visionkit
-    from visionkit.backends.convert import convert
-    from visionkit.sample import Sample, collate
+    from visionkit.core.sample import Sample, collate
+    from visionkit.prediction.backends.convert import convert
 
     model = visionkit.load(options.ckpt).eval()
     splits = getattr(visionkit, DATA[options.task])(root=options.data, size=model.preprocessing.size).splits

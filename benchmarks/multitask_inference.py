@@ -41,9 +41,9 @@ def main() -> None:
     options = parser.parse_args()
 
     import visionkit
-    from visionkit.inference import Picture, predict_files
-    from visionkit.multitask.surgery import single_heads
-    from visionkit.ops.machine import keep_freed_memory
+    from visionkit.core.machine import keep_freed_memory
+    from visionkit.prediction.files import Picture, predict_files
+    from visionkit.tasks.multitask.surgery import single_heads
 
     keep_freed_memory()
     whole = visionkit.load(options.ckpt)

@@ -47,7 +47,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, float]:
     import torch
     from torchvision.ops import MultiScaleRoIAlign
 
-    from visionkit.ops.roi_align import roi_align
+    from visionkit.models.ops.roi_align import roi_align
 
     generator = torch.Generator().manual_seed(0)
     size = torch.tensor([options.width, options.height])

@@ -96,7 +96,7 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     from measuring.figures import speed
     from torch.nn import functional as F
 
-    from visionkit.segmentation.splits import find_mask_splits
+    from visionkit.tasks.segmentation.readers.splits import find_mask_splits
 
     torch.manual_seed(0)
     found = find_mask_splits(options.data)

@@ -77,7 +77,7 @@ def bare_loop(steps: int) -> Ends:
     import torch
     from measuring.steps import outside
 
-    from visionkit.ops.machine import choose_precision
+    from visionkit.core.machine import choose_precision
 
     model, recipe, loader = parts(steps)
     optimizer, schedule = recipe.configure(model, total_steps=steps, steps_per_epoch=steps)
@@ -102,7 +102,7 @@ def bare_lightning(steps: int) -> Ends:
     import torch
     from measuring.steps import StepTimes
 
-    from visionkit.ops.machine import choose_precision
+    from visionkit.core.machine import choose_precision
 
     model, recipe, loader = parts(steps)
 
@@ -137,7 +137,7 @@ def visionkit(steps: int, *, ema: bool) -> Ends:
     import yaml
     from measuring.steps import StepTimes, fit
 
-    from visionkit.commands.configs import folder
+    from visionkit.cli.config.configs import folder
 
     config = yaml.safe_load((folder() / "classify.yaml").read_text(encoding="utf-8"))
     config["data"] = {"class_path": "measuring.tiny.PreparedData", "init_args": {"steps": steps}}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionkit import BoxTarget, FeatureSpec, Head, ImageInfo, TaskMetric, UsageError
-from visionkit.transforms.preprocessing import to_original
+from visionkit.data.transforms.preprocessing import to_original
 
 
 class KeypointOutputs(NamedTuple):

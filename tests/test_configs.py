@@ -5,9 +5,9 @@ import csv
 import pytest
 import yaml
 
-from visionkit.cli import run
-from visionkit.commands import configs
-from visionkit.transforms.augmentation import (
+from visionkit.cli.config import configs
+from visionkit.cli.main import run
+from visionkit.data.transforms.augmentation import (
     CLASSIFICATION_AUGMENTATION,
     DETECTION_AUGMENTATION,
     SEGMENTATION_AUGMENTATION,

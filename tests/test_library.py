@@ -53,8 +53,8 @@ from visionkit import (
     VisionModel,
     collate,
 )
-from visionkit.cli import run
-from visionkit.recipe import Recipe
+from visionkit.cli.main import run
+from visionkit.training.recipe import Recipe
 
 HERE = Path(__file__).parent
 SIZE = 64

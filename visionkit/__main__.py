@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from visionkit.cli import run
+from visionkit.cli.main import run
 
 
 def main() -> None:

@@ -102,7 +102,7 @@ def fit(config: str, settings: Mapping[str, Any], further: Sequence[str] = ()) -
     Returns:
         The run folder.
     """
-    from visionkit.cli import run
+    from visionkit.cli.main import run
 
     folder = tempfile.TemporaryDirectory()
     _folders.append(folder)

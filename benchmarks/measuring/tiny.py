@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from visionkit import Backbone, Batch, ClassTarget, DataSplits, FeatureSpec, Preprocessing, VisionDataModule
-from visionkit.classification.drawn import ShapesClassification
-from visionkit.sample import collate
+from visionkit.core.sample import collate
+from visionkit.tasks.classification.readers.drawn import ShapesClassification
 
 
 class TinyBackbone(Backbone):

@@ -1,0 +1,138 @@
+import pytest
+
+from visionkit import UsageError
+from visionkit.cli.commands import predict
+from visionkit.prediction import files as inference
+from visionkit.prediction.files import PredictionRun
+from visionkit.prediction.views import Views
+
+NEEDED = ["--ckpt", "m.ckpt", "--out", "o", "a.png"]
+
+
+def test_defaults():
+    a = predict.parser().parse_args(NEEDED)
+    assert (a.pictures, a.batch_size, a.num_workers, a.device, a.precision) == (["a.png"], None, None, "auto", "auto")
+    assert a.backend == "torch"
+    assert (a.save_images, a.overwrite, a.trust) == (False, False, [])
+    assert (a.formats, a.coco_annotations, a.min_score) == ([], None, None)
+    assert (a.flip, a.scales, a.window, a.overlap) == (False, None, None, None)
+
+
+def test_trust_is_repeatable():
+    assert predict.parser().parse_args([*NEEDED, "--trust", "a", "--trust=b"]).trust == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "the following arguments are required: PHOTO_OR_FOLDER_OR_GLOB, --ckpt, --out"),
+        (NEEDED[2:], "the following arguments are required: --ckpt"),
+        ([*NEEDED, "--batch_size", "3"], r"unrecognized arguments: --batch_size 3; did you mean --batch-size\?"),
+        ([*NEEDED, "--overwrit"], r"did you mean --overwrite\?"),
+        ([*NEEDED, "--zzz"], "unrecognized arguments: --zzz; see"),
+        ([*NEEDED, "--batch-size", "many"], "--batch-size: invalid int value: 'many'"),
+        ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
+        ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
+        (
+            [*NEEDED, "--calibrate", "b.png"],
+            "--calibrate names pictures for --precision int8: add that, or leave it out",
+        ),
+        ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
+        ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
+        ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
+        ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
+        ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
+        ([*NEEDED, "--scales", "1,big"], "--scales: '1,big': give factors such as 0.75,1,1.25"),
+        ([*NEEDED, "--scales", ""], "--scales: '': give factors"),
+        ([*NEEDED, "--window", "5x5x5"], "--window: '5x5x5': give pixels, such as 512, or height and width"),
+        ([*NEEDED, "--window", "5x"], "--window: '5x': give pixels"),
+        ([*NEEDED, "--overlap", "0.5"], "--overlap says how much of a window the next one repeats: add --window, too"),
+        ([*NEEDED, "--scales", "1,0"], r"scales=\(1.0, 0.0\): factors of the model's size, above 0"),
+        ([*NEEDED, "--window", "8"], "window=8: a number of pixels from 16 on"),
+        ([*NEEDED, "--window", "64", "--overlap", "1"], "overlap=1.0: a share of a window, 0..0.9"),
+        (
+            [*NEEDED, "--coco-annotations", "a.json", "--format", "yolo"],
+            "--coco-annotations gives the ids of --format coco",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, words, capsys):
+    with pytest.raises(UsageError, match=words) as raised:
+        predict.main("predict", arguments)
+    assert "\n" not in str(raised.value)
+    assert capsys.readouterr() == ("", ""), "no usage is printed"
+
+
+@pytest.mark.parametrize("problems", [[], ["b.png: is no image"]])
+def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch, capsys, problems):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings, ckpt=ckpt, out=out, pictures=[p.path for p in pictures])
+        return PredictionRun(tmp_path / "predictions.jsonl", 2 - len(problems), problems, 1.25)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    arguments = [
+        "--ckpt",
+        "m.ckpt",
+        "--out",
+        "o",
+        str(tmp_path),
+        "--precision",
+        "bf16",
+        "--backend",
+        "openvino",
+        "--num-workers",
+        "0",
+        "--trust",
+        "x",
+    ]
+    assert predict.main("predict", arguments) == len(problems)
+    captured = capsys.readouterr()
+    assert captured.out == f"{2 - len(problems)} predictions in 1.2 s: {tmp_path / 'predictions.jsonl'}\n"
+    assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be read\n" if problems else "")
+    assert asked == {
+        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
+        "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
+        "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino",
+        "calibrate": None, "tell": predict._tell,
+    }  # fmt: skip
+
+
+def test_formats_and_scores_are_passed_on(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings)
+        return PredictionRun(tmp_path / "predictions.jsonl", 1, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    (tmp_path / "a.png").touch()
+    more = ["--format", "coco", "--format=yolo", "--coco-annotations", "i.json", "--min-score", "0"]
+    assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
+    assert (asked["formats"], asked["annotations"], asked["min_score"]) == (["coco", "yolo"], "i.json", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "views"),
+    [
+        (["--flip"], Views(flip=True)),
+        (["--scales", "0.75,1,1.25"], Views(scales=(0.75, 1.0, 1.25))),
+        (["--window", "512", "--overlap", "0"], Views(window=512, overlap=0.0)),
+        (["--window=512X768", "--flip", "--scales=2"], Views(True, (2.0,), (512, 768))),
+    ],
+)
+def test_views_are_passed_on(tmp_path, monkeypatch, capsys, more, views):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings)
+        return PredictionRun(tmp_path / "predictions.jsonl", 1, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    (tmp_path / "a.png").touch()
+    assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
+    assert asked["views"] == views

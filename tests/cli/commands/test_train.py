@@ -1,0 +1,204 @@
+"""The small decisions of fit, validate and test; whole runs are in tests/test_cli.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import Namespace
+
+import visionkit
+from visionkit import UsageError
+from visionkit.cli.commands.train import _complete, _nulls, _trusted
+from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
+from visionkit.cli.main import run
+
+
+class TestComplete:
+    def test_a_config_is_enough(self):
+        asked = ["-c", "a.yaml", "--ckpt_path", "nothere"]
+        assert _complete("validate", asked) == asked
+
+    @pytest.mark.parametrize("more", [[], ["--ckpt_path", "last"], ["--ckpt_path=nothere.ckpt"]])
+    @pytest.mark.parametrize("command", ["fit", "test"])
+    def test_without_config_and_checkpoint_file(self, command, more, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match=rf"{command} needs -c CONFIG.*classify\.yaml") as raised:
+            _complete(command, ["--data.root", "x", *more])
+        assert ("--ckpt_path FILE" in str(raised.value)) == (command != "fit")
+
+    def test_a_checkpoint_stands_for_a_config_and_the_command_line_comes_after_it(self, tiny_model, tmp_path):
+        content = {
+            "state_dict": {},
+            "visionkit": visionkit.models.checkpoint.describe(tiny_model, task="visionkit.Classifier"),
+        }
+        visionkit.models.checkpoint.write(content, tmp_path / "m.ckpt")
+        asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64"]
+        completed = _complete("validate", asked)
+        assert completed[0] == "-c"
+        assert completed[1].endswith("classify.yaml")
+        assert completed[-4:] == asked
+        assert any(a.startswith(("--data.size=32", "--data.size=[32")) for a in completed)
+
+    def test_a_model_that_no_task_trained_needs_a_config(self, tiny_model, tmp_path):
+        visionkit.save(tiny_model, tmp_path / "m.ckpt")
+        with pytest.raises(UsageError, match="name a config with -c"):
+            _complete("validate", ["--ckpt_path", str(tmp_path / "m.ckpt")])
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.json", "checkpoints"])
+def test_a_folder_with_results_holds_a_run(tmp_path, name):
+    assert not _holds_run(tmp_path / "nothere")
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "tensorboard").mkdir()
+    assert not _holds_run(tmp_path)
+    (tmp_path / name).mkdir()
+    assert _holds_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbered"), [("classify-1", True), ("my-run-12", True), ("classify-old", False), ("classify", False), ("7", True)]
+)  # fmt: skip
+def test_numbered_runs(name, numbered):
+    assert _numbered(Path("runs") / name) == numbered
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("visionkit.Classifier", "classify"),
+        ("Classifier", "classify"),
+        ("outside.MyTask", "run"),
+        ("visionkit.Task", "run"),
+    ],
+)
+def test_runs_are_named_after_the_tasks_config(path, name):
+    assert visionkit.Classifier  # imported, as the command line does
+    assert _config_name(Namespace(model=Namespace(class_path=path))) == name
+
+
+def test_tasks_outside_that_inherit_share_the_name():
+    class OwnClassifier(visionkit.Classifier):
+        pass
+
+    assert _config_name(Namespace(model=Namespace(class_path="outside.OwnClassifier"))) == "classify"
+
+
+def test_as_list():
+    one = object()
+    assert _as_list(None) == []
+    assert _as_list(one) == [one]
+    assert _as_list((one, 2)) == [one, 2]
+    given = [one]
+    assert _as_list(given) == [one]
+    assert _as_list(given) is not given, "what the user gave is not added to"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "mps", "device"),
+    [
+        ("cpu", True, True, "cpu"), ("auto", True, False, "cuda"), ("gpu", True, False, "cuda"), ("auto", False, False, "cpu"),
+        ("auto", False, True, "mps"), ("cpu", False, True, "cpu"), ("gpu", False, False, "cpu"),
+    ],
+)  # fmt: skip
+def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert _device(accelerator) == torch.device(device)
+
+
+def test_lightnings_header_of_a_config_is_dropped():
+    assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "written"),
+    [
+        (["--model.recipe.ema", "null"], ['--model.recipe={"ema": null}']),
+        (["--model.recipe.freeze=null", "--a", "b"], ['--model.recipe={"freeze": null}', "--a", "b"]),
+        (["--model.recipe.ema=0.9"], ["--model.recipe.ema", "0.9"]),
+        (["--model.recipe.optimizer.lr=1", "--data.augment", "null"], None),
+    ],
+)
+def test_null_of_a_recipe(asked, written):
+    assert _nulls(asked) == (asked if written is None else written)
+
+
+def test_null_reaches_the_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = ["--model.recipe.ema", "null", "--model.recipe.final_lr=0.5", "--print_config"]
+    assert run(["fit", "-c", "segment.yaml", *asked]) == 0
+    recipe = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["recipe"]
+    assert (recipe["ema"], recipe["final_lr"], recipe["optimizer"]["init_args"]["weight_decay"]) == (None, 0.5, 0.05)
+
+
+def test_a_model_alone_is_no_training_to_go_on_with(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    visionkit.save(tiny_model, "m.ckpt", task="visionkit.Classifier")
+    assert run(["fit", "-c", "classify.yaml", "--ckpt_path", "m.ckpt", "--trainer.default_root_dir=out"]) == 2
+    assert "holds a model alone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+class TestWhatACheckpointNames:
+    """Without -c the checkpoint takes a config's place, but it is a file from anywhere: nothing of it runs."""
+
+    @pytest.fixture
+    def foreign(self, tiny_model, tmp_path, monkeypatch):
+        """Return a function that writes a checkpoint whose description was changed, and the mark of a module that ran."""
+        (tmp_path / "zoo.py").write_text(
+            "open('RAN', 'w').close()\nfrom visionkit import LinearHead\nclass Head(LinearHead): pass\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(tmp_path)
+
+        def write(change):
+            described = visionkit.models.checkpoint.describe(tiny_model, task="visionkit.Classifier")
+            change(described["model"])
+            state = {f"model.{k}": v for k, v in tiny_model.state_dict().items()}
+            visionkit.models.checkpoint.write({"state_dict": state, "visionkit": described}, "zoo.ckpt")
+
+        yield write
+        sys.modules.pop("zoo", None)
+
+    @pytest.mark.parametrize("command", ["fit", "validate", "test"])
+    @pytest.mark.parametrize("part", ["backbone", "neck", "head", "preprocessing"])
+    def test_a_foreign_class_is_not_imported(self, foreign, photos, command, part, capsys):
+        foreign(lambda model: model[part].update(class_path="zoo.Head"))
+        assert run([command, "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "zoo.ckpt: the checkpoint names the class zoo.Head, outside visionkit" in capsys.readouterr().err
+        assert not Path("RAN").exists()
+
+    def test_neither_within_another_nor_as_a_word(self, foreign, photos, capsys):
+        inner = {"class_path": "zoo.Head", "init_args": {}}
+        neck = {"class_path": "visionkit.MultiTaskNeck", "init_args": {"neck": inner}}
+        foreign(lambda model: model.update(neck=neck))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "zoo.Head, outside visionkit" in capsys.readouterr().err
+        foreign(lambda model: model.update(neck={**neck, "init_args": {"neck": "zoo.Head"}}))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert "the word 'zoo.Head'; refused" in capsys.readouterr().err
+        foreign(lambda model: model.update(head="zoo.Head"))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos)]) == 2
+        assert not Path("RAN").exists()
+
+    def test_it_is_where_its_package_is_trusted(self, foreign, photos, capsys):
+        foreign(lambda model: model["head"].update(class_path="zoo.Head"))
+        asked = ["validate", "--ckpt_path", "zoo.ckpt", "--data.root", str(photos), "--trainer.default_root_dir", "run"]
+        assert run([*asked, "--trust", "zoo"]) == 0
+        assert "val/top1" in capsys.readouterr().out
+        assert Path("RAN").exists()
+
+    @pytest.mark.parametrize("key", ["root", "cache_folder", "num_workers"])
+    def test_it_sets_no_option_of_the_data(self, foreign, key, photos, capsys):
+        foreign(lambda model: model["preprocessing"]["init_args"].update({key: str(photos)}))
+        assert run(["validate", "--ckpt_path", "zoo.ckpt"]) == 2
+        assert f"visionkit.Preprocessing an argument '{key}', which it has not" in capsys.readouterr().err
+
+
+def test_trust_wants_a_package():
+    for arguments in (["--trust"], ["--trust="], ["--trust", "--data.size"]):
+        with pytest.raises(UsageError, match="--trust needs the name of a package"):
+            _trusted(arguments)
+    assert _trusted(["-c", "a", "--trust", "x", "--trust=y", "b"]) == (["-c", "a", "b"], ["x", "y"])

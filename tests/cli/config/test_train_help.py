@@ -1,0 +1,105 @@
+import re
+
+import pytest
+
+from visionkit import UsageError
+from visionkit.cli.config import configs
+from visionkit.cli.config.train_help import train_help
+
+
+def explained(text):
+    """Return what stands behind each key, in one line."""
+    text = text.partition("Keys of this config's classes:")[2]
+    blocks = re.findall(r"^  (--[\w.]+)  ((?:.*\n)(?: {6}.*\n)*)", text + "\n", re.MULTILINE)
+    return {key: " ".join(words.split()) for key, words in blocks}
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_usage_names_command_and_configs(command):
+    text = train_help(command, [])
+    assert text.startswith(f"usage: visionkit {command} -c CONFIG")
+    for name in configs.shipped():
+        assert name in text
+    assert ("go on from a checkpoint" in text) == (command == "fit")
+
+
+def test_without_a_config_the_first_shipped_one_is_explained():
+    first = configs.folder() / configs.shipped()[0]
+    assert train_help("fit", []) == train_help("fit", [first])
+
+
+def test_lines_fit_a_terminal():
+    assert max(map(len, train_help("fit", []).splitlines())) <= 120
+
+
+def test_values_of_the_config_are_the_defaults(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "trainer: {max_epochs: 77}\n"
+        "model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: TimmBackbone\n"
+        "      init_args: {name: resnet18d}\n    recipe: {warmup_epochs: 3.5}\n"
+    )
+    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    assert keys["--trainer.max_epochs"].endswith("default: 77)")
+    assert keys["--model.backbone.name"].endswith("default: resnet18d)")
+    assert keys["--model.recipe.warmup_epochs"].endswith("default: 3.5)")
+    assert keys["--model.recipe.final_lr"].endswith("default: 0.01)")
+    assert keys["--model.backbone"].endswith("default: TimmBackbone)")
+    assert not any(k.startswith("--data") for k in keys)
+    assert "--model.backbone.depth" not in keys
+
+
+def test_what_the_command_line_fills_itself_is_left_out():
+    keys = explained(train_help("fit", [configs.folder() / "classify.yaml"]))
+    assert {"--model.mix", "--data.root", "--data.classes", "--model.head.dropout"} <= keys.keys()
+    assert (
+        not {"--model.classes", "--model.seed", "--model.preprocessing", "--data.seed", "--model.head.features"}
+        & keys.keys()
+    )
+    assert all(len(words.rpartition(" (")[0]) > 8 for key, words in keys.items() if not key.startswith("--trainer"))
+
+
+def test_several_configs_merge_in_order(tmp_path):
+    (tmp_path / "over.yaml").write_text("model: {init_args: {recipe: {warmup_epochs: 9}}}\ntrainer: {max_epochs: 5}\n")
+    keys = explained(train_help("fit", [configs.folder() / "classify.yaml", tmp_path / "over.yaml"]))
+    assert keys["--model.recipe.warmup_epochs"].endswith("default: 9)")
+    assert keys["--trainer.max_epochs"].endswith("default: 5)")
+    assert keys["--trainer.accelerator"].endswith("default: auto)")
+    assert keys["--model.backbone.depth"].endswith("default: 18)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "model: null\n", "model: {init_args: {}}\n", "model: {class_path: Classifier}\n", "model: Classifier\n"],
+)
+def test_parts_of_configs_are_explained_as_far_as_they_go(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    assert "--trainer.max_epochs" in keys
+    assert ("--model.mix" in keys) == ("{class_path" in text)
+
+
+@pytest.mark.parametrize("name", ["nowhere.Net", "visionkit.NoSuchNet", "NoSuchNet", "torch.manual_seed"])
+def test_classes_that_cannot_be_found_are_named(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(f"model: {{class_path: {name}}}\n")
+    assert name.rpartition(".")[2] in train_help("fit", [tmp_path / "a.yaml"])
+
+
+def test_a_broken_config_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: [1\nb: 2")
+    with pytest.raises(UsageError, match=r"a\.yaml:2: not valid YAML"):
+        train_help("fit", [tmp_path / "a.yaml"])
+
+
+def test_classes_named_on_the_command_line_are_explained():
+    text = train_help("fit", [], {"backbone": "TimmBackbone", "mix": "MixUpCutMix"})
+    assert "--model.backbone.name " in text
+    assert "--model.backbone.stem " not in text
+    assert "--model.mix.cutmix " in text
+
+
+def test_keys_that_a_head_passes_on_to_its_base():
+    text = train_help("fit", [configs.folder() / "detect_masks.yaml"])
+    assert "--model.head.mask_size  Cells along each side" in text
+    assert "--model.head.detections  Boxes of an image" in text
+    assert "box_settings" not in text
+    assert text.count("--model.head.nms  ") == 1

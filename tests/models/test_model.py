@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+import visionkit
+from visionkit import LinearHead, Preprocessing, ResNet, UsageError, VisionModel
+from visionkit.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from visionkit.tasks.detection.types import BoxPrediction
+from visionkit.tasks.segmentation.types import MaskPrediction
+
+
+def images(batch=2, size=32, channels=3):
+    return torch.randint(
+        0, 256, (batch, channels, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+def test_normalise_equals_torchvision(tiny_model):
+    from torchvision.transforms.functional import convert_image_dtype, normalize
+
+    expected = normalize(convert_image_dtype(images(), torch.float32), IMAGENET_MEAN, IMAGENET_STD)
+    torch.testing.assert_close(tiny_model.normalise(images()), expected)
+
+
+def test_normalise_keeps_memory_order_and_input(tiny_model):
+    batch = images().contiguous(memory_format=torch.channels_last)
+    before = batch.clone()
+    assert tiny_model.normalise(batch).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch, before)
+
+
+def test_wrong_number_of_channels_names_both_keys(tiny_model):
+    with pytest.raises(UsageError, match=r"1 channels but the backbone takes 3.*--data.channels 3"):
+        tiny_model(images(channels=1))
+
+
+def test_classes_must_be_unique_and_there():
+    for classes in ([], ["a", "a"]):
+        with pytest.raises(UsageError, match="unique names"):
+            VisionModel(ResNet(18), LinearHead, classes)
+
+
+def test_predict_refuses_training_mode_and_leaves_no_graph(tiny_model):
+    probabilities = tiny_model.predict(images())[0].probabilities
+    assert not probabilities.requires_grad
+    with pytest.raises(UsageError, match="model.eval"):
+        tiny_model.train().predict(images())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 50), (1, 33), (20, 8)])
+def test_predictions_are_in_pixels_of_the_images_given(tiny_model, monkeypatch, size):
+    """Whatever the head's cells make of the size: masks end with the image, and boxes in it."""
+    batch = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    classes = tiny_model.predict(batch)
+    assert torch.equal(classes[0].probabilities, tiny_model.decode(batch)[0].probabilities)
+
+    cells = MaskPrediction.of(torch.rand(3, 2, 2), 32)
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [cells, cells])
+    raw, masks = tiny_model.decode(batch)[0], tiny_model.predict(batch)
+    assert raw.labels.shape == (64, 64)
+    for mask in masks:
+        assert torch.equal(mask.labels, raw.labels[: size[0], : size[1]])
+
+    found = BoxPrediction(torch.tensor([[0.0, 0, 64, 64]]), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [found, found])
+    for boxes in tiny_model.predict(batch):
+        assert boxes.boxes.tolist() == [[0, 0, size[1], size[0]]]
+        assert boxes.size == size
+
+
+def test_decode_refuses_training_mode_and_leaves_no_graph(tiny_model):
+    assert not tiny_model.decode(images())[0].probabilities.requires_grad
+    with pytest.raises(UsageError, match="model.eval"):
+        tiny_model.train().decode(images())
+
+
+def test_spec_round_trip(tiny_model):
+    again = VisionModel.from_spec(tiny_model.spec())
+    assert again.spec() == tiny_model.spec()
+    again.load_state_dict(tiny_model.state_dict())
+    torch.testing.assert_close(again.eval()(images()), tiny_model(images()))
+
+
+def test_spec_is_plain_data(tiny_model):
+    import json
+
+    assert json.loads(json.dumps(tiny_model.spec())) == tiny_model.spec()
+
+
+def test_head_gets_channels_and_classes_from_the_model():
+    model = VisionModel(ResNet(50), LinearHead, ["a", "b"])
+    assert model.head.classifier[1].weight.shape == (2, 2048)
+
+
+def test_grey_images_end_to_end():
+    model = VisionModel(
+        ResNet(18, in_channels=1), LinearHead, ["a", "b"], preprocessing=Preprocessing(32, channels=1)
+    ).eval()
+    assert len(model.predict(images(channels=1))) == 2
+    assert visionkit.VisionModel.from_spec(model.spec()).backbone.in_channels == 1

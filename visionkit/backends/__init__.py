@@ -1,1 +1,0 @@
-"""What computes a trained model's outputs fastest: torch itself, compiled code, OpenVINO or ONNX Runtime."""

@@ -1,1 +1,0 @@
-"""The classification room: one label, or several, for a whole image."""

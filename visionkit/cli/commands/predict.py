@@ -1,0 +1,163 @@
+"""predict: apply a checkpoint to pictures; needs no YAML."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from visionkit.core.errors import UsageError
+
+__all__ = ["main"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises instead of printing its usage, and names the nearest option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a UsageError."""
+        if message.startswith("unrecognized arguments:"):
+            options = [o for action in self._actions for o in action.option_strings]
+            unknown = [w for w in message.partition(":")[2].split() if w.startswith("-")]
+            for word in unknown:
+                near = difflib.get_close_matches(word.partition("=")[0], options, n=1)
+                if near:
+                    message += f"; did you mean {near[0]}?"
+        raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
+
+
+def parser() -> Parser:
+    """Return the parser of ``visionkit predict``."""
+    p = Parser(
+        prog="visionkit predict",
+        description="Apply a checkpoint to pictures. Writes DIR/predictions.jsonl, one record a picture, and "
+        "DIR/predictions.csv. A classifier's hold image, label, score and the probability of each class by name; a "
+        "detector's hold the objects with label, score and box, in the table one row an object; a segmenter's hold "
+        "the pixels and the share of each class, and DIR/masks/ gets a picture of class ids for each.",
+        allow_abbrev=False,
+    )
+    p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
+                   help="picture files, folders (searched through), quoted globs, or .csv/.jsonl manifests, whose "
+                   "further columns come back in the records")  # fmt: skip
+    p.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of visionkit fit or visionkit.save")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
+    p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
+                   help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
+                   "C++ compiler and half a minute); openvino, the fastest on most CPUs (pip install "
+                   "'visionkit[openvino]'); or onnx, ONNX Runtime (pip install 'visionkit[onnx]'); predictions are "
+                   "the same up to rounding (default: torch)")  # fmt: skip
+    p.add_argument("--batch-size", type=int, metavar="N", help="pictures at once (default: 8 on a CPU, 32 on a GPU)")
+    p.add_argument(
+        "--num-workers",
+        type=int,
+        metavar="N",
+        help="threads that read pictures (default: by the machine and the number of pictures)",
+    )
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
+    p.add_argument("--precision", choices=("auto", "32", "bf16", "int8"), default="auto",
+                   help="arithmetic of the network (default: bf16 where the processor is fast at it and the backend "
+                   "has it: onnx computes in 32 bits); int8, with --backend openvino alone, is faster by half and "
+                   "worth it for thousands of pictures (pip install 'visionkit[int8]'): it learns the range of each "
+                   "map from pictures first, and says how near its predictions are to those in 32 bits")  # fmt: skip
+    p.add_argument("--calibrate", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
+                   help="pictures that --precision int8 learns ranges from, at most 150 of them, evenly spaced "
+                   "(default: the pictures that are predicted)")  # fmt: skip
+    p.add_argument("--flip", action="store_true",
+                   help="segmenters: predict each picture mirrored, too, and average")  # fmt: skip
+    p.add_argument("--scales", type=_scales, metavar="S,S,...",
+                   help="factors of the model's size to predict at, such as 0.75,1,1.25; segmenters average several "
+                   "(default: 1)")  # fmt: skip
+    p.add_argument("--window", type=_window, metavar="PX",
+                   help="segmenters: predict square windows of this edge (or HxW) in pixels of the picture, each at "
+                   "the model's size, and join them; for pictures too large to be shrunk (default: the whole "
+                   "picture)")  # fmt: skip
+    p.add_argument("--overlap", type=float, metavar="S",
+                   help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
+    p.add_argument("--save-images", action="store_true", help="also write DIR/images/, the pictures with predictions")
+    p.add_argument("--format", action="append", default=[], metavar="NAME", dest="formats",
+                   help="write a further format, too (repeatable); a detector's offers coco (predictions.coco.json) "
+                   "and yolo (labels/, a text file a picture)")  # fmt: skip
+    p.add_argument("--coco-annotations", metavar="FILE",
+                   help="COCO annotation file whose ids of images, by file name, and of categories, by class name, "
+                   "--format coco uses (default: from 1 on, as predictions.coco_images.json says)")  # fmt: skip
+    p.add_argument("--min-score", type=float, metavar="S",
+                   help="keep only objects with a score of at least S, 0..1 (default: all; pictures show those "
+                   "from 0.3 on)")  # fmt: skip
+    p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
+                   help="a package beside visionkit whose classes the checkpoint may name (repeatable)")  # fmt: skip
+    return p
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give factors such as 0.75,1,1.25") from None
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout, flush=True)
+
+
+def _window(text: str) -> int | tuple[int, int]:
+    try:
+        edges = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        edges = []
+    if len(edges) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"{text!r}: give pixels, such as 512, or height and width, such as 512x768")
+    return edges[0] if len(edges) == 1 else (edges[0], edges[1])
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+    """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
+    options = parser().parse_args(arguments)
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
+    if options.num_workers is not None and options.num_workers < 0:
+        raise UsageError(f"--num-workers must be at least 0, got {options.num_workers}")
+    if options.min_score is not None and not 0 <= options.min_score <= 1:
+        raise UsageError(f"--min-score must be from 0 to 1, got {options.min_score:g}")
+    if options.coco_annotations is not None and "coco" not in options.formats:
+        raise UsageError("--coco-annotations gives the ids of --format coco: add that, too")
+    if options.calibrate is not None and options.precision != "int8":
+        raise UsageError("--calibrate names pictures for --precision int8: add that, or leave it out")
+    if options.overlap is not None and options.window is None:
+        raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
+
+    from visionkit.cli.pictures import find_pictures
+    from visionkit.prediction.files import predict_to_folder
+    from visionkit.prediction.views import Views
+
+    given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    views = Views(**given) if given else None
+    pictures = find_pictures(options.pictures)
+    result = predict_to_folder(
+        options.ckpt,
+        pictures,
+        options.out,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=options.device,
+        precision=options.precision,
+        save_images=options.save_images,
+        overwrite=options.overwrite,
+        trust=options.trust,
+        formats=options.formats,
+        annotations=options.coco_annotations,
+        min_score=options.min_score,
+        views=views,
+        backend=options.backend,
+        calibrate=None if options.calibrate is None else find_pictures(options.calibrate),
+        tell=_tell,
+    )
+    for message in result.problems:
+        print(message, file=sys.stderr)
+    if result.problems:
+        print(f"error: {len(result.problems)} of {len(pictures)} pictures could not be read", file=sys.stderr)
+    print(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
+    return 1 if result.problems else 0

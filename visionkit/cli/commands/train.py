@@ -1,0 +1,121 @@
+"""fit, validate and test: what the command line asks for, help and config at once, everything else by Lightning."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+import visionkit
+from visionkit.cli.config import configs
+from visionkit.cli.config.classes import settle
+from visionkit.cli.config.complete import complete
+from visionkit.cli.config.names import UnclearError
+from visionkit.cli.config.print_config import printed
+from visionkit.cli.config.train_help import train_help
+from visionkit.cli.imports import uncollected
+from visionkit.core.errors import UsageError
+
+__all__ = ["main"]
+
+PARTS = ("backbone", "neck", "head", "mix", "multi_scale")  # of a model, that the command line can name a class for
+PRINT = "--print_config"
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+    """Run ``fit``, ``validate`` or ``test``."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
+    arguments, trust = _trusted(configs.resolve(arguments))
+    if "-h" in arguments or "--help" in arguments:
+        named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
+        print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
+        return 0
+    if PRINT in arguments and command == "fit" and configs.paths(arguments):
+        with contextlib.suppress(UnclearError):
+            print(printed(complete(arguments), command), end="")
+            return 0
+    arguments = _complete(command, _nulls(arguments), trust)
+    for path in configs.paths(arguments):
+        configs.check_syntax(path)
+    with uncollected():
+        from visionkit.cli.lightning import CLI
+        from visionkit.cli.quiet import quiet
+
+        quiet()
+        _import_named(arguments)
+    shown = io.StringIO() if PRINT in arguments else None
+    try:
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
+            CLI([command, *settle(arguments)], given=[command, *arguments])
+    except SystemExit as e:  # --print_config and the like end so
+        if shown is not None and not e.code:
+            text = shown.getvalue()  # what modules of the user's print when they are imported comes first
+            print(printed(yaml.safe_load(text[text.index("seed_everything:") :]), command), end="")
+        return int(e.code or 0)
+    return 0
+
+
+def _import_named(arguments: Sequence[str]) -> None:
+    """Import the public classes that the command line or a file of it names: imported ones have short names."""
+    files = [Path(v) for a in arguments for v in (a, a.partition("=")[2]) if v.endswith((".yaml", ".yml", ".json"))]
+    texts = [*arguments, *(f.read_text(encoding="utf-8") for f in files if f.is_file())]
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    for name in visionkit.PUBLIC:
+        if name in words:
+            getattr(visionkit, name)
+
+
+def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without ``--trust PACKAGE``, and the packages: Lightning's parser does not know it."""
+    kept: list[str] = []
+    packages: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != "--trust":
+            kept.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if not value or value.startswith("-"):
+            raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
+        packages.append(value)
+    return kept, packages
+
+
+def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
+    """Without ``-c``, take the shipped config and the model from the checkpoint, where one is named."""
+    if configs.paths(arguments):
+        return arguments
+    checkpoint = configs.value_of(arguments, "--ckpt_path")
+    if checkpoint is None or not Path(checkpoint).is_file():
+        raise UsageError(
+            f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
+            + ("" if command == "fit" else "; or --ckpt_path FILE, which describes its model itself")
+        )
+    with uncollected():
+        from visionkit.models import checkpoint as checkpoints
+
+    described = checkpoints.read(checkpoint)[checkpoints.KEY]
+    return [*configs.from_checkpoint(described, checkpoint, trust), *arguments]
+
+
+def _nulls(arguments: list[str]) -> list[str]:
+    """Write ``--model.recipe.ema null`` so that jsonargparse takes it: within a dataclass it reads null as a word."""
+    written: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        key = option.removeprefix("--model.recipe.")
+        if key == option or "." in key:
+            written.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        written += [f'--model.recipe={{"{key}": null}}'] if value == "null" else [option, value]
+    return written

@@ -1,0 +1,1 @@
+"""Configs, help and messages of a command line."""

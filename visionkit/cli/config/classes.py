@@ -1,0 +1,137 @@
+"""Another class in place of the config's: it starts from its own defaults, not from the values of the former one.
+
+Lightning's parser keeps the values of a class for the one that takes its place, where that has arguments of the same
+names. But ``nms_threshold: 0.6`` was said of one detector, not of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from visionkit.cli.config.configs import OPTIONS
+
+__all__ = ["WHOLE", "is_same", "settle", "settled_files"]
+
+WHOLE = ("model", "data")
+"""Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Place = tuple[str, ...]
+"""Keys that lead to a class, without ``init_args``."""
+
+
+def settle(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the text of a config in place of its path, where others replace classes of it.
+
+    Args:
+        arguments: The command line after the command, with paths of configs.
+    """
+    settled = list(arguments)
+    for k, content in settled_files(arguments).items():
+        option, equals, _ = settled[k].partition("=")
+        settled[k] = f"{option if equals else ''}{equals}{yaml.safe_dump(content, sort_keys=False)}"
+    return settled
+
+
+def settled_files(arguments: Sequence[str]) -> dict[int, dict[str, Any]]:
+    """Return what becomes of the configs that name other classes than those that are taken in the end.
+
+    Such a class makes room for the one that is taken, and its arguments are gone. What a file or an option says without
+    naming a class, or beside the right one, counts wherever it stands.
+
+    Args:
+        arguments: The command line after the command, with paths of configs.
+
+    Returns:
+        Position of the argument that holds the path -> the content that takes its place, for the files that change.
+    """
+    files: dict[int, dict[str, Any]] = {}
+    taken: dict[Place, str] = {}
+    for k, option, value in _options(arguments):
+        if option in OPTIONS:
+            if content := _load(Path(value)):
+                files[k] = content
+                taken |= _classes(content)
+        elif (place := _place(option)) and (name := _named(option, value, known=place in taken)):
+            taken[place] = name
+    settled = {k: _settled(content, taken) for k, content in files.items()}
+    return {k: content for k, content in settled.items() if content != files[k]}
+
+
+def is_same(name: str, other: str) -> bool:
+    """Return whether two names stand for one class: visionkit's have short ones, others where they are imported."""
+    (module, _, last), (other_module, _, other_last) = name.rpartition("."), other.rpartition(".")
+    ours = all(m.partition(".")[0] == "visionkit" for m in (module, other_module))
+    return last == other_last and (module == other_module or not module or not other_module or ours)
+
+
+def _options(arguments: Sequence[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield the position of each value, its option and the value."""
+    k = 0
+    while k < len(arguments):
+        option, equals, value = arguments[k].partition("=")
+        if not equals and k + 1 < len(arguments) and not arguments[k + 1].startswith("--"):
+            k += 1
+            value = arguments[k]
+        yield k, option, value
+        k += 1
+
+
+def _place(option: str) -> Place:
+    """Return which class an option may name, () for none."""
+    if not option.startswith("--") or option.endswith("+"):  # + adds to a list
+        return ()
+    keys = tuple(key for key in option[2:].split(".") if key != "init_args")
+    return keys[:-1] if keys[-1] == "class_path" else keys
+
+
+def _named(option: str, value: str, *, known: bool) -> str | None:
+    """Return the class that an option names, None where it names none."""
+    if option.endswith(".class_path"):
+        return value
+    if value.endswith((".yaml", ".yml", ".json")):
+        content: Any = _load(Path(value))
+    else:
+        try:
+            content = yaml.load(value, Loader=LOADER)  # noqa: S506  # both are safe
+        except (yaml.YAMLError, ValueError):
+            return None
+    if isinstance(content, Mapping) and isinstance(content.get("class_path"), str):
+        return str(content["class_path"])
+    return content if known and isinstance(content, str) else None  # a class stands in its place: a word is another
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return the mapping in a file, {} where there is none; whoever reads it next says what is wrong with it."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506
+    except (OSError, yaml.YAMLError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _classes(value: Any, place: Place = ()) -> dict[Place, str]:
+    """Return the classes below a place."""
+    found: dict[Place, str] = {}
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if key == "class_path" and isinstance(entry, str):
+                found[place] = entry
+            else:
+                found |= _classes(entry, place if key == "init_args" else (*place, str(key)))
+    return found
+
+
+def _settled(value: Any, taken: Mapping[Place, str], place: Place = ()) -> Any:
+    """Return a part of a config with the classes that are taken."""
+    if not isinstance(value, Mapping):
+        return value
+    cls = value.get("class_path")
+    if isinstance(cls, str) and place in taken and ".".join(place) not in WHOLE and not is_same(cls, taken[place]):
+        return {"class_path": taken[place]}
+    return {
+        key: _settled(entry, taken, place if key == "init_args" else (*place, str(key))) for key, entry in value.items()
+    }

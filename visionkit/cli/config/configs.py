@@ -1,0 +1,183 @@
+"""Config files: the shipped ones by name, their syntax, and what a checkpoint says in their place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import visionkit
+from visionkit.core.errors import UsageError
+
+__all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
+
+OPTIONS = ("-c", "--config")
+NAMED = ("heads", "datasets")
+"""Keys whose entries are classes under names of the user's."""
+
+
+def folder() -> Path:
+    """Return where the shipped configs lie: inside the installed package, or beside it in a checkout."""
+    package = Path(visionkit.__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def shipped() -> list[str]:
+    """Return the names of the shipped configs."""
+    return sorted(p.name for p in folder().glob("*.yaml"))
+
+
+def resolve(arguments: Sequence[str]) -> list[str]:
+    """Replace names of shipped configs by their paths; a file of the user's wins over a shipped one.
+
+    Raises:
+        UsageError: A config is neither.
+    """
+    resolved = list(arguments)
+    for k, argument in enumerate(resolved):
+        option, equals, value = argument.partition("=")
+        if option not in OPTIONS:
+            continue
+        if equals:
+            resolved[k] = f"{option}={_find(value)}"
+        elif k + 1 < len(resolved):
+            resolved[k + 1] = _find(resolved[k + 1])
+        else:
+            raise UsageError(f"{option} needs a config: a file or one of the shipped {', '.join(shipped())}")
+    return resolved
+
+
+def paths(arguments: Sequence[str]) -> list[Path]:
+    """Return the config files among the arguments, in order."""
+    return [Path(v) for v in _values(arguments, OPTIONS)]
+
+
+def value_of(arguments: Sequence[str], option: str) -> str | None:
+    """Return the last value of an option among the arguments, or None."""
+    values = _values(arguments, (option,))
+    return values[-1] if values else None
+
+
+def check_syntax(path: Path) -> None:
+    """Refuse a file that is not YAML or no mapping, with its line.
+
+    Raises:
+        UsageError: The file cannot be parsed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as e:
+        line = e.problem_mark.line + 1 if e.problem_mark else 1
+        raise UsageError(f"{path}:{line}: not valid YAML: {e.problem or e}") from e
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: no UTF-8, or a date such as 2024-13-45
+        raise UsageError(f"{path}: not valid YAML: {str(e).splitlines()[0]}") from e
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a config is a mapping of keys (trainer, model, data), this file holds none")
+
+
+def line_of(path: Path, keys: Sequence[str]) -> int | None:
+    """Return the line of a key in a YAML file, or None where it does not stand.
+
+    Args:
+        path: The file.
+        keys: The way to it, e.g. ``("model", "backbone", "depth")``; ``init_args`` levels are passed over.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None
+    wanted = [k for k in keys if k != "init_args"]
+
+    def search(node: yaml.Node | None, rest: list[str], parent: str = "") -> int | None:
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        for key, value in node.value:
+            if key.value == "init_args" or (parent in NAMED and key.value != rest[0]):
+                found = search(value, rest)
+            elif key.value == rest[0]:
+                found = search(value, rest[1:], key.value) if len(rest) > 1 else key.start_mark.line + 1
+            else:
+                found = None
+            if found is not None:
+                return int(found)
+        return None
+
+    return search(node, wanted) if wanted else None
+
+
+def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[str] = ()) -> list[str]:
+    """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
+
+    The parser imports and makes what it is told, so only what ``visionkit.load`` would make is passed on to it.
+
+    Args:
+        described: What the checkpoint says of itself.
+        path: The checkpoint file, for messages.
+        trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
+
+    Raises:
+        UsageError: The checkpoint does not say which task trained it, or names a class that is not trusted.
+    """
+    from visionkit.core.component import build, check, spec_of
+    from visionkit.data.transforms.preprocessing import Preprocessing
+
+    task = described.get("task")
+    cls = getattr(visionkit, str(task).removeprefix("visionkit."), None) if task else None
+    if cls is None or not hasattr(cls, "config"):
+        raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
+    model = described["model"]
+    try:
+        for part in ("backbone", "neck", "head", "preprocessing"):
+            if not isinstance(model[part], Mapping) or "class_path" not in model[part]:
+                raise UsageError(f"the checkpoint does not describe its {part}")
+            check(model[part], trust=trust)
+        preprocessing = build(model["preprocessing"], trust=trust)
+    except UsageError as e:
+        raise UsageError(f"{path}: {e}") from e
+    if type(preprocessing) is not Preprocessing:
+        raise UsageError(
+            f"{path}: the checkpoint names {model['preprocessing']['class_path']} as preprocessing; refused"
+        )
+    arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
+    for key, value in cls.config_of(model).items():
+        arguments.append(f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}")
+    for key, value in spec_of(preprocessing)["init_args"].items():
+        arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return arguments
+
+
+def _like(task: Any, head: str) -> Path:
+    """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
+    for name in shipped():
+        model = yaml.safe_load((folder() / name).read_text(encoding="utf-8"))["model"]
+        own = model["init_args"].get("head", {}).get("class_path")
+        if model["class_path"] == task.__name__ and own == head.rpartition(".")[2]:
+            return folder() / name
+    return folder() / str(task.config)
+
+
+def _find(name: str) -> str:
+    if Path(name).is_file():
+        return name
+    inside = folder() / name
+    if Path(name).name == name and inside.is_file():
+        return str(inside)
+    if Path(name).name == name and inside.with_suffix(".yaml").is_file():
+        return str(inside.with_suffix(".yaml"))
+    raise UsageError(f"there is no config file {name}; shipped with visionkit: {', '.join(shipped())}")
+
+
+def _values(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    found = []
+    for k, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in options:
+            if equals:
+                found.append(value)
+            elif k + 1 < len(arguments):
+                found.append(arguments[k + 1])
+    return found

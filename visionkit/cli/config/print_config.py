@@ -1,0 +1,100 @@
+"""The complete config that --print_config prints: each key with its explanation, type and default."""
+
+from __future__ import annotations
+
+import textwrap
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from visionkit import __version__
+from visionkit.cli.config.configs import NAMED
+from visionkit.cli.config.source import Described, describe
+from visionkit.cli.config.train_help import CKPT, TRAINER, explanations, say_default, say_type
+
+__all__ = ["printed"]
+
+WIDTH = 118
+TOP = {
+    "seed_everything": "Seed of start weights, order and augmentation.",
+    "weights_only": "Of Lightning; visionkit reads nothing but plain data from a checkpoint in any case.",
+}
+
+
+def printed(config: Mapping[str, Any], command: str) -> str:
+    """Return a complete config as YAML with comments.
+
+    Args:
+        config: Plain data, as the parser dumps it.
+        command: fit, validate or test.
+    """
+    lines = [f"# visionkit {__version__}: the complete config of a visionkit {command}"]
+    comments = {**TOP, "ckpt_path": f"{CKPT.get(command, CKPT['validate']).capitalize()}."}
+    for key, value in config.items():
+        if key == "trainer" and isinstance(value, Mapping):
+            lines += ["", "# Trainer of Lightning", f"{key}:", *_arguments(value, describe(TRAINER), 1)]
+        else:
+            lines += ["", *_comment(comments.get(key, ""), 0), *_entry(key, value, 0)]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: Any, value: Any, depth: int) -> list[str]:
+    """Return the lines of a key: a class with its arguments, classes under names of the user's, or plain data."""
+    indent = "  " * depth
+    if _is_class(value):
+        lines = [f"{indent}{key}:", f"{indent}  class_path: {value['class_path']}"]
+        if isinstance(init_args := value.get("init_args"), Mapping) and init_args:
+            cls = describe(str(value["class_path"]))
+            lines += ["", *_comment("" if cls is None else cls.summary, depth + 1), f"{indent}  init_args:"]
+            lines += _arguments(init_args, cls, depth + 2)
+        return lines
+    if key in NAMED and isinstance(value, Mapping) and all(map(_is_class, value.values())):
+        return [f"{indent}{key}:", *(line for name, v in value.items() for line in _entry(name, v, depth + 1))]
+    text = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return textwrap.indent(text, indent).splitlines()
+
+
+def _arguments(given: Mapping[str, Any], cls: Described | None, depth: int) -> list[str]:
+    """Return the lines of a class's arguments with their explanations."""
+    explained = {} if cls is None else explanations(cls)
+    lines = []
+    for name, value in given.items():
+        text, parameter = explained.get(name, ("", None))
+        if parameter is not None:
+            default = parameter.default
+            said = "required" if default is parameter.empty else f"default: {say_default(default)}"
+            text = f"{text} ({say_type(parameter.annotation)}, {said})".strip()
+        lines += ["", *_comment(text, depth)]
+        nested = None if parameter is None or not isinstance(value, Mapping) else _dataclass(parameter.annotation)
+        if nested is not None:
+            lines += [f"{'  ' * depth}{name}:", *_arguments(value, nested, depth + 1)]
+        else:
+            lines += _entry(name, value, depth)
+    return lines
+
+
+def _dataclass(hint: Any) -> Described | None:
+    """Return the settings that a type consists of, such as a Recipe, or None."""
+    for kind in typing.get_args(hint) or (hint,):
+        if isinstance(kind, type) and kind.__name__ == "Recipe":
+            return describe("Recipe")
+    return None
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def _comment(text: str, depth: int) -> list[str]:
+    indent = "  " * depth + "# "
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value as a person would in a config: lists and mappings below their key."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write a value that stands in two places twice."""
+        return True

@@ -1,0 +1,376 @@
+"""Lightning's command line with visionkit's run folder, precision and messages; importing it takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Union, get_args
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from visionkit import __version__
+from visionkit.cli.config import messages
+from visionkit.cli.config.complete import TRAINER_DEFAULTS
+from visionkit.core.errors import UsageError, VisionkitError
+from visionkit.core.machine import choose_precision, describe_processor, tune
+from visionkit.models import checkpoint as checkpoints
+from visionkit.models.necks.identity import IdentityNeck
+from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
+from visionkit.training.run.folder import RunFolder
+from visionkit.training.run.progress import EpochLines, QuietBar
+from visionkit.training.task import Task
+
+__all__ = ["CLI"]
+
+RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
+"""Tells the processes that Lightning starts which run folder the first one chose."""
+SHOWN = 10  # faulty labels, at most
+
+
+def _whole_numbers_first(function: Callable[..., Any]) -> None:
+    """Let whole numbers be read as such where a function takes those and others.
+
+    Up to Python 3.13 typing takes the first spelling of ``Optional[Union[int, float]]`` that it sees. Where nncf came
+    before Lightning that has float first, and ``limit_train_batches: 1``, one batch, would be read as 1.0, all of them.
+    """
+    for name, kind in function.__annotations__.items():
+        kinds = get_args(kind)
+        if int in kinds and float in kinds and kinds.index(float) < kinds.index(int):
+            function.__annotations__[name] = Union[(int, *(k for k in kinds if k is not int))]
+
+
+_whole_numbers_first(L.Trainer.__init__)
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one clear line, and in which a class has its own defaults."""
+
+    def parse_object(self, obj: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse, and fill in nothing from the class that stands in a place by default where another one is named."""
+        usual = {action: action.default for action in self._actions if _is_class(action.default)}
+        for action, default in usual.items():
+            given = _at(obj, action.dest)
+            if _is_class(given) and given["class_path"] != default["class_path"]:
+                action.default = {"class_path": given["class_path"]}
+        try:
+            parsed: Namespace = super().parse_object(obj, *args, **kwargs)
+            return parsed
+        finally:  # the parser of a class is made once
+            for action, default in usual.items():
+                action.default = default
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        """Raise a UsageError that names file, line, key and the nearest right name."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UsageError(messages.explain(message, _argv)) from None
+
+
+_argv: list[str] = []
+"""The arguments as they were given, for messages; Lightning makes the parsers without a way to tell them."""
+
+
+class CLI(LightningCLI):
+    """LightningCLI with one owner for folder, checkpoints, precision and logging.
+
+    Args:
+        argv: The command and its arguments.
+        given: The same as a person wrote it, with paths of configs, for messages; None where it is the same.
+    """
+
+    def __init__(self, argv: list[str], given: list[str] | None = None) -> None:
+        _argv[:] = given or argv
+        self.argv = argv
+        super().__init__(
+            Task,
+            VisionDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # the run folder writes it
+            seed_everything_default=0,
+            parser_class=Parser,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=argv,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse without Lightning's warning that sys.argv has arguments too: processes it starts need them there."""
+        self.config = parser.parse_args(args)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer the three commands that need Trainer, model and data."""
+        everything = LightningCLI.subcommands()
+        return {_argv[0]: everything[_argv[0]]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let the data say what the model must know; nothing is typed twice."""
+        for name in ("classes", "multilabel", "preprocessing"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+        for target in ("model", "data"):
+            parser.link_arguments("seed_everything", f"{target}.init_args.seed", compute_fn=int)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
+
+    def _set_seed(self) -> None:
+        """Seed start weights; what happens later has its own seeds."""
+        logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+        super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        """Settle folder, checkpoint and precision, and what a checkpoint decides."""
+        config = self.config[self.subcommand]
+        self.folder = self._choose_folder(config)
+        config.trainer.default_root_dir = str(self.folder)
+        if config.trainer.precision is None and not config.trainer.plugins:
+            config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
+        self.config_text = self._dump(config)
+        self._choose_checkpoint(config)
+
+    def instantiate_classes(self) -> None:
+        """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
+        try:
+            super().instantiate_classes()
+        except Exception as e:
+            cause: BaseException | None = e
+            while cause is not None and not isinstance(cause, VisionkitError):
+                last, cause = cause, cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from None
+            if isinstance(e, ValueError | TypeError | MisconfigurationException):
+                raise UsageError(" ".join(str(last).split())) from e
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the Trainer with visionkit's callbacks beside the user's."""
+        self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
+        callbacks = [self.run, EpochLines(self.run)]
+        settings = self._get(self.config_init, "trainer")
+        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
+            callbacks.append(BestAndLast(self.run))
+        if sys.stderr.isatty() and settings["enable_progress_bar"] is not False:
+            callbacks.append(QuietBar())
+        else:
+            kwargs["enable_progress_bar"] = False
+        kwargs["callbacks"] = [*_as_list(settings["callbacks"]), *callbacks]
+        kwargs["plugins"] = [*_as_list(settings["plugins"]), SafeCheckpointIO()]
+        kwargs["logger"] = self._loggers(settings["logger"])
+        kwargs["enable_model_summary"] = bool(settings["enable_model_summary"])  # the first lines tell enough
+        if self.subcommand != "fit":
+            kwargs["enable_checkpointing"] = False
+        return L.Trainer(**{**settings, **kwargs})
+
+    # ---- commands
+
+    def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
+        """Train."""
+        self._announce(model, datamodule)
+        tune(self.trainer.strategy.root_device)
+        self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        self._report_skipped(datamodule)
+        if self.trainer.is_global_zero:
+            best = self.run.best
+            if best:
+                print(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
+            print(f"results  {self.folder}")
+
+    def validate(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
+        """Measure on the validation data."""
+        self._evaluate("val", model, datamodule, **kwargs)
+
+    def test(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
+        """Measure on the test data."""
+        self._evaluate("test", model, datamodule, **kwargs)
+
+    def _evaluate(self, stage: str, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
+        self._announce(model, datamodule)
+        evaluate = self.trainer.validate if stage == "val" else self.trainer.test
+        evaluate(model, datamodule=datamodule, **{**kwargs, "verbose": False})
+        self._report_skipped(datamodule)
+        if self.trainer.is_global_zero:
+            for key, value in self.trainer.callback_metrics.items():
+                print(f"{key:<28} {float(value):.4f}")
+            if stage == "test":
+                print(f"results  {self.run.metrics_file}")
+
+    # ---- decisions
+
+    def _choose_folder(self, config: Namespace) -> Path:
+        asked = config.trainer.default_root_dir
+        if asked is None and int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
+            return Path(os.environ[RUN_VARIABLE])
+        resumes = config.get("ckpt_path") in ("last", "best")
+        if asked is None:
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                raise UsageError("under torchrun all processes need one run folder: set --trainer.default_root_dir")
+            kind = _config_name(config)
+            taken = sorted(int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{kind}-*") if _numbered(p))
+            if resumes and not taken:
+                raise UsageError(f"--ckpt_path {config.ckpt_path}: there is no run under runs/{kind}-* to continue")
+            number = (taken or [0])[-1] + (0 if resumes else 1)
+            asked = Path("runs") / f"{kind}-{number}"
+            if self.subcommand == "fit":
+                os.environ[RUN_VARIABLE] = str(asked)  # for the processes that Lightning starts from this one
+        folder = Path(asked)
+        first = all(int(os.environ.get(v, 0)) == 0 for v in ("RANK", "LOCAL_RANK"))
+        if self.subcommand == "fit" and not config.get("ckpt_path") and first and _holds_run(folder):
+            raise UsageError(
+                f"{folder} already holds a run: choose another --trainer.default_root_dir, "
+                "or continue it with --ckpt_path last"
+            )
+        return folder
+
+    def _choose_checkpoint(self, config: Namespace) -> None:
+        asked = config.get("ckpt_path")
+        if not asked:
+            if self.subcommand != "fit":
+                raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
+            return
+        path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
+        path = path if path.is_file() or asked in ("last", "best") else Path(asked)
+        if not path.is_file():
+            raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
+        config.ckpt_path = str(path)
+        checkpoint = checkpoints.read(path)
+        if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
+            raise UsageError(
+                f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
+                f"start from its backbone with --model.backbone.weights {path}"
+            )
+        model = checkpoint[checkpoints.KEY]["model"]
+        data = config.data.init_args
+        if data.get("classes") is None and self.subcommand != "fit":
+            data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
+        for part in ("backbone", "neck"):
+            made = config.model.init_args.get(part)
+            if made is not None and made.get("init_args", {}).get("weights"):
+                made.init_args.weights = None  # the checkpoint brings them
+
+    def _loggers(self, asked: Any) -> Any:
+        if self.subcommand != "fit" or asked is False:
+            return False
+        if isinstance(asked, Logger | list):
+            return asked
+        try:
+            return TensorBoardLogger(self.folder, name="", version="tensorboard")
+        except ModuleNotFoundError:
+            return False
+
+    def _dump(self, config: Namespace) -> str:
+        config = config.clone()
+        config.pop("ckpt_path", None)  # running the file again must not resume by itself
+        text = self._parser(self.subcommand).dump(config, skip_none=False)
+        return f"# visionkit {__version__}: visionkit fit -c THIS_FILE repeats the training\n{_without_header(text)}"
+
+    # ---- words
+
+    def _announce(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
+        datamodule.setup(str(self.subcommand))  # faulty data ends the run here, before anything is written
+        if not self.trainer.is_global_zero:
+            return
+        backbone = model.model.backbone
+        splits = datamodule.splits
+        names = ", ".join(datamodule.classes[:8]) + (", ..." if len(datamodule.classes) > 8 else "")
+        millions = sum(p.numel() for p in model.model.parameters()) / 1e6
+        print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
+        _report_labels(datamodule)
+        print(f"input    {datamodule.preprocessing}")
+        for line in datamodule.notes():
+            print(line)
+        parts = [backbone.describe(), *(m.describe() for m in (model.model.neck, model.model.head))]
+        print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
+        for report in (backbone.weights_report, model.model.neck.weights_report):
+            if report is not None:
+                print(report)
+        if self.subcommand == "fit" and (trained := model.recipe.describe(model.model)):
+            print(f"train    {trained}")
+        device = self.trainer.strategy.root_device
+        layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
+        world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
+        print(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}", flush=True)
+        if self.subcommand == "fit":
+            print(
+                f"run      {self.folder}"
+                + (f", from {self._get(self.config, 'ckpt_path')}" if self._get(self.config, "ckpt_path") else ""),
+                flush=True,
+            )
+
+    def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
+        if datamodule.skipped and self.trainer.is_global_zero:
+            for message in datamodule.skipped:
+                print(message, file=sys.stderr)
+            print(f"skipped  {len(datamodule.skipped)} pictures that cannot be used (listed above)")
+
+
+def _report_labels(datamodule: VisionDataModule[Any]) -> None:
+    """Name the labels that the readers had to change."""
+    splits = datamodule.splits
+    problems = [p for d in (splits.train, splits.val, splits.test) if d is not None for p in d.problems]
+    for problem in problems[:SHOWN]:
+        print(problem, file=sys.stderr)
+    if len(problems) > SHOWN:
+        print(f"... and {len(problems) - SHOWN} more", file=sys.stderr)
+    if problems:
+        print(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("metrics.csv", "metrics.json", FOLDER))
+
+
+def _numbered(path: Path) -> bool:
+    return path.name.rpartition("-")[2].isdigit()
+
+
+def _config_name(config: Namespace) -> str:
+    path = str(config.model.class_path)
+    for cls in _subclasses(Task):
+        if path.rpartition(".")[2] == cls.__name__ and hasattr(cls, "config"):
+            return Path(cls.config).stem
+    return "run"
+
+
+def _subclasses(cls: type[Task]) -> list[type[Task]]:
+    return [s for direct in cls.__subclasses__() for s in (direct, *_subclasses(direct))]
+
+
+def _device(accelerator: Any) -> torch.device:
+    if accelerator in ("cpu",) or (accelerator == "auto" and not torch.cuda.is_available()):
+        mps = accelerator == "auto" and torch.backends.mps.is_available()
+        return torch.device("mps" if mps else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _at(config: Any, key: str) -> Any:
+    """Return what stands below a dotted key of a config, or None."""
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, Namespace | dict) else None
+    return config
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, Namespace | dict) and "class_path" in value
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _without_header(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.startswith("# lightning")) + "\n"

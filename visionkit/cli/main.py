@@ -1,0 +1,79 @@
+"""The command line: dispatch and error messages. Nothing heavy is imported before a command is known."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from visionkit import __version__
+from visionkit.core.errors import UsageError, VisionkitError
+
+__all__ = ["COMMANDS", "run"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("visionkit.cli.commands.train", "train a model: visionkit fit -c classify.yaml [--KEY VALUE ...]"),
+    "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
+    "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),
+    "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
+    "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
+    "backbone": ("visionkit.cli.commands.backbone", "look into a file of weights, or write a backbone alone into one"),
+    "shapes": ("visionkit.cli.commands.shapes", "draw the embedded data set as picture files, to try things on"),
+}
+"""Command -> module with ``main(command, arguments) -> int``, and what it does in a line."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command and return the exit status: 0 well, 1 something is wrong with a file, 2 with what was asked."""
+    try:
+        return _dispatch(list(argv))
+    except VisionkitError as e:
+        *details, last = _message(e).splitlines() or [""]
+        for line in details:
+            print(line, file=sys.stderr)
+        print(f"error: {last}", file=sys.stderr)
+        return e.exit_status
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in `visionkit ... | head`
+        sys.stderr.close()
+        return 1
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"visionkit {__version__}")
+        return 0
+    command = argv[0]
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+        raise UsageError(f"no command {command!r}; {hint}")
+    if any(word.partition("=")[0] == "--trust" for word in argv) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # --trust my_heads finds my_heads.py in the working folder
+    module = importlib.import_module(COMMANDS[command][0])
+    return int(module.main(command, argv[1:]))
+
+
+def _help() -> str:
+    lines = [f"visionkit {__version__}: train, measure and apply vision models on your own pictures", ""]
+    lines += ["usage: visionkit COMMAND ...", "", "commands:"]
+    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += ["", "visionkit COMMAND --help explains a command. A first run, on drawn pictures:"]
+    lines += ["  visionkit fit -c classify.yaml"]
+    return "\n".join(lines)
+
+
+def _message(e: VisionkitError) -> str:
+    """Return the message alone; a loader's worker process wraps it into its traceback."""
+    text = str(e)
+    if "Original Traceback" in text:
+        marker = f"{type(e).__name__}: "
+        text = text.rpartition(marker)[2].strip() if marker in text else text
+    return text

@@ -1,0 +1,63 @@
+"""Which pictures the arguments of a command mean."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.data.images.reading import list_images
+from visionkit.prediction.files import Picture
+from visionkit.tasks.classification.readers.manifest import MANIFEST_SUFFIXES, read_rows
+
+__all__ = ["find_pictures"]
+
+
+def find_pictures(arguments: Sequence[str]) -> list[Picture]:
+    """Return the pictures that files, folders, globs and manifests name, each once, in order.
+
+    Args:
+        arguments: As the command line brings them.
+
+    Raises:
+        UsageError: An argument matches nothing.
+        DataError: A folder holds no pictures, or a manifest is wrong.
+    """
+    found: dict[str, Picture] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            pictures = [Picture(str(p)) for p in list_images(path)]
+            if not pictures:
+                raise DataError(f"{path}: the folder holds no pictures")
+        elif path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
+            pictures = _from_manifest(path)
+        elif path.is_file():
+            pictures = [Picture(argument)]
+        else:
+            matches = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
+            if not matches:
+                raise UsageError(f"{argument}: no such picture, folder or manifest, and no file matches it as a glob")
+            pictures = [Picture(p) for p in matches]
+        for picture in pictures:
+            key = os.path.normpath(picture.path)
+            if key not in found or picture.extra:  # what a manifest says of a picture is kept
+                found[key] = picture
+    return list(found.values())
+
+
+def _from_manifest(path: Path) -> list[Picture]:
+    """Return the pictures of a manifest; its label column, the truth, comes back as ``truth``."""
+    pictures = []
+    for row in read_rows(path):
+        cells = dict(row.cells)
+        name = str(cells.pop("path") or "").strip()
+        if not name:
+            raise DataError(f"{row.where}: no path; write the image's file")
+        extra = {"truth" if k in ("label", "labels") else k: v for k, v in cells.items()}
+        pictures.append(Picture(str(path.parent / name), extra))
+    if not pictures:
+        raise DataError(f"{path}: lists no images; add a line for each image")
+    return pictures

@@ -1,0 +1,200 @@
+"""Components remember how they were made, so that a checkpoint can say it in plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from visionkit.core.errors import UsageError
+
+__all__ = ["Component", "Spec", "build", "check", "spec_of"]
+
+Spec = dict[str, Any]
+"""A component in plain data: ``{"class_path": str, "init_args": {name: plain value or Spec}}``."""
+
+
+class Component:
+    """Mix-in that records the arguments of the outermost constructor call.
+
+    Put it first among the bases of a class that checkpoints describe. Constructors take explicit arguments only
+    (no ``**kwargs``) whose values are plain data, dataclasses or other components.
+    """
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments, then make the object."""
+        self = super().__new__(cls)
+        try:
+            bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
+        except TypeError:  # the constructor itself raises the better message
+            bound = {}
+        arguments = dict(list(bound.items())[1:])
+        object.__setattr__(self, "_arguments", arguments)  # works before nn.Module.__init__
+        return self
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Return the constructor arguments that describe this object; override to drop what must not be repeated."""
+        return dict(self._arguments)
+
+
+def spec_of(component: Component, *, drop: Collection[str] = ()) -> Spec:
+    """Describe a component in plain data.
+
+    Args:
+        component: The object to describe.
+        drop: Names of arguments that the one who builds it again passes itself.
+
+    Raises:
+        UsageError: An argument is not plain data.
+    """
+    arguments = {k: v for k, v in component.recorded_arguments().items() if k not in drop}
+    path = class_path(type(component))
+    return {"class_path": path, "init_args": {k: _plain(v, f"{path}({k}=...)") for k, v in arguments.items()}}
+
+
+def class_path(cls: type) -> str:
+    """Return the import path of a class: the public one where visionkit names it, else module and name."""
+    import visionkit
+
+    if visionkit.PUBLIC.get(cls.__name__) == cls.__module__:
+        return f"visionkit.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any) -> Any:
+    """Make the object that a spec describes.
+
+    Args:
+        spec: What :func:`spec_of` returned.
+        trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+        given: Arguments that the spec left out because the caller knows them.
+
+    Raises:
+        UsageError: The class lies outside the trusted packages, does not exist or is no component.
+    """
+    return _constructor(spec, trust)(**given)
+
+
+def check(spec: Any, *, trust: Collection[str] = ()) -> None:
+    """Refuse a spec that names a class, at any depth, which :func:`build` would not make; nothing is made.
+
+    For whoever hands a spec to something else that imports what it names, such as a parser of command lines. A word
+    where an argument takes a component is refused, too: such a parser would import it.
+
+    Args:
+        spec: A spec, or plain data that may hold some.
+        trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+
+    Raises:
+        UsageError: A class is not trusted, does not exist, is no component or has no such argument.
+    """
+    if isinstance(spec, list | tuple):
+        for entry in spec:
+            check(entry, trust=trust)
+    if not isinstance(spec, Mapping):
+        return
+    if "class_path" not in spec:
+        for entry in spec.values():
+            check(entry, trust=trust)
+        return
+    cls = _class(spec["class_path"], trust)
+    arguments = spec.get("init_args", {})
+    if set(spec) - {"class_path", "init_args"} or not isinstance(arguments, Mapping):
+        raise UsageError(f"the checkpoint describes {spec['class_path']} by {', '.join(map(str, spec))}; refused")
+    parameters = inspect.signature(cls).parameters
+    try:
+        hints = typing.get_type_hints(cls.__init__)
+    except NameError:  # of a trusted package: it names a type for type checkers alone
+        hints = dict.fromkeys(parameters, str)
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise UsageError(f"the checkpoint gives {spec['class_path']} an argument {name!r}, which it has not")
+        if _takes_component(hints.get(name)) and (word := _word(value)) is not None:
+            raise UsageError(f"the checkpoint gives {spec['class_path']}({name}=...) the word {word!r}; refused")
+        check(value, trust=trust)
+
+
+def _takes_component(hint: Any) -> bool:
+    """Return whether an argument of this type can be a component or what makes one."""
+    inner = [part for part in typing.get_args(hint) if not isinstance(part, list)]
+    callable_ = typing.get_origin(hint) is Callable or hint in (Any, object, None)
+    return callable_ or (isinstance(hint, type) and issubclass(hint, Component)) or any(map(_takes_component, inner))
+
+
+def _word(value: Any) -> str | None:
+    """Return a word in plain data outside of specs, None where there is none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and "class_path" in value:
+        return None
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next((word for entry in entries if (word := _word(entry)) is not None), None)
+
+
+def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..., Any]:
+    """Return the class of a spec with the spec's arguments bound."""
+    cls = _class(spec["class_path"], trust)
+    return partial(cls, **{k: _revive(v, trust) for k, v in spec["init_args"].items()})
+
+
+def _class(path: Any, trust: Collection[str]) -> type[Component]:
+    """Return the class of a path, imported where it is trusted."""
+    module_name, _, name = str(path).rpartition(".")
+    package = module_name.partition(".")[0]
+    if package != "visionkit" and package not in trust:
+        raise UsageError(
+            f"the checkpoint names the class {path}, outside visionkit: load it with trust=[{package!r}] "
+            f"(command line: --trust {package}) if you know where the file comes from"
+        )
+    try:
+        cls = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as e:
+        raise UsageError(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
+    if not (isinstance(cls, type) and issubclass(cls, Component)):
+        raise UsageError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
+    return cls
+
+
+def _plain(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Component):
+        return spec_of(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), where) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, where) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, where) for v in value]
+    raise UsageError(
+        f"{where} holds a {type(value).__name__}, which a checkpoint cannot describe in plain data: "
+        "use numbers, strings, lists, dicts or components as constructor arguments"
+    )
+
+
+def _waits(make: Callable[..., Any]) -> bool:
+    """Return whether a constructor still wants arguments: a head or a neck inside another's, which passes them."""
+    return any(
+        p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        for p in inspect.signature(make).parameters.values()
+    )
+
+
+def _revive(value: Any, trust: Collection[str]) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"class_path", "init_args"}:
+            make = _constructor(value, trust)
+            return make if _waits(make) else make()
+        return {k: _revive(v, trust) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_revive(v, trust) for v in value]
+    return value

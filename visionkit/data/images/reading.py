@@ -1,0 +1,162 @@
+"""Image files in, uint8 arrays out: the one loader of the whole project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.data.images.decode import MAX_PIXELS, Array, BadImageError, Decoded, Scale, decode
+
+__all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "load_image", "read_image"]
+
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
+    )
+)
+"""File name endings taken for images, in lower case; ``.npy`` joins them for other than 1 or 3 channels."""
+
+
+def read_image(path: str | os.PathLike[str], *, channels: int = 3) -> Array:
+    """Read an image file upright (EXIF orientation), as uint8 [H, W, C].
+
+    Fixed rules, the same for every file: alpha and transparency are composited on white; 16-bit values are scaled from
+    0..65535 to 0..255, never by the picture's own range; float values must lie in 0..1; of animations and multi-page
+    files the first picture is taken; colour profiles are not applied.
+
+    Args:
+        path: A JPEG, PNG, TIFF, BMP, GIF, WebP, PNM, JPEG 2000 or AVIF file, or a ``.npy`` array uint8 [H, W, C].
+        channels: 3 for RGB, 1 for gray (ITU-R 601 luma). Any other number: a ``.npy`` array or TIFF with exactly
+            that many bands (4 also reads RGBA files and 2 gray with alpha, as stored).
+
+    Raises:
+        DataError: The file is missing, empty, cut off, damaged, too large or no image.
+    """
+    return _decode_file(Path(path), channels).pixels
+
+
+def load_image(path: str | os.PathLike[str], *, channels: int = 3, scale: Scale | None = None) -> Decoded:
+    """Read an image file as ``read_image`` does, but a JPEG at a part of its size where it will be made smaller.
+
+    Args:
+        path: As in ``read_image``.
+        channels: As in ``read_image``.
+        scale: Vertical and horizontal factor by which a picture of some height and width will be resized
+            (``Preprocessing.scale``). The picture that comes back is the smallest of a half, a quarter or an eighth
+            that is not made larger then; None reads all pixels.
+
+    Returns:
+        The pixels, the size of the picture in the file, and which part of it the pixels are.
+
+    Raises:
+        DataError: As in ``read_image``.
+    """
+    return _decode_file(Path(path), channels, scale)
+
+
+def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:
+    """Decode the bytes of an image file, as ``read_image`` does.
+
+    Args:
+        data: The whole content of an image file.
+        name: What error messages call it.
+        channels: As in ``read_image``.
+
+    Raises:
+        DataError: The data is empty, cut off, damaged, too large or no image.
+    """
+    return _decode(data, name, channels).pixels
+
+
+def list_images(folder: str | os.PathLike[str], *, channels: int = 3) -> list[Path]:
+    """Return the image files below a folder, sorted; hidden files and folders are skipped.
+
+    Args:
+        folder: Where to look; subfolders and links to folders are followed.
+        channels: Other than 1 or 3 lists ``.npy`` files too.
+
+    Raises:
+        DataError: The folder does not exist or is a file.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(f"{root}: {what}; give the folder that holds the images")
+    suffixes = SUFFIXES if channels in (1, 3) else SUFFIXES | {".npy"}
+    found: list[Path] = []
+    seen: set[str] = set()  # a link may lead back up
+    for where, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        found += [Path(where, f) for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in suffixes]
+    return sorted(found)
+
+
+def check_images(
+    paths: Sequence[Path | None],
+    *,
+    channels: int = 3,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[int, str]]:
+    """Decode every file and return what is wrong, one line a bad file, in the order of ``paths``.
+
+    JPEG files are decoded at an eighth of their size: the whole bit stream is still read.
+
+    Args:
+        paths: Image files; None (an image that comes from elsewhere) is passed over.
+        channels: As in ``read_image``.
+        workers: Threads; None for one a processor, eight at most.
+        progress: Called from this thread with (done, total) after each file.
+
+    Returns:
+        Pairs of position in ``paths`` and message.
+    """
+
+    def problem(path: Path | None) -> str | None:
+        if path is None:
+            return None
+        try:
+            _decode_file(path, channels, lambda size: (0.0, 0.0))
+        except DataError as e:
+            return str(e)
+        return None
+
+    workers = workers or min(8, os.cpu_count() or 1)
+    problems: list[tuple[int, str]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for i, message in enumerate(pool.map(problem, paths)):
+            if message is not None:
+                problems.append((i, message))
+            if progress is not None:
+                progress(i + 1, len(paths))
+    return problems
+
+
+def _decode_file(path: Path, channels: int, scale: Scale | None = None) -> Decoded:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder, not an image; give a file in it") from None
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check its permissions and the disk") from None
+    return _decode(data, str(path), channels, scale)
+
+
+def _decode(data: bytes, name: str, channels: int, scale: Scale | None = None) -> Decoded:
+    if channels < 1:
+        raise UsageError(f"channels: {channels} is not a number of image bands; give 3 (RGB), 1 (gray) or more")
+    try:
+        return decode(data, channels=channels, scale=scale)
+    except BadImageError as e:
+        raise DataError(f"{name}: {e}") from None

@@ -1,0 +1,94 @@
+"""What the readers of several rooms do alike: sizes from the heads of files, files that are missing, leaks."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from visionkit.core.errors import DataError
+from visionkit.data.dataset import DataSplits, VisionDataset
+
+__all__ = ["header_size", "other_size", "refuse_leaks", "refuse_missing"]
+
+
+def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return the height and width of an upright picture from the head of its file, or None where that fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as im:
+                width, height = im.size
+                lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
+                turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged head can raise anything; the check of the images says what is wrong
+        return None
+    return (width, height) if turned else (height, width)
+
+
+def other_size(id: str, size: tuple[int, int], labelled: tuple[int, int], source: str) -> str:
+    """Return what to say of a picture that its labels were not made for.
+
+    Args:
+        id: Path of the picture.
+        size: Its height and width in pixels.
+        labelled: Height and width that the labels say.
+        source: The file that the labels come from.
+    """
+    sizes = f"{id}: is {size[1]} x {size[0]} pixels, but {source} says {labelled[1]} x {labelled[0]}"
+    if labelled == size[::-1] and _stored_size(id) == labelled:
+        return (
+            f"{sizes}: its labels were drawn on the picture as stored, before its EXIF orientation turns it; save the "
+            "picture without EXIF orientation, or label it upright"
+        )
+    return f"{sizes}: its labels belong to another picture or size; put back the original picture or label it anew"
+
+
+def _stored_size(path: str) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as im:
+            return im.size[1], im.size[0]
+    except Exception:  # a format that Pillow lacks
+        return None
+
+
+def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
+    """Refuse a data set whose image files are not there.
+
+    Args:
+        missing: A line for each image.
+        source: The file or folder that lists them.
+        looked: Where they were looked for.
+
+    Raises:
+        DataError: There are any; the first ten and their number.
+    """
+    if missing:
+        more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
+        shown = "\n".join(missing[:10])
+        raise DataError(f"{shown}{more}\n{source}: {len(missing)} image files are missing; looked in {looked}")
+
+
+def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> None:
+    """Refuse images that are in two splits, under whatever name.
+
+    Raises:
+        DataError: One is.
+    """
+    side: dict[tuple[int, int] | str, tuple[str, str]] = {}
+    for name, data in (("train", found.train), ("val", found.val), ("test", found.test)):
+        for id in data.ids if data is not None else ():
+            try:
+                stat = os.stat(id)
+            except OSError:  # the check of the images says what is wrong
+                continue
+            file = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.abspath(id)
+            other, first = side.setdefault(file, (name, id))
+            if other != name:
+                same = f", the same file as {first}" if first != id else ""
+                raise DataError(
+                    f"{root}: {id}{same} is in both {other} and {name}, so the score would flatter; keep it in one"
+                )

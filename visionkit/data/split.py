@@ -1,0 +1,181 @@
+"""Dividing a data set into training and validation: the same way each time, by class, never through a group."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, TypeVar
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.data.dataset import DataSplits, VisionDataset
+
+__all__ = ["SPLIT_WORDS", "divide", "split", "split_word"]
+
+SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+"""What folders and files of a split are called."""
+
+_NO_CLASS = -1  # images without a class are balanced like a class of their own
+
+
+D = TypeVar("D", bound=VisionDataset[Any])
+
+
+def split_word(name: str) -> str | None:
+    """Return the split that a name such as ``instances_val2017`` speaks of; None where it is none or several."""
+    words = re.findall(r"(?<![a-z])(?:train|validation|valid|val|test)(?![a-z])", name.lower())
+    found = {split for split, known in SPLIT_WORDS.items() for w in words if w in known}
+    return found.pop() if len(found) == 1 else None
+
+
+def divide(
+    found: DataSplits[D], groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int
+) -> DataSplits[D]:
+    """Take validation images from the training images, as :func:`split` chooses them.
+
+    Args:
+        found: What is there; it has training images.
+        groups: As in :func:`split`.
+        labels: Class ids of each training image.
+        fraction: As in :func:`split`.
+        seed: As in :func:`split`.
+
+    Raises:
+        DataError: One side would be empty.
+        UsageError: ``fraction`` is not in (0, 1).
+    """
+    data = found.get("train")
+    if len(data) < 2:
+        raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
+    chosen = split(groups, labels, fraction, seed)
+    train = data.subset([i for i, v in enumerate(chosen) if not v])
+    val = data.subset([i for i, v in enumerate(chosen) if v])
+    number = len(set(groups))
+    if not len(train) or not len(val):
+        why = f"all are in one group ({groups[0]})" if number == 1 else "the classes have too few images"
+        raise DataError(
+            f"{found.source}: no validation images can be set aside ({fraction:g} of them), {why}; "
+            "add images, or give validation images of their own"
+        )
+    how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
+    how += f", {number} groups kept whole" if number < len(data) else ""
+    return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
+
+
+def split(groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int) -> list[bool]:
+    """Choose the validation images.
+
+    Follows the iterative stratification of Sechidis, Tsoumakas and Vlahavas (2011), Algorithm 1: the rarest class is
+    dealt out first, each time to the side that still wants most of it. It leaves the paper in three points:
+    whole groups are dealt instead of images (larger ones first), ties are broken by a hash of seed and group instead of
+    at random, and afterwards groups move so that each class has an image on both sides.
+
+    The result depends on the set of (group, labels) and the seed, not on their order. A class with one group stays in
+    training. A class with two groups or more has an image on each side wherever its groups hold no other class; where
+    groups share classes, training comes first.
+
+    Args:
+        groups: What must stay together (camera, patient, video, ...); the image's own name where nothing must.
+        labels: Class ids of each image; none is allowed.
+        fraction: Share of images for validation, in (0, 1); small classes and large groups move what comes out.
+        seed: Another seed makes another split.
+
+    Returns:
+        For each image whether it is for validation.
+
+    Raises:
+        UsageError: ``fraction`` is not in (0, 1), or the lists differ in length.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(f"val_fraction: {fraction} is not between 0 and 1; give a share such as 0.2")
+    if len(groups) != len(labels):
+        raise UsageError(f"split: {len(groups)} groups for {len(labels)} labels; give one of each an image")
+    counts: dict[str, Counter[int]] = {}  # group -> class -> images
+    sizes: Counter[str] = Counter(groups)
+    for group, ids in zip(groups, labels, strict=True):
+        counts.setdefault(group, Counter()).update(set(ids) or {_NO_CLASS})
+    order = _order(sizes, seed)
+    members: dict[int, list[str]] = {}  # class -> groups, in order
+    for group in order:
+        for c in counts[group]:
+            members.setdefault(c, []).append(group)
+    val = _deal(order, counts, sizes, members, fraction)
+    _cover(val, counts, members)
+    return [g in val for g in groups]
+
+
+def _order(sizes: Counter[str], seed: int) -> list[str]:
+    """Return the groups, those of more images first by powers of two, then by hash."""
+
+    def key(group: str) -> tuple[int, bytes, str]:
+        digest = hashlib.blake2b(f"{seed}:{group}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return -sizes[group].bit_length(), digest, group
+
+    return sorted(sizes, key=key)
+
+
+def _deal(
+    order: Sequence[str],
+    counts: dict[str, Counter[int]],
+    sizes: Counter[str],
+    members: dict[int, list[str]],
+    fraction: float,
+) -> set[str]:
+    totals = {c: sum(counts[g][c] for g in gs) for c, gs in members.items()}
+    wants_val = {c: fraction * n for c, n in totals.items()}
+    wants_train = {c: n - wants_val[c] for c, n in totals.items()}
+    total_val = fraction * sum(sizes.values())
+    total_train = sum(sizes.values()) - total_val
+    left = dict(totals)  # images not dealt yet
+    val: set[str] = set()
+    dealt: set[str] = set()
+    queue = [(n, c) for c, n in left.items()]
+    heapq.heapify(queue)
+    while queue:
+        n, c = heapq.heappop(queue)
+        if n != left[c]:  # an older entry; the class is rarer by now
+            continue
+        if n == 0:
+            continue
+        for group in members[c]:
+            if group in dealt:
+                continue
+            dealt.add(group)
+            to_val = (wants_val[c], total_val) > (wants_train[c], total_train) and len(members[c]) > 1
+            wants = wants_val if to_val else wants_train
+            for other, k in counts[group].items():
+                wants[other] -= k
+                left[other] -= k
+                if other != c:
+                    heapq.heappush(queue, (left[other], other))
+            if to_val:
+                val.add(group)
+                total_val -= sizes[group]
+            else:
+                total_train -= sizes[group]
+    return val
+
+
+def _cover(val: set[str], counts: dict[str, Counter[int]], members: dict[int, list[str]]) -> None:
+    """Move groups so that each class is in training, then, where that costs no other class, in validation too."""
+    in_val = {c: sum(g in val for g in gs) for c, gs in members.items()}
+
+    def move(group: str) -> None:
+        step = -1 if group in val else 1
+        val.symmetric_difference_update({group})
+        for c in counts[group]:
+            in_val[c] += step
+
+    rare_first = sorted(members, key=lambda c: (len(members[c]), c))
+    for c in rare_first:
+        if in_val[c] == len(members[c]):  # nothing in training
+            move(min(members[c], key=lambda g: sum(in_val[o] == 1 for o in counts[g])))
+    for c in rare_first:
+        if c == _NO_CLASS or in_val[c] or len(members[c]) < 2:
+            continue
+        for group in reversed(members[c]):  # the smallest first
+            if all(len(members[o]) - in_val[o] > 1 for o in counts[group]):
+                move(group)
+                break

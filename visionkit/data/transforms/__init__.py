@@ -1,0 +1,1 @@
+"""Preprocessing and random changes of images and their targets."""

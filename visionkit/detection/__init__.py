@@ -1,1 +1,0 @@
-"""Detection: boxes with classes."""

@@ -1,0 +1,1 @@
+"""The network: backbone, neck, head, weights, checkpoints. Plain PyTorch."""

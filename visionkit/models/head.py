@@ -1,0 +1,97 @@
+"""The contract of a head: the one place that knows a task's outputs, loss and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from visionkit.core.component import Component
+from visionkit.core.sample import Prediction
+from visionkit.models.backbones.base import FeatureSpec
+
+__all__ = ["Head", "HeadFactory"]
+
+
+class Head(Component, nn.Module):
+    """Turns feature maps into outputs, outputs into losses, and outputs into predictions.
+
+    The first two constructor arguments are ``features: FeatureSpec`` and ``num_classes: int``, which the model passes;
+    all others are keywords, which the configuration passes.
+    """
+
+    prediction: ClassVar[type[Any] | None] = None
+    """Class of the predictions that ``decode`` returns, for those who must know before the first one what it offers
+    (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.prediction.records`."""
+
+    reads: ClassVar[Literal["neck", "backbone"]] = "neck"
+    """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
+
+    def forward(self, features: list[Tensor]) -> Any:
+        """Compute the outputs: a NamedTuple of tensors, the same in training and evaluation.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+        """
+        raise NotImplementedError
+
+    def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the named, weighted losses; the model minimises their sum.
+
+        In evaluation mode each is the mean of what the images have alone, so that it does not depend on how they are
+        put into batches: :class:`visionkit.Task` weighs batches by their number of images.
+
+        Args:
+            outputs: What ``forward`` returned.
+            targets: The truth of each image, length B.
+        """
+        raise NotImplementedError
+
+    def decode(self, outputs: Any) -> Sequence[Prediction]:
+        """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
+        raise NotImplementedError
+
+    def metric(self, classes: Sequence[str]) -> Any:
+        """Return the TaskMetric that judges this head's predictions.
+
+        Args:
+            classes: Class names, in the order of their ids.
+        """
+        raise NotImplementedError(f"{type(self).__name__} names no metric: define its method metric(classes)")
+
+    def answer(self, features: list[Tensor], targets: Sequence[Any]) -> Any:
+        """Compute the outputs for images with these targets: ``forward``, unless the targets ask for less.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+            targets: The truth of each image, length B.
+        """
+        return self(features)
+
+    def labelled(self, loss: str, targets: Sequence[Any]) -> int:
+        """Return how many of the targets the loss of this name speaks of: all, unless several heads share them."""
+        return len(targets)
+
+    def condense(self, features: list[Tensor]) -> list[Tensor]:
+        """Return features, smaller where possible, of which ``forward`` makes the same outputs.
+
+        They are kept where a frozen backbone's features are computed once: what no parameter has a part in, such as
+        pooling, is done already.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, fine to coarse.
+        """
+        return features
+
+    def describe(self) -> str:
+        """Return its name, for the first lines of a run."""
+        return type(self).__name__
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Describe the head without what the model passes."""
+        return {k: v for k, v in super().recorded_arguments().items() if k not in ("features", "num_classes")}
+
+
+HeadFactory = Callable[[FeatureSpec, int], Head]
+"""Makes a head for feature maps of this spec and this number of classes."""

@@ -1,0 +1,167 @@
+"""VisionModel: backbone -> neck -> head. Plain PyTorch; what people import, export and serve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.core.component import Spec, build, spec_of
+from visionkit.core.errors import UsageError
+from visionkit.core.sample import Batch, ImageInfo, Prediction
+from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.models.backbones.base import Backbone, FeatureSpec
+from visionkit.models.head import Head, HeadFactory
+from visionkit.models.necks.base import Neck
+from visionkit.models.necks.identity import IdentityNeck
+
+__all__ = ["NeckFactory", "VisionModel"]
+
+NeckFactory = Callable[[FeatureSpec], Neck]
+"""Makes a neck for feature maps of this spec."""
+
+
+class VisionModel(nn.Module):
+    """A backbone, a neck and a head, with the class names and the preprocessing that belong to them.
+
+    Args:
+        backbone: Turns images into feature maps.
+        head: Makes the head from the neck's feature spec and the number of classes.
+        classes: Class names; a name's position is its id inside tensors.
+        neck: Makes the neck from the backbone's feature spec.
+        preprocessing: Brings an image of any size to the size that the model was trained for.
+
+    Raises:
+        UsageError: Class names are missing or not unique, or preprocessing and backbone differ in channels.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: HeadFactory,
+        classes: Sequence[str],
+        neck: NeckFactory = IdentityNeck,
+        *,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        if not classes or len(set(classes)) != len(classes):
+            raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
+        self.classes = tuple(classes)
+        self.preprocessing = (
+            preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
+        )
+        _check_channels(self.preprocessing.channels, backbone.in_channels)
+        self.backbone = backbone
+        self.neck: Neck = neck(backbone.features)
+        self.head: Head = head(self.neck.features, len(self.classes))
+        self.scale: Tensor
+        self.shift: Tensor
+        for name in ("scale", "shift"):
+            self.register_buffer(name, torch.empty(1, backbone.in_channels, 1, 1), persistent=False)
+        self.take_statistics()
+
+    def take_statistics(self) -> None:
+        """Let :meth:`normalise` go by the backbone's mean and std of now."""
+        std = torch.tensor(self.backbone.std).view(1, -1, 1, 1) * 255.0
+        self.scale.copy_(1.0 / std)
+        self.shift.copy_(-torch.tensor(self.backbone.mean).view(1, -1, 1, 1) * 255.0 / std)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bring uint8 images to the statistics that the backbone expects.
+
+        Args:
+            images: uint8 [B, C, H, W].
+
+        Returns:
+            Float [B, C, H, W] in the same memory order.
+
+        Raises:
+            UsageError: The images have another number of channels than the backbone takes.
+        """
+        _check_channels(images.shape[1], self.backbone.in_channels)
+        return (images * self.scale).add_(self.shift)
+
+    def forward(self, images: Tensor) -> Any:
+        """Compute the head's outputs.
+
+        Args:
+            images: uint8 [B, C, H, W]; normalised here, on the device.
+        """
+        return self.head(self.neck(self.backbone(self.normalise(images))))
+
+    def outputs(self, batch: Batch[Any]) -> Any:
+        """Compute the head's outputs of a batch of training or evaluation, as far as its targets ask for them.
+
+        Args:
+            batch: Images and targets; where it brings features, the backbone is spared.
+        """
+        levels = self.backbone(self.normalise(batch.images)) if batch.features is None else batch.features
+        return self.head.answer(self.neck(levels), batch.targets)
+
+    def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the head's named losses."""
+        return self.head.loss(outputs, targets)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction an image, in pixels of the images given, whatever their size.
+
+        Args:
+            images: uint8 [B, C, H, W].
+
+        Raises:
+            UsageError: The model is in training mode.
+        """
+        info = ImageInfo(id="", size=(images.shape[2], images.shape[3]))
+        return [p.restore(info) for p in self.decode(images)]
+
+    @torch.no_grad()
+    def decode(self, images: Tensor) -> Sequence[Prediction]:
+        """Return one prediction an image that is not restored yet: its ``restore`` still wants the image's info.
+
+        Args:
+            images: uint8 [B, C, H, W], preprocessed.
+
+        Raises:
+            UsageError: The model is in training mode.
+        """
+        if self.training:
+            raise UsageError("the model is in training mode: call model.eval() before predict")
+        return self.head.decode(self(images))
+
+    def spec(self) -> Spec:
+        """Describe the model in plain data; :meth:`from_spec` makes it again, without its weights."""
+        return {
+            "backbone": spec_of(self.backbone),
+            "neck": spec_of(self.neck, drop=("features",)),
+            "head": spec_of(self.head),
+            "classes": list(self.classes),
+            "preprocessing": spec_of(self.preprocessing),
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Spec, *, trust: Collection[str] = ()) -> VisionModel:
+        """Make the model that a spec describes, with fresh weights.
+
+        Args:
+            spec: What :meth:`spec` returned.
+            trust: Names of top-level packages, beside visionkit, whose classes may be imported.
+        """
+        return cls(
+            build(spec["backbone"], trust=trust),
+            lambda features, num_classes: build(spec["head"], trust=trust, features=features, num_classes=num_classes),
+            spec["classes"],
+            lambda features: build(spec["neck"], trust=trust, features=features),
+            preprocessing=build(spec["preprocessing"], trust=trust),
+        )
+
+
+def _check_channels(images: int, backbone: int) -> None:
+    if images != backbone:
+        raise UsageError(
+            f"the images have {images} channels but the backbone takes {backbone}: "
+            f"set --data.channels {backbone} or --model.backbone.in_channels {images}"
+        )

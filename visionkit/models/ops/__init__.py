@@ -1,0 +1,1 @@
+"""Numerics that networks are made of."""

@@ -1,0 +1,1 @@
+"""Weights from any common file, and a passport of what was loaded."""

@@ -1,0 +1,332 @@
+"""Files of weights: found, read without running code, and asked what they say of themselves."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionkit.core.errors import DataError, UsageError
+
+__all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
+
+COUNTER = "num_batches_tracked"
+"""How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
+_PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
+_NO_WEIGHTS = ("optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
+_AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
+_OTHER_FORMATS = (  # first bytes, what the file is, what to do
+    (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
+    (b"\x89HDF", "a Keras (HDF5) file: convert it to PyTorch first"),
+    (b"\x1f\x8b", "a gzip archive: unpack it first"),
+)
+_AGAIN = "download or copy it again"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file of weights holds and says of itself.
+
+    Args:
+        source: The file or hub name, as it was given.
+        path: The local file.
+        groups: Where in the file tensors lie (``state_dict``, ``model_ema``; "" for the file itself) -> name -> tensor.
+        sha256: Hash of the file, in hex.
+        bytes: Size of the file.
+        form: ``PyTorch`` or ``safetensors``.
+        description: What a visionkit checkpoint says of its model, or None.
+        backbone: The backbone's spec (``class_path``, ``init_args``), where the file holds it.
+        mean: Mean of each channel, 0 to 1, that the weights expect, where the file or the hub says it.
+        std: Standard deviation of each channel, 0 to 1, likewise.
+        says: Where ``mean`` and ``std`` are said, in words.
+        passport: Plain data of the passport that the file holds, or None.
+        program: What wrote the file, in words, where that can be told.
+        network: The network's name that the file or the hub gives, such as timm's ``arch``, or "".
+    """
+
+    source: str
+    path: Path
+    groups: Mapping[str, Mapping[str, Tensor]]
+    sha256: str
+    bytes: int
+    form: str
+    description: Mapping[str, Any] | None = None
+    backbone: Mapping[str, Any] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    says: str = ""
+    passport: Mapping[str, Any] | None = None
+    program: str = ""
+    network: str = ""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The tensors by name: the averaged ones where plain ones lie beside them."""
+        return self.groups[self.container]
+
+    @cached_property
+    def container(self) -> str:
+        """Where ``tensors`` lie in the file; "" for the file itself."""
+
+        def rank(group: str) -> tuple[bool, int, bool]:  # where averaged ones are complete, they come first
+            usual = group in _PREFERRED or self.is_averaged(group)
+            return usual, sum(not n.endswith(COUNTER) for n in self.groups[group]), self.is_averaged(group)
+
+        return max(self.groups, key=rank)
+
+    def is_averaged(self, group: str, prefix: str = "") -> bool:
+        """Return whether names say that tensors are averaged over the training (EMA).
+
+        Args:
+            group: Where they lie in the file.
+            prefix: What their names start with.
+        """
+        lightning = group == "state_dict" and "current_model_state" in self.groups  # its WeightAveraging
+        return lightning or bool(_AVERAGED.search(group.lower()) or _AVERAGED.search(prefix.lower()))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names that a visionkit checkpoint gives, else none."""
+        model = (self.description or {}).get("model")
+        found = model.get("classes") if isinstance(model, Mapping) else None
+        return tuple(str(c) for c in found) if isinstance(found, Sequence) and not isinstance(found, str) else ()
+
+    @property
+    def task(self) -> str:
+        """The task that trained a visionkit checkpoint, such as ``Classifier``, or ""."""
+        return str((self.description or {}).get("task") or "").rpartition(".")[2]
+
+    @property
+    def kind(self) -> str:
+        """What the file is, in words."""
+        if self.description is not None:
+            what = f"visionkit checkpoint of a {self.task}" if self.task else "visionkit checkpoint"
+            return what + (f", {len(self.classes)} classes" if self.classes else "")
+        return self.program or f"{self.form} state dict"
+
+
+def find_weights(source: str | Path) -> Path:
+    """Return the local file of a path or, downloaded if need be, of a hub name.
+
+    Args:
+        source: A path, or ``timm/NAME`` or ``hf-hub:OWNER/NAME``, whose model.safetensors is taken.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: The hub cannot be reached or has no such file.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    name = str(source)
+    if is_hub_name(name):
+        return _download(name.removeprefix("hf-hub:"))
+    raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
+
+
+def is_hub_name(source: str) -> bool:
+    """Return whether a source is written as a name of the hub, ``timm/NAME`` or ``hf-hub:OWNER/NAME``."""
+    return source.startswith("hf-hub:") or _is_timm(source)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a file by name, without running any code it may hold.
+
+    Files that wrap them (under ``state_dict``, ``model``, ...) are unwrapped; averaged ones come before plain ones.
+
+    Args:
+        path: A PyTorch (.pth, .pt, .ckpt) or safetensors file; the content decides, not the name.
+
+    Raises:
+        DataError: The file is damaged, of another format, holds no tensors or would run code.
+    """
+    return dict(_read(Path(path), str(path)).tensors)
+
+
+def read_weights(source: str | Path) -> WeightsFile:
+    """Read a file of weights with all that it says of itself, without running any code it may hold.
+
+    Args:
+        source: A .pth, .pt, .ckpt or .safetensors file, or a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``); the
+            content decides, not the name.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: The file is damaged, of another format, holds no tensors or would run code.
+    """
+    return _read(find_weights(source), str(source))
+
+
+def _read(path: Path, source: str) -> WeightsFile:
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read: {e.strerror}") from e
+    if not head:
+        raise DataError(f"{path}: the file is empty (0 bytes): {_AGAIN}")
+    metadata: Mapping[str, str] = {}
+    if head[8:9] == b"{":
+        form = "safetensors"
+        content, metadata = _read_safetensors(path)
+    elif head[:2] == b"PK" or head[:1] == b"\x80":  # zip (torch >= 1.6) or plain pickle
+        form, content = "PyTorch", _read_torch(path)
+    else:
+        raise DataError(f"{path}: neither a PyTorch (.pth, .pt, .ckpt) nor a safetensors file{_other_format(head)}")
+    groups: dict[str, dict[str, Tensor]] = {}
+    if isinstance(content, Mapping):
+        _collect(content, "", groups)
+    if not groups:
+        raise DataError(f"{path}: holds no tensors by name; expected a state dict")
+    return WeightsFile(source, path, groups, digest, size, form, **_facts(source, content, metadata))
+
+
+def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]]) -> None:
+    """Gather the mappings from names to tensors, however deep they lie."""
+    if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
+        groups[where] = tensors
+    for key, value in content.items():
+        if isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS):
+            _collect(value, f"{where}.{key}" if where else key, groups)
+
+
+def _facts(source: str, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the file, its header or the hub say: statistics, backbone, passport."""
+    facts: dict[str, Any] = {}
+    said: Mapping[str, Any] = {}
+    if isinstance(description := content.get("visionkit"), Mapping):
+        said = _backbone_spec(description) or {}
+        facts = {"description": description, "backbone": said or None, "passport": description.get("passport")}
+        said, facts["says"] = said.get("init_args", {}), "the checkpoint"
+    elif "visionkit" in metadata:
+        spec = _json(metadata, "backbone")
+        said = {key: _json(metadata, key) for key in ("mean", "std")}
+        facts = {"backbone": spec, "passport": _json(metadata, "passport"), "says": "the file's header"}
+        facts["program"] = f"backbone exported by visionkit {metadata['visionkit']}"
+    elif "pytorch-lightning_version" in content:
+        facts["program"] = "Lightning checkpoint"
+    elif isinstance(arch := content.get("arch"), str):
+        facts |= {"program": f"timm checkpoint of {arch}", "network": arch}
+    elif isinstance(args := content.get("args"), argparse.Namespace) and isinstance(getattr(args, "model", 0), str):
+        facts |= {"program": f"training checkpoint of {args.model}", "network": args.model}
+    hub = source.removeprefix("hf-hub:")
+    if not said and _is_timm(hub) and not Path(source).expanduser().is_file():
+        import timm
+
+        facts["network"] = hub.removeprefix("timm/")
+        if (cfg := timm.get_pretrained_cfg(facts["network"], allow_unregistered=True)) is not None:
+            said, facts["says"] = {"mean": cfg.mean, "std": cfg.std}, f"timm's configuration of {facts['network']}"
+    facts |= {key: _statistics(said.get(key)) for key in ("mean", "std")}
+    if not isinstance(facts.get("passport"), Mapping):
+        facts["passport"] = None
+    return facts
+
+
+def _backbone_spec(description: Any) -> Mapping[str, Any] | None:
+    """Return the first spec under the key ``backbone``, at whatever depth: of one model, or shared by several."""
+    if not isinstance(description, Mapping):
+        return None
+    spec = description.get("backbone")
+    if isinstance(spec, Mapping) and isinstance(spec.get("init_args"), Mapping):
+        return spec
+    return next((found for value in description.values() if (found := _backbone_spec(value))), None)
+
+
+def _statistics(values: Any) -> tuple[float, ...] | None:
+    """Return pixel statistics on the 0..1 scale, or None where there are none."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        return None
+    return tuple(map(float, values)) if all(isinstance(v, int | float) and 0 <= v <= 1 for v in values) else None
+
+
+def _json(metadata: Mapping[str, str], key: str) -> Any:
+    try:
+        return json.loads(metadata.get(key, "null"))
+    except ValueError:
+        return None
+
+
+def _other_format(head: bytes) -> str:
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return f" but a web page (HTML), perhaps of a login or an error: {_AGAIN}"
+    return next((f" but {what}" for start, what in _OTHER_FORMATS if head.startswith(start)), "")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as e:
+        raise DataError(f"{path}: damaged or no safetensors file: {_first_line(e)}: {_AGAIN}") from e
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (entry := archive.testzip()) is not None:
+                    raise DataError(f"{path}: damaged, the check sum of {entry} is wrong: {_AGAIN}")
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's and torchvision's scripts save one
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except DataError:
+        raise
+    except Exception as e:  # torch.load raises many kinds for a damaged file
+        if refused := re.search(r"GLOBAL ([\w.]+)", str(e)):
+            raise DataError(
+                f"{path}: refused, it holds the Python object {refused[1]}, which could run code: "
+                "save the state dict alone and load that"
+            ) from e
+        raise DataError(f"{path}: damaged or no PyTorch file: {_first_line(e)}: {_AGAIN}") from e
+
+
+def _is_timm(name: str) -> bool:
+    return bool(re.fullmatch(r"timm/[\w.-]+", name)) and not name.endswith(_SUFFIXES)
+
+
+def _download(repository: str) -> Path:
+    """Fetch model.safetensors from the Hugging Face hub, or say within seconds that it cannot be had."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    name = "model.safetensors"
+    try:
+        if isinstance(cached := try_to_load_from_cache(repository, name), str):
+            return Path(cached)
+        if not constants.HF_HUB_OFFLINE:
+            _reach(constants.ENDPOINT)  # the client's own retries take half a minute
+        return Path(hf_hub_download(repository, name, etag_timeout=5))
+    except (OSError, ValueError) as e:  # the client's errors and urllib's derive from these
+        raise DataError(
+            f"weights {repository}: cannot be fetched from the hub ({_first_line(e)}): "
+            "download the file elsewhere and give its path"
+        ) from e
+
+
+def _reach(endpoint: str) -> None:
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    try:
+        urlopen(Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310 - the hub client's own https address
+    except HTTPError:
+        return  # it answers
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).strip() or type(e).__name__).splitlines()[0].strip()

@@ -1,1 +1,0 @@
-"""Several tasks at once: one backbone and one neck under several heads."""

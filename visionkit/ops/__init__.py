@@ -1,1 +1,0 @@
-"""Numerical and machine-level helpers."""

@@ -1,0 +1,1 @@
+"""Prediction out: applying a model to files, and writing what it says."""

@@ -1,0 +1,72 @@
+"""How near the predictions of a faster model come to those of the one that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionkit.models.model import VisionModel
+from visionkit.prediction.records import Agreement, Comparable
+
+__all__ = ["LEAST", "Comparison", "compare"]
+
+LEAST = 0.95
+"""Share from which on predictions agree. Of what small trained networks say bf16 keeps 99 %, 8 bits 97 % and more, with
+metrics as good (benchmarks/int8_accuracy.py); where 8 bits kept 95 % a detector had lost a point of precision."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What :func:`compare` found.
+
+    Args:
+        heads: By the name of each head ("" where there is one alone), how far its predictions agree; None where they
+            offer no measure.
+    """
+
+    heads: Mapping[str, Agreement | None]
+
+    @property
+    def good(self) -> bool:
+        """Whether at least ``LEAST`` of what each head says stays the same, as far as it was compared."""
+        return all(found is None or found.share >= LEAST for found in self.heads.values())
+
+    def describe(self) -> str:
+        """Return it in words: ``99.0% of the pictures keep their class, ...``."""
+        parts = []
+        for name, found in self.heads.items():
+            words = "not compared (its predictions offer no agreement())" if found is None else found.describe()
+            parts.append(f"{name}: {words}" if name else words)
+        return "; ".join(parts)
+
+
+def compare(model: VisionModel, fast: VisionModel, images: Iterable[Tensor]) -> Comparison:
+    """Compare what two models predict of the same pictures.
+
+    Args:
+        model: As it was trained, in float32.
+        fast: What is compared with it.
+        images: uint8 [B, C, H, W] each, preprocessed.
+    """
+    totals: dict[str, Agreement | None] = {}
+    device = model.scale.device
+    for batch in images:
+        shown = batch.to(device)
+        with torch.no_grad():
+            pairs = zip(model.predict(shown), fast.predict(shown), strict=True)
+        for truth, found in pairs:
+            for name, part in _agreement(truth, found).items():
+                total = totals.get(name)
+                totals[name] = part if part is None or total is None else total + part
+    return Comparison(totals)
+
+
+def _agreement(truth: Any, found: Any) -> Mapping[str, Agreement | None]:
+    if not isinstance(truth, Comparable):
+        return {"": None}
+    part = truth.agreement(found)
+    return part if isinstance(part, Mapping) else {"": part}

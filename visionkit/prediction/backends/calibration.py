@@ -1,0 +1,83 @@
+"""A model in 8 bits for the pictures at hand: which of them its ranges come from, and how near it stays to float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from visionkit.core.errors import DataError
+from visionkit.models.model import VisionModel
+from visionkit.prediction.backends.agreement import compare
+from visionkit.prediction.backends.convert import PredictionModel, convert
+
+__all__ = ["MOST", "look", "quantised"]
+
+T = TypeVar("T")
+
+MOST = 150
+"""Pictures that are read: ranges of fifty are as good as of three hundred, and fifty more tell 9 % from 1 %."""
+FEWEST_APART = 30  # below, all pictures serve both
+
+
+def look(pictures: Sequence[T], see: Callable[[T], list[Tensor] | str]) -> list[list[Tensor]]:
+    """Return what the network sees of at most ``MOST`` of the pictures, uint8 [1, C, H, W] each.
+
+    They are evenly spaced, always the same ones. Of each comes one view of each size; where there are more, such as
+    windows, they are windows here and there.
+
+    Args:
+        pictures: The pictures.
+        see: Returns the views of a picture, uint8 [C, H, W] each, or what is wrong with it.
+
+    Raises:
+        DataError: None of them can be read.
+    """
+    count = min(len(pictures), MOST)
+    found, problems = [], []
+    for number in range(count):
+        views = see(pictures[number * len(pictures) // count])
+        if isinstance(views, str):
+            problems.append(views)
+        else:
+            found.append(_one_of_each_size(views, number))
+    if not found:
+        reason = problems[0] if problems else "there are none"
+        raise DataError(f"--precision int8: no picture to learn ranges from can be read ({reason})")
+    return found
+
+
+def quantised(
+    model: VisionModel, pictures: Sequence[Sequence[Tensor]], tell: Callable[[str], None] | None = None
+) -> PredictionModel:
+    """Return the model in 8 bits, computed by OpenVINO; see :func:`visionkit.prediction.backends.convert.convert`.
+
+    Args:
+        model: In evaluation mode, on a CPU.
+        pictures: What the network sees of each picture, uint8 [1, C, H, W] each. Of thirty and more every third one is
+            kept apart, to compare what the network in 8 bits says with what the model says.
+        tell: Is told in one line how near they are; None does not compare.
+    """
+    apart = len(pictures) >= FEWEST_APART
+    learnt = [p for k, p in enumerate(pictures) if not apart or k % 3 != 2]
+    fast = convert(model, "openvino", precision="int8", calibration=[view for views in learnt for view in views])
+    if tell is None:
+        return fast
+    compared = pictures[2::3] if apart else pictures
+    found = compare(model, fast, (view for views in compared for view in views))
+    plural = "picture" if len(learnt) == 1 else "pictures"
+    others = f"on {len(compared)} others" if apart else "on the same"
+    line = f"int8: ranges from {len(learnt)} {plural}; {others} {found.describe()}"
+    if not found.good:
+        line = f"warning: {line}: give more or other pictures with --calibrate, or take --precision bf16"
+    tell(line)
+    return fast
+
+
+def _one_of_each_size(views: Sequence[Tensor], number: int) -> list[Tensor]:
+    sizes: dict[torch.Size, list[Tensor]] = {}
+    for view in views:
+        sizes.setdefault(view.shape, []).append(view)
+    return [same[number % len(same)][None] for same in sizes.values()]

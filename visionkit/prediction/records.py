@@ -1,0 +1,261 @@
+"""How predictions are written: a table, and what a prediction's class may offer beyond its record."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from visionkit.core.files import replacing
+from visionkit.core.sample import ImageInfo
+
+__all__ = [
+    "Agreement",
+    "Comparable",
+    "Filtered",
+    "Format",
+    "FormatJob",
+    "FormatWriter",
+    "Formatted",
+    "Mergeable",
+    "Table",
+    "Tabular",
+    "files_beside",
+    "flatten",
+    "open_table",
+]
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """A prediction with rows of its own in the table; without it, its record is one row."""
+
+    columns: ClassVar[tuple[str, ...]]
+    """Keys of each row, in order; the table has them without any row, too."""
+
+    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row an object, none for an image without objects; with class names, never ids."""
+        ...
+
+
+@runtime_checkable
+class Filtered(Protocol):
+    """A prediction of objects with scores."""
+
+    def at_least(self, score: float) -> Self:
+        """Return the prediction with the objects alone that have at least this score, 0..1."""
+        ...
+
+
+@runtime_checkable
+class Formatted(Protocol):
+    """A prediction that can be written in further formats.
+
+    The class attribute ``standard``, a tuple of their names, says which are written without being asked for; without
+    it none is.
+    """
+
+    formats: ClassVar[Mapping[str, Format]]
+    """What makes the writer of each format, by the name that ``--format`` gives."""
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A prediction that can be put together from those of several views of an image."""
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
+        """Return the prediction of an image.
+
+        Args:
+            parts: The predictions of its views, each restored to the image.
+            regions: Top, left, bottom and right of the pixels of the image that each speaks of; together they are the
+                image.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two predictions of one picture, or those of several pictures together, say the same.
+
+    Args:
+        what: In words, after a percentage: "of the pictures keep their class".
+        same: How many agree, or how much.
+        total: Of how many.
+        difference: Sum of how far scores differ.
+        scores: Of how many scores; 0 where none are compared.
+    """
+
+    what: str
+    same: float
+    total: float
+    difference: float = 0.0
+    scores: float = 0.0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """Return both together."""
+        return Agreement(
+            self.what,
+            self.same + other.same,
+            self.total + other.total,
+            self.difference + other.difference,
+            self.scores + other.scores,
+        )
+
+    @property
+    def share(self) -> float:
+        """How much agrees, 0..1; 1 where there is nothing that could differ."""
+        return self.same / self.total if self.total else 1.0
+
+    def describe(self) -> str:
+        """Return it in words."""
+        if not self.total:
+            return f"nothing to compare: 0 {self.what}"
+        mean = f", mean difference of a probability {self.difference / self.scores:.4f}" if self.scores else ""
+        return f"{self.share:.1%} {self.what}{mean}"
+
+
+@runtime_checkable
+class Comparable(Protocol):
+    """A prediction that can be compared with what a faster network says of the same picture."""
+
+    def agreement(self, other: Self) -> Agreement | Mapping[str, Agreement | None]:
+        """Return how far they say the same.
+
+        Several heads return theirs by name, with None for those whose predictions cannot be compared.
+
+        Args:
+            other: Of the same picture, by the faster network.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FormatJob:
+    """What the writer of a format knows before the first prediction.
+
+    Args:
+        out: Folder for the results.
+        names: Class names, in the order of their ids.
+        images: ``ImageInfo.id`` of all pictures, in order, those that cannot be read included.
+        annotations: An annotation file whose ids the results shall have, or None.
+    """
+
+    out: Path
+    names: tuple[str, ...]
+    images: tuple[str, ...]
+    annotations: Path | None = None
+
+
+class FormatWriter(Protocol):
+    """Writes the predictions of one run in one format."""
+
+    outputs: tuple[Path, ...]
+    """Files and folders that it writes; none of them is touched before the first prediction."""
+
+    def add(self, info: ImageInfo, prediction: Any) -> None:
+        """Take the prediction of a picture, in pixels of the original."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is left, after the last picture; not called when the run is cut off."""
+        ...
+
+
+Format = Callable[[FormatJob], FormatWriter]
+"""Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
+
+
+class Table:
+    """A CSV file that is written row by row; a row with a new key widens it.
+
+    Args:
+        path: The file, made anew.
+        columns: The first columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
+        self._path = path
+        self.columns: list[str] = []
+        path.write_text("", encoding="utf-8")
+        self._rewrite(columns)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row, flattened."""
+        flat = flatten(row)
+        if not flat.keys() <= set(self.columns):
+            self.close()
+            self._rewrite([*self.columns, *(k for k in flat if k not in self.columns)])
+        self._writer.writerow(flat)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def _rewrite(self, columns: Sequence[str]) -> None:
+        """Write the rows so far under new columns, and go on behind them."""
+        with self._path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self.columns = list(dict.fromkeys(columns))
+        self._file = self._path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.DictWriter(self._file, self.columns, lineterminator="\n")
+        self._writer.writeheader()
+        self._writer.writerows(rows)
+
+
+@contextmanager
+def open_table(path: Path, columns: Sequence[str] = ()) -> Iterator[Table]:
+    """Yield a table that becomes the file ``path`` when the block ends well, and else leaves nothing."""
+    with replacing(path) as temporary:
+        table = Table(temporary, columns)
+        try:
+            yield table
+        finally:
+            table.close()
+
+
+def flatten(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record as a row of a table: a column for each entry of a mapping, lists joined by ``|``."""
+    row: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            row |= {f"{key}/{name}": v for name, v in value.items()}
+        else:
+            row[key] = "|".join(map(str, value)) if isinstance(value, list) else value
+    return row
+
+
+def files_beside(pictures: Sequence[str], suffix: str, *, reserved: Sequence[str] = ()) -> dict[str, PurePath]:
+    """Return a file of its own for each picture, relative to their folder; no two are the same.
+
+    The files lie as the pictures do below the folder that holds them all: ``a/1.jpg`` and ``b/1.jpg`` become
+    ``a/1.txt`` and ``b/1.txt``. Where pictures of one folder differ in their suffixes alone, all of that folder keep
+    theirs: ``1.jpg.txt`` and ``1.png.txt``. File systems that ignore case are thought of.
+
+    Args:
+        pictures: Paths of the pictures; one that comes twice has one file.
+        suffix: Suffix of the files, with its dot.
+        reserved: Names without suffix that are taken in the uppermost folder.
+    """
+    whole = {p: os.path.abspath(p) for p in pictures}
+    if not whole:
+        return {}
+    root = os.path.commonpath([os.path.dirname(p) for p in whole.values()])
+    relative = {p: PurePath(os.path.relpath(w, root)) for p, w in whole.items()}
+    stems = Counter(_stem(path) for path in [*set(relative.values()), *map(PurePath, reserved)])
+    crowded = {path.parent for path in relative.values() if stems[_stem(path)] > 1}
+    return {
+        p: path.with_name(f"{path.name if path.parent in crowded else path.stem}{suffix}")
+        for p, path in relative.items()
+    }
+
+
+def _stem(path: PurePath) -> str:
+    """Return what file systems that ignore case tell files of one suffix by."""
+    return str(path.with_suffix("")).casefold()

@@ -1,0 +1,1 @@
+"""The tasks. None imports another."""

@@ -1,0 +1,214 @@
+"""Classification heads: global average pooling, then a linear layer or an MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.core.errors import UsageError
+from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.head import Head
+from visionkit.tasks.classification.losses import binary_cross_entropy, focal_loss, soft_cross_entropy
+from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
+
+if TYPE_CHECKING:
+    from visionkit.training.metric import TaskMetric
+
+__all__ = ["ClassificationHead", "ClassificationOutputs", "LinearHead", "LossName", "MLPHead"]
+
+LossName = Literal["cross_entropy", "bce", "focal"]
+
+
+class ClassificationOutputs(NamedTuple):
+    """What a classification head computes."""
+
+    logits: Tensor
+    """Float [B, K]."""
+
+
+class ClassificationHead(Head):
+    """What all classification heads share: pooling, loss and decoding. Subclasses set ``self.classifier``.
+
+    Args:
+        multilabel: Whether several classes can be present at once.
+        loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
+            for several.
+        label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
+        focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
+        threshold: Probability from which a class counts as present, with several labels.
+    """
+
+    prediction = ClassPrediction
+    reads = "backbone"
+
+    classifier: nn.Module
+
+    def __init__(
+        self,
+        *,
+        multilabel: bool,
+        loss: LossName | None,
+        label_smoothing: float,
+        focal_gamma: float,
+        threshold: float,
+    ) -> None:
+        super().__init__()
+        self.multilabel = multilabel
+        self.loss_name: LossName = loss or ("bce" if multilabel else "cross_entropy")
+        if multilabel and self.loss_name == "cross_entropy":
+            raise UsageError(
+                "loss cross_entropy is for one label an image, but the data has several: "
+                "use --model.head.loss bce or focal"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(f"label_smoothing must lie in 0..1, got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
+        self.threshold = threshold
+
+    def forward(self, features: list[Tensor]) -> ClassificationOutputs:
+        """Compute the logits [B, K] from the coarsest level.
+
+        Args:
+            features: One tensor [B, C_l, H_l, W_l] a level, fine to coarse.
+        """
+        pooled = features[-1].mean(dim=(2, 3))  # [B, C]
+        return ClassificationOutputs(self.classifier(pooled))
+
+    def loss(self, outputs: ClassificationOutputs, targets: Sequence[ClassTarget]) -> dict[str, Tensor]:
+        """Return ``{"loss": mean over the batch}``.
+
+        Args:
+            outputs: Logits [B, K].
+            targets: Scores [K] and class weights of each image; all weights are the same tensor.
+        """
+        logits = outputs.logits
+        scores = torch.stack([t.scores for t in targets]).to(logits.device)  # [B, K]
+        weights = targets[0].weights
+        if weights is not None:
+            weights = weights.to(logits.device)
+        if self.loss_name == "cross_entropy":
+            value = soft_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
+        elif self.loss_name == "bce":
+            value = binary_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
+        else:
+            value = focal_loss(
+                logits,
+                scores,
+                gamma=self.focal_gamma,
+                multilabel=self.multilabel,
+                weights=weights,
+                label_smoothing=self.label_smoothing,
+            )
+        return {"loss": value}
+
+    def decode(self, outputs: ClassificationOutputs) -> list[ClassPrediction]:
+        """Return the probabilities of each image; computed in float32."""
+        logits = outputs.logits.float()
+        if self.multilabel:
+            probabilities = logits.sigmoid()
+        elif self.loss_name == "bce":  # one label trained as K yes/no questions: the answers, scaled to sum to one
+            probabilities = nn.functional.normalize(logits.sigmoid(), p=1.0, dim=1)
+        else:
+            probabilities = logits.softmax(dim=1)
+        return [ClassPrediction(p, self.multilabel, self.threshold) for p in probabilities.unbind()]
+
+    def condense(self, features: list[Tensor]) -> list[Tensor]:
+        """Return the coarsest level's mean, [B, C, 1, 1]."""
+        return [features[-1].mean(dim=(2, 3), keepdim=True)]
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return a ClassificationMetric."""
+        from visionkit.tasks.classification.metric import ClassificationMetric  # torchmetrics: slow to import
+
+        return ClassificationMetric(classes, multilabel=self.multilabel)
+
+
+class LinearHead(ClassificationHead):
+    """Global average pooling, dropout and one linear layer: the ResNet classifier (He et al. 2016).
+
+    Args:
+        features: Spec of the feature maps; the coarsest is used.
+        num_classes: Number of classes, K.
+        multilabel: Whether several classes can be present at once; the command line takes it from the data.
+        loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
+            for several.
+        label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
+        focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
+        threshold: Probability from which a class counts as present, with several labels.
+        dropout: Part of the pooled features that is dropped in training, 0..1.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSpec,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        loss: LossName | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+        threshold: float = 0.5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            multilabel=multilabel,
+            loss=loss,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+            threshold=threshold,
+        )
+        linear = nn.Linear(features.channels[-1], num_classes)
+        nn.init.normal_(linear.weight, std=0.01)
+        nn.init.zeros_(linear.bias)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), linear)
+
+
+class MLPHead(ClassificationHead):
+    """Global average pooling and a multi-layer perceptron with LayerNorm and ReLU (works with a batch of one).
+
+    Args:
+        features: Spec of the feature maps; the coarsest is used.
+        num_classes: Number of classes, K.
+        multilabel: Whether several classes can be present at once; the command line takes it from the data.
+        loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
+            for several.
+        label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
+        focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
+        threshold: Probability from which a class counts as present, with several labels.
+        layers: Number of hidden layers, >= 1.
+        width: Units of each hidden layer, >= 1.
+        dropout: Part of each hidden layer's units that is dropped in training, 0..1.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSpec,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        loss: LossName | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+        threshold: float = 0.5,
+        layers: int = 1,
+        width: int = 512,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            multilabel=multilabel,
+            loss=loss,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
+            threshold=threshold,
+        )
+        if layers < 1 or width < 1:
+            raise UsageError(f"an MLP has at least one hidden layer of at least one unit; got {layers} of {width}")
+        sizes = [features.channels[-1]] + [width] * layers
+        modules: list[nn.Module] = []
+        for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+            modules += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+        self.classifier = nn.Sequential(*modules, nn.Linear(width, num_classes))

@@ -1,0 +1,256 @@
+"""A CSV or JSONL file that lists images with their classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
+from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes
+
+__all__ = ["MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]
+
+MANIFEST_SUFFIXES = (".csv", ".jsonl")
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_KNOWN = ("path", "label", "labels", "split", "group")
+_NEAR = ("file", "filename", "file_name", "image", "image_path", "img", "filepath", "name")
+
+
+class ManifestRow(NamedTuple):
+    """A line of a manifest: its place (file:line) and its cells by column."""
+
+    where: str
+    cells: dict[str, Any]
+
+
+class ManifestDataset(ClassDataset):
+    """Images listed in a CSV file (with a header; comma, semicolon or tab) or a JSONL file (an object a line).
+
+    Columns: ``path`` (absolute, or relative to the manifest's folder), ``label`` (one class) or ``labels`` (several: in
+    CSV separated by ``|``, in JSONL a list; empty for none), optional ``split`` (train, val or test) and ``group``
+    (camera, patient, video, ...: never on both sides of a split). All further columns come back with the predictions.
+    A line that repeats another one's path, labels and split is taken once.
+
+    Args:
+        file: The manifest, ``.csv`` or ``.jsonl``.
+        split: ``train``, ``val`` or ``test`` for its entries alone; None for all entries.
+        classes: Class names in order; None takes all names in the manifest (of whichever split), sorted.
+        channels: 3 for RGB, 1 for gray, another number for multi-band TIFF or ``.npy`` files.
+        multilabel: Whether an image can have several classes or none; None says so where the column is ``labels``.
+
+    Raises:
+        DataError: The manifest or a line of it is wrong, with file and line; or image files are missing.
+        UsageError: The manifest has no such split.
+    """
+
+    splits: tuple[str, ...]
+    """The splits that the manifest names, out of train, val and test; empty without a split column."""
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        channels: int = 3,
+        multilabel: bool | None = None,
+    ) -> None:
+        path = Path(file)
+        rows = list(read_rows(path))
+        if not rows:
+            raise DataError(f"{path}: lists no images; add a line for each image")
+        columns = {name for row in rows for name in row.cells}
+        several = _label_column(path, columns) == "labels"
+        multilabel = several if multilabel is None else multilabel
+        names = [_labels(row, multilabel) for row in rows]
+        known = sorted({n for ns in names for n in ns}) if classes is None else check_classes(classes)
+        if not known:
+            raise DataError(f"{path}: no image has a class; fill the column {'labels' if several else 'label'}")
+        if classes is None and not multilabel:
+            need_two_classes(known, str(path))
+        ids = {name: i for i, name in enumerate(known)}
+        entries: dict[str, Entry] = {}
+        first: dict[str, str] = {}
+        missing: list[str] = []
+        for row, ns in zip(rows, names, strict=True):
+            for n in ns:
+                if n not in ids:
+                    raise DataError(f"{row.where}: {unknown_class(n, known)}")
+            entry = _entry(row, tuple(sorted({ids[n] for n in ns})), path.parent, "split" in columns)
+            other = entries.setdefault(entry.id, entry)
+            if other is entry:
+                first[entry.id] = row.where
+                if not os.path.isfile(entry.id):
+                    missing.append(f"{row.where}: {entry.id}")
+            elif other.labels != entry.labels:
+                raise DataError(
+                    f"{row.where}: {entry.key} has other labels than in {first[entry.id]}; keep one of the lines, "
+                    "or put several classes into one `labels` cell, separated by |"
+                )
+            elif other.split != entry.split:
+                raise DataError(
+                    f"{row.where}: {entry.key} is in split {entry.split}, in {first[entry.id]} in {other.split}; "
+                    "keep one of the lines"
+                )
+        _refuse_missing(path, missing)
+        _refuse_partial_groups(path, entries.values())
+        found = {e.split for e in entries.values()}
+        self.splits = tuple(s for s in ("train", "val", "test") if s in found)
+        super().__init__(list(entries.values()), known, multilabel=multilabel, channels=channels)
+        self.file = path
+        if split is not None:
+            wanted = _SPLITS.get(split)
+            if wanted not in self.splits:
+                has = f"its splits are {', '.join(self.splits)}" if self.splits else "it has no split column"
+                raise UsageError(f"{path}: no split {split!r}; {has}")
+            self._hold([e for e in self.entries if e.split == wanted])
+
+
+def looks_like_manifest(path: Path) -> bool:
+    """Return whether a file's columns are those of a manifest."""
+    try:
+        row = next(read_rows(path), None)
+    except DataError:
+        return False
+    return row is not None and "path" in row.cells and ("label" in row.cells or "labels" in row.cells)
+
+
+def read_rows(path: Path) -> Iterator[ManifestRow]:
+    """Yield the lines of a manifest with their places; the columns have lower-case known names."""
+    if path.suffix.lower() not in MANIFEST_SUFFIXES:
+        raise UsageError(f"{path}: is no manifest; give a .csv or .jsonl file")
+    text = read_text(path)
+    read = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
+    for line, cells in read(path, text):
+        yield ManifestRow(f"{path}:{line}", {_column(k): v for k, v in cells.items()})
+
+
+def _column(name: str) -> str:
+    name = name.strip()
+    return name.lower() if name.lower() in _KNOWN else name
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    head = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=lambda d: len(next(csv.reader([head], delimiter=d), [])))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(c.strip() for c in cells):
+                continue
+            if header is None:
+                header = [c.strip() for c in cells]
+                _check_header(path, header)
+            elif len(cells) != len(header):
+                raise DataError(
+                    f"{path}:{reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
+                    f'put a text that holds a "{"tab" if delimiter == chr(9) else delimiter}" into double quotes'
+                )
+            else:
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as e:
+        raise DataError(f"{path}:{reader.line_num}: no valid CSV ({e}); check the quotes") from None
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    names = [_column(c) for c in header]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DataError(f"{path}:1: column {twice[0]!r} comes twice; rename or remove one")
+    if "path" not in names:
+        raise DataError(f"{path}:1: {_no_path(header)}")
+
+
+def _no_path(columns: Sequence[str]) -> str:
+    near = next((c for c in columns if c.lower() in _NEAR), None)
+    fix = f"rename {near!r} to 'path'" if near else "add it, with the file of each image"
+    return f"no column 'path' among {', '.join(columns) or '(none)'}; {fix}"
+
+
+def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            cells = json.loads(content)
+        except json.JSONDecodeError as e:
+            raise DataError(
+                f"{path}:{line}: no valid JSON ({e.msg} at column {e.colno}); each line must be one object such as "
+                '{"path": "a.jpg", "label": "cat"}'
+            ) from None
+        if not isinstance(cells, dict):
+            raise DataError(f'{path}:{line}: no JSON object; write {{"path": "a.jpg", "label": "cat"}}')
+        if "path" not in {_column(k) for k in cells}:
+            raise DataError(f"{path}:{line}: {_no_path(list(cells))}")
+        yield line, cells
+
+
+def _label_column(path: Path, columns: set[str]) -> str:
+    found = [c for c in ("label", "labels") if c in columns]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{path}: has both columns 'label' and 'labels'; keep one")
+    listed = ", ".join(sorted(columns))
+    raise DataError(f"{path}: no column 'label' or 'labels' among {listed}; add one with the class of each image")
+
+
+def _labels(row: ManifestRow, multilabel: bool) -> list[str]:
+    value = row.cells.get("labels", row.cells.get("label"))
+    if isinstance(value, str) and (multilabel or "labels" in row.cells):
+        value = value.split("|")
+    values = value if isinstance(value, list) else [value]
+    for v in values:
+        if not (v is None or isinstance(v, str | int)) or isinstance(v, bool):
+            raise DataError(f"{row.where}: label {v!r} is no text; write the name of a class")
+    names = [n for n in ("" if v is None else str(v).strip() for v in values) if n]
+    if not multilabel and len(names) != 1:
+        what = f"{len(names)} labels ({', '.join(names)})" if names else "no label"
+        raise DataError(
+            f"{row.where}: {what} for {row.cells['path']!r}; write one class, or set multilabel for several or none"
+        )
+    return names
+
+
+def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: bool) -> Entry:
+    name = row.cells["path"]
+    if not isinstance(name, str) or not name.strip():
+        raise DataError(f"{row.where}: no path; write the image's file")
+    split = None
+    if has_split:
+        word = str(row.cells.get("split") or "").strip()
+        split = _SPLITS.get(word.lower())
+        if split is None:
+            what = f"split {word!r} is unknown" if word else "no split"
+            raise DataError(f"{row.where}: {what}; write train, val or test in each line, or remove the column")
+    group = row.cells.get("group")
+    extra = {k: v for k, v in row.cells.items() if k not in _KNOWN}
+    name = name.strip()
+    key = Path(name).as_posix()
+    return Entry(str(folder / name), labels, key, str(group) if group not in (None, "") else None, split, extra)
+
+
+def _refuse_missing(path: Path, missing: Sequence[str]) -> None:
+    if not missing:
+        return
+    shown = "\n".join(f"{m}: no such file" for m in missing[:10])
+    more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
+    raise DataError(
+        f"{shown}{more}\n{path}: {len(missing)} image files are missing; paths count from the folder {path.parent}"
+    )
+
+
+def _refuse_partial_groups(path: Path, entries: Sequence[Entry] | Any) -> None:
+    without = [e.key for e in entries if e.group is None]
+    if without and len(without) < len(entries):
+        raise DataError(
+            f"{path}: {len(without)} images have no group ({without[0]}, ...); give every image one, or none"
+        )

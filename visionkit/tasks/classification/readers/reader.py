@@ -1,0 +1,144 @@
+"""What every reader of classification does the same: labels known without pixels, images read one at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.sample import ImageInfo, Sample
+from visionkit.data.dataset import VisionDataset
+from visionkit.data.images.decode import Decoded, Scale
+from visionkit.tasks.classification.types import ClassTarget
+
+__all__ = ["ClassDataset", "Entry", "need_two_classes"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of a data set, before its pixels are read.
+
+    Args:
+        id: Path of the file, or another unique name.
+        labels: Ids of the classes that are present.
+        key: Name that does not depend on where the data set lies; an automatic split goes by it.
+        group: What must stay on one side of a split, or None.
+        split: ``train``, ``val``, ``test`` or None.
+        extra: Further facts that come back with the prediction.
+    """
+
+    id: str
+    labels: tuple[int, ...]
+    key: str
+    group: str | None = None
+    split: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ClassDataset(VisionDataset[ClassTarget]):
+    """Images with classes, at their original size.
+
+    Args:
+        entries: The images, in order.
+        classes: Class names; a name's position is its id.
+        multilabel: Whether an image can have several classes or none.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+    """
+
+    multilabel: bool
+    """Whether an image can have several classes or none."""
+    channels: int
+    """Number of image channels, C."""
+    labels: list[tuple[int, ...]]
+    """Class ids of each entry; known without reading pixels."""
+    groups: list[str] | None
+    """What must stay on one side of a split, one an entry, or None."""
+    weights: Tensor | None
+    """float32 [K], the loss weight of each class, or None; set by ``with_weights``."""
+
+    def __init__(
+        self, entries: Sequence[Entry], classes: Sequence[str], *, multilabel: bool = False, channels: int = 3
+    ) -> None:
+        self.classes = tuple(classes)
+        self.multilabel = multilabel
+        self.channels = channels
+        self.weights = None
+        self._hold(entries)
+
+    def _hold(self, entries: Sequence[Entry]) -> None:
+        self.entries = tuple(entries)
+        self.ids = [e.id for e in self.entries]
+        self.labels = [e.labels for e in self.entries]
+        groups = [e.group for e in self.entries if e.group is not None]
+        self.groups = groups if groups and len(groups) == len(self.entries) else None
+
+    def __getitem__(self, index: int) -> Sample[ClassTarget]:
+        """Read image, uint8 [C, H, W], and target ``index``.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        return self.load(index)
+
+    def load(self, index: int, scale: Scale | None = None) -> Sample[ClassTarget]:
+        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
+        decoded = self._pixels(self.entries[index], scale)
+        target, info = self.describe(index, decoded.size)
+        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info, decoded.reduced)
+
+    def describe(self, index: int, size: tuple[int, int]) -> tuple[ClassTarget, ImageInfo]:
+        """Return target and info of image ``index``, whose height and width are given."""
+        entry = self.entries[index]
+        scores = np.zeros(len(self.classes), np.float32)  # several times as fast as torch
+        scores[list(entry.labels)] = 1.0
+        return ClassTarget(torch.from_numpy(scores), self.weights), ImageInfo(entry.id, size, extra=entry.extra)
+
+    def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
+        return self._decode(entry.id, self.channels, scale)
+
+    def files(self) -> Sequence[Path | None]:
+        """Return the image file of each entry, or None where an image comes from elsewhere."""
+        return [Path(i) for i in self.ids]
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return the same data set with these entries only, in this order."""
+        other = copy.copy(self)
+        other._hold([self.entries[i] for i in indices])
+        return other
+
+    def with_weights(self, weights: Tensor | None) -> Self:
+        """Return a copy whose targets carry these loss weights.
+
+        Args:
+            weights: float32 [K], or None for equal weights.
+
+        Raises:
+            UsageError: There is not one weight a class.
+        """
+        if weights is not None and tuple(weights.shape) != (len(self.classes),):
+            raise UsageError(
+                f"class weights of shape {list(weights.shape)} for {len(self.classes)} classes; give one a class"
+            )
+        other = copy.copy(self)
+        other.weights = None if weights is None else weights.float()
+        return other
+
+
+def need_two_classes(classes: Sequence[str], where: str) -> None:
+    """Refuse a list of one class where an image has exactly one class.
+
+    Raises:
+        DataError: There is one class only.
+    """
+    if len(classes) == 1:
+        raise DataError(
+            f"{where}: only one class ({classes[0]}), so there is nothing to tell apart; add images of another class"
+        )

@@ -1,0 +1,112 @@
+"""The truth and the prediction of classification: one number a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from visionkit.core.sample import ImageInfo
+from visionkit.prediction.records import Agreement
+
+__all__ = ["ClassPrediction", "ClassTarget"]
+
+
+@dataclass(frozen=True)
+class ClassTarget:
+    """The classes of an image.
+
+    Args:
+        scores: float32 [K]; one-hot for one label, multi-hot for several, a blend after MixUp or CutMix.
+        weights: float32 [K], the loss weight of each class, or None for equal weights. All targets of a data set
+            share one tensor.
+    """
+
+    scores: Tensor
+    weights: Tensor | None = None
+
+    @classmethod
+    def make(cls, labels: int | Sequence[int], num_classes: int) -> Self:
+        """Make a target from class ids.
+
+        Args:
+            labels: The class, 0..K-1, or the classes that are present.
+            num_classes: Number of classes, K.
+        """
+        scores = torch.zeros(num_classes)
+        scores[[labels] if isinstance(labels, int) else list(labels)] = 1.0
+        return cls(scores)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the target with its tensors on ``device``."""
+        weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
+        return type(self)(self.scores.to(device, non_blocking=non_blocking), weights)
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return itself: classes have no pixels."""
+        return self
+
+    def names(self, classes: Sequence[str]) -> list[str]:
+        """Return the names of the classes that are present."""
+        return [classes[i] for i in (self.scores > 0.5).nonzero().flatten().tolist()]
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """What a classifier says of an image.
+
+    Args:
+        probabilities: float32 [K]; they sum to 1 for one label, each is independent for several.
+        multilabel: Whether several classes can be present at once.
+        threshold: Probability from which a class counts as present; used with several labels only.
+    """
+
+    probabilities: Tensor
+    multilabel: bool = False
+    threshold: float = 0.5
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return itself: classes have no pixels."""
+        return self
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Write label and probability onto a copy of the image, uint8 [3, H, W]."""
+        from visionkit.prediction.draw import draw_text
+
+        record = self.record(names)
+        if self.multilabel:
+            text = ", ".join(f"{n} {record['probabilities'][n]:.0%}" for n in record["labels"]) or "(none)"
+        else:
+            text = f"{record['label']} {record['score']:.0%}"
+        return draw_text(image, text)
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return label (or labels), score and the probability of each class by name.
+
+        One label: ``{"label": str, "score": float, "probabilities": {name: float}}``. Several: ``"labels"`` is the list
+        of classes at or above the threshold, ``"label"`` the most probable class whatever its probability.
+        """
+        values = self.probabilities.tolist()
+        best = max(range(len(values)), key=values.__getitem__)
+        record: dict[str, Any] = {"label": names[best], "score": values[best]}
+        if self.multilabel:
+            record["labels"] = [n for n, v in zip(names, values, strict=True) if v >= self.threshold]
+        record["probabilities"] = dict(zip(names, values, strict=True))
+        return record
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return whether the most probable class is the same, and how far probabilities differ.
+
+        Where several classes can be present it is how many of those that one of the two calls present both do.
+        """
+        mine, yours = self.probabilities.float(), other.probabilities.float()
+        difference, scores = float((mine - yours).abs().sum()), float(mine.numel())
+        if self.multilabel:
+            here, there = mine >= self.threshold, yours >= other.threshold
+            same, total = float((here & there).sum()), float((here | there).sum())
+            return Agreement("of the labels are given by both", same, total, difference, scores)
+        same = float(mine.argmax() == yours.argmax())
+        return Agreement("of the pictures keep their class", same, 1, difference, scores)

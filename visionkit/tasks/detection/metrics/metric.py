@@ -1,0 +1,268 @@
+"""The metric of detection: COCO's average precision, a confusion matrix and the kinds of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.core.distributed import gather_objects
+from visionkit.core.errors import UsageError
+from visionkit.tasks.detection.instances import InstancePrediction
+from visionkit.tasks.detection.metrics.average_precision import (
+    ALL,
+    LARGE,
+    MEDIUM,
+    MOST,
+    SMALL,
+    ImageMasks,
+    evaluate_coco,
+)
+from visionkit.tasks.detection.metrics.error_types import count_errors
+from visionkit.tasks.detection.metrics.matching import DataSetBoxes
+from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
+from visionkit.training.metric import TaskMetric
+from visionkit.training.plots import write_confusion_matrix
+
+__all__ = ["DetectionMetric"]
+
+Array = NDArray[Any]
+
+BOX_ALONE = ("mar_1", "mar_10", "mar_small", "mar_medium", "mar_large")  # not told of masks: a table has its limits
+
+
+class _Batch(NamedTuple):
+    """What one update brought, of B images."""
+
+    found: Array
+    """float32 [N, 6]: box, score and label of the predictions."""
+    found_counts: Array
+    """int64 [B], how many of them belong to each image."""
+    truth: Array
+    """float32 [M, 7]: box, label, crowd and area of the objects."""
+    truth_counts: Array
+    """int64 [B]."""
+    masks: list[ImageMasks]
+    """B, or none where masks are not compared."""
+
+
+class DetectionMetric(TaskMetric):
+    """Compares boxes with the truth over a whole data set, in pixels of the original images.
+
+    COCO's twelve numbers (Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and the rules of its
+    evaluation code): "map", "map_50", "map_75", "map_small", "map_medium", "map_large" and "mar_1", "mar_10",
+    "mar_100", "mar_small", "mar_medium", "mar_large". The best 100 boxes of a class count in each image. "ap/<class>"
+    and "ap_50/<class>" stand for each class that occurs in the truth. Sizes that do not occur are left out.
+
+    At one score threshold: "precision", "recall" and "f1" over all objects; "errors/<kind>", the number of errors of
+    each kind; "confusion_matrix", int64 [K + 1, K + 1] counts, rows truth, columns prediction, the last of both
+    background. See :func:`visionkit.tasks.detection.metrics.error_types.count_errors`.
+
+    "pr_curve", float32 [K, 101], is the precision at IoU 0.5 over the recalls of "recall_grid", float32 [101]; nan for
+    classes that do not occur in the truth.
+
+    With masks, "mask_map", "mask_map_50", "mask_map_75", "mask_map_small", "mask_map_medium", "mask_map_large",
+    "mask_mar_100" and "mask_ap/<class>" are the same of masks; all else stays that of boxes.
+
+    Without any image ``compute`` returns an empty dict; with images but without any object "map" ("mask_map") is 0. All
+    values are the same, bit by bit, on any number of processes.
+
+    Args:
+        classes: Class names, in the order of their ids.
+        score_threshold: Lowest score of the detections that confusion matrix, errors, precision and recall count.
+        iou_threshold: Overlap from which these take a detection to be where an object is, in (0, 1].
+        masks: Whether masks are compared, too; "mask_map" then says which checkpoint is the best.
+
+    Raises:
+        UsageError: A threshold is out of range.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        score_threshold: float = 0.3,
+        iou_threshold: float = 0.5,
+        masks: bool = False,
+    ) -> None:
+        super().__init__(classes)
+        if not 0 <= score_threshold <= 1:
+            raise UsageError(f"score_threshold={score_threshold}: a number from 0 to 1")
+        if not 0.1 < iou_threshold <= 1:
+            raise UsageError(f"iou_threshold={iou_threshold}: a number above 0.1, up to 1")
+        self.score_threshold = score_threshold
+        self.iou_threshold = iou_threshold
+        self.masks = masks
+        self.monitor = "mask_map" if masks else "map"
+        self.sync_on_compute = False  # processes hold different numbers of images: compute gathers by itself
+        self.compute_with_cache = False  # else a process with new images would wait for one without
+        self._batches: list[_Batch] = []
+
+    def update(self, predictions: Sequence[BoxPrediction], targets: Sequence[BoxTarget]) -> None:
+        """Add the predictions and targets of a batch, both of length B, in pixels of the originals.
+
+        Boxes and scores that are not finite are left out.
+
+        Raises:
+            UsageError: The number of predictions, targets or classes does not fit, or masks are missing.
+        """
+        if len(predictions) != len(targets):
+            raise UsageError(f"{len(predictions)} predictions for {len(targets)} targets")
+        if not predictions:
+            return
+        found = _rows(predictions, ("boxes", "scores", "labels"))  # [N, 6]
+        truth = _rows(targets, ("boxes", "labels", "crowd", "areas"))  # [M, 7]
+        highest = max(found[:, 5].max(initial=-1), truth[:, 4].max(initial=-1))
+        if highest >= len(self.classes):
+            raise UsageError(f"the metric has {len(self.classes)} classes, a box has class id {int(highest)}")
+        counts = np.array([len(p) for p in predictions])
+        finite = np.asarray(np.isfinite(found).all(1))
+        masks: list[ImageMasks] = []
+        if self.masks:
+            parts = np.split(finite, counts.cumsum()[:-1])
+            masks = [_masks(p, t, f) for p, t, f in zip(predictions, targets, parts, strict=True)]
+        if not finite.all():
+            image = np.repeat(np.arange(len(counts)), counts)[finite]
+            found, counts = found[finite], np.bincount(image, minlength=len(counts))
+        self._batches.append(_Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
+
+    def reset(self) -> None:
+        """Forget all images."""
+        super().reset()
+        self._batches = []
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values over all updates since the last reset; an empty dict without any image."""
+        boxes, masks = _whole([p for part in gather_objects(_joined(self._batches)) for p in part])
+        if not boxes.images:
+            return {}
+        thresholds = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
+        counts = count_errors(boxes, len(self.classes), **thresholds)
+        precision, recall = evaluate_coco(boxes, len(self.classes))
+        scalars = {"map": 0.0} | _coco_values(precision, recall) | self._class_values(precision, ("ap", "ap_50"))
+        if self.masks:
+            of_masks = evaluate_coco(boxes, len(self.classes), masks)
+            values_of_masks = {"map": 0.0} | _coco_values(*of_masks)
+            scalars |= {f"mask_{k}": v for k, v in values_of_masks.items() if k not in BOX_ALONE}
+            scalars |= self._class_values(of_masks[0], ("mask_ap",))
+        scalars |= _rates(counts.confusion) | {f"errors/{kind}": float(n) for kind, n in counts.errors.items()}
+        values = torch.tensor(list(scalars.values()), dtype=torch.float32, device=self.device).unbind()
+        curve = np.where(precision[0, :, :, ALL] < 0, np.nan, precision[0, :, :, ALL]).T  # [K, 101]
+        return {
+            **dict(zip(scalars, values, strict=True)),
+            "confusion_matrix": torch.from_numpy(counts.confusion).to(self.device),
+            "pr_curve": torch.tensor(curve, dtype=torch.float32, device=self.device),
+            "recall_grid": torch.tensor(np.linspace(0, 1, curve.shape[1]), dtype=torch.float32, device=self.device),
+        }
+
+    def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
+        """Write the confusion matrix as .png and .csv, and precision-recall curves and kinds of errors as .png."""
+        if not values:
+            return []
+        from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES
+        from visionkit.tasks.detection.metrics.plots import write_curves, write_errors
+
+        counts = values["confusion_matrix"]
+        objects, right = int(counts[:-1].sum()), int(counts[:-1, :-1].diag().sum())
+        title = f"{objects} objects, {right / max(objects, 1):.1%} right"
+        title += f" (score ≥ {self.score_threshold:g}, IoU ≥ {self.iou_threshold:g})"
+        written = write_confusion_matrix(counts, self.classes, folder, prefix, title=title)
+        precisions = {n: float(values[f"ap_50/{n}"]) for n in self.classes if f"ap_50/{n}" in values}
+        if precisions:
+            curves = {n: c for n, c in zip(self.classes, values["pr_curve"].cpu(), strict=True) if n in precisions}
+            frequency = {n: k for n, k in zip(self.classes, counts.sum(1).tolist(), strict=False) if n in precisions}
+            written += write_curves(curves, values["recall_grid"].cpu(), precisions, frequency, folder, prefix)
+        errors = {kind: int(values[f"errors/{kind}"]) for kind in ERROR_TYPES}
+        return written + write_errors(errors, folder, prefix, score=self.score_threshold)
+
+    def _class_values(self, precision: Array, keys: Sequence[str]) -> dict[str, float]:
+        """Return the average precision of each class that occurs, over all overlaps and, as a second key, at 0.5."""
+        values: dict[str, float] = {}
+        for k, name in enumerate(self.classes):
+            if (precision[:, :, k, ALL] >= 0).all():  # else it does not occur
+                both = (precision[:, :, k, ALL].mean(), precision[0, :, k, ALL].mean())
+                values |= {f"{key}/{name}": float(v) for key, v in zip(keys, both, strict=False)}
+        return values
+
+
+def _masks(prediction: BoxPrediction, target: BoxTarget, finite: NDArray[np.bool_]) -> ImageMasks:
+    """Return the masks of an image, those of predictions that are finite."""
+    if not isinstance(prediction, InstancePrediction):
+        raise UsageError("the metric compares masks and the predictions have none: use a head such as MaskRCNNHead")
+    if target.masks is None and len(target):
+        raise UsageError("the metric compares masks and the truth has none: set --data.masks true")
+    found = prediction.pasted.take(np.flatnonzero(finite).tolist())
+    truth = found.take([]) if target.masks is None else target.masks.encoded()
+    if truth.size != found.size:
+        raise UsageError(f"masks of {truth.size} (truth) and of {found.size} pixels (prediction): restore both first")
+    return ImageMasks(found, truth)
+
+
+def _coco_values(precision: Array, recall: Array) -> dict[str, float]:
+    """Return COCO's twelve numbers, without those that do not occur."""
+    means = {
+        "map": precision[:, :, :, ALL],
+        "map_50": precision[0, :, :, ALL],
+        "map_75": precision[5, :, :, ALL],
+        "map_small": precision[:, :, :, SMALL],
+        "map_medium": precision[:, :, :, MEDIUM],
+        "map_large": precision[:, :, :, LARGE],
+        "mar_1": recall[:, :, ALL, 0],
+        "mar_10": recall[:, :, ALL, 1],
+        "mar_100": recall[:, :, ALL, MOST],
+        "mar_small": recall[:, :, SMALL, MOST],
+        "mar_medium": recall[:, :, MEDIUM, MOST],
+        "mar_large": recall[:, :, LARGE, MOST],
+    }
+    return {name: float(part[part >= 0].mean()) for name, part in means.items() if (part >= 0).any()}
+
+
+def _rates(confusion: Array) -> dict[str, float]:
+    """Return precision, recall and F1 over all objects; 0 where there is nothing to count."""
+    hits, predicted, truths = np.trace(confusion[:-1, :-1]), confusion[:, :-1].sum(), confusion[:-1].sum()
+    return {
+        "precision": float(hits / max(predicted, 1)),
+        "recall": float(hits / max(truths, 1)),
+        "f1": float(2 * hits / max(predicted + truths, 1)),
+    }
+
+
+def _rows(items: Sequence[Any], fields: Sequence[str]) -> Array:
+    """Put fields of a batch side by side, float32 [N, C], on the CPU in one copy; class ids are exact up to 2^24."""
+    columns = [torch.cat([getattr(item, name) for item in items]).float() for name in fields]
+    rows: Array = torch.column_stack(columns).detach().cpu().numpy()
+    return rows
+
+
+def _joined(batches: Sequence[_Batch]) -> list[_Batch]:
+    """Return one batch of all, which is quicker to send; none of none."""
+    if not batches:
+        return []
+    found, found_counts, truth, truth_counts, masks = zip(*batches, strict=True)
+    every = [m for some in masks for m in some]
+    joined = np.concatenate(found), np.concatenate(found_counts), np.concatenate(truth), np.concatenate(truth_counts)
+    return [_Batch(*joined, every)]
+
+
+def _whole(parts: Sequence[_Batch]) -> tuple[DataSetBoxes, list[ImageMasks]]:
+    """Return the images of all processes in the order of a single one; process r of W held r, r + W, r + 2W, ..."""
+    turns = [np.arange(len(p.found_counts)) for p in parts]
+    order = np.argsort(np.concatenate([*turns, np.zeros(0, np.int64)]), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))  # of each image
+    batch = (_joined(parts) or [_Batch(np.zeros((0, 6)), order, np.zeros((0, 7)), order, [])])[0]
+    image, truth_image = np.repeat(place, batch.found_counts), np.repeat(place, batch.truth_counts)
+    found, truth = batch.found, batch.truth
+    if len(parts) > 1:
+        ways = np.argsort(image, kind="stable"), np.argsort(truth_image, kind="stable")
+        found, image, truth, truth_image = found[ways[0]], image[ways[0]], truth[ways[1]], truth_image[ways[1]]
+    boxes = DataSetBoxes(
+        len(order), found[:, :4], found[:, 4], found[:, 5].astype(np.int64), image,
+        truth[:, :4], truth[:, 4].astype(np.int64), truth_image, truth[:, 5] > 0, truth[:, 6],
+    )  # fmt: skip
+    return boxes, [batch.masks[k] for k in order] if batch.masks else []

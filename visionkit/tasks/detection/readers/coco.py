@@ -1,0 +1,131 @@
+"""COCO JSON: boxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visionkit.core.errors import DataError
+from visionkit.data.labels.checks import header_size
+from visionkit.data.labels.coco_json import CocoObject, read_coco
+from visionkit.data.labels.masks import Outline, read_segmentation
+from visionkit.tasks.detection.readers.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
+
+__all__ = ["CocoDataset"]
+
+
+class CocoDataset(BoxDataset):
+    """Images with boxes, and masks where asked for, from a COCO JSON file.
+
+    What counts is the name of a category, never its id.
+    Images are ordered by file name, classes by category id as in YOLO's files of the same data.
+    Boxes without ``bbox`` take the box around their polygons. ``iscrowd`` makes a crowd. ``area`` is that of the file,
+    else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``. An object whose
+    ``segmentation`` is missing or wrong is ignored where masks are asked for: neither learnt nor counted.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder that its file names count from; None looks beside the JSON file: in its folder, and in
+            images/ and the folders of its split (``instances_train2017.json``: train2017/) there and one level up.
+        classes: Class names in order; None takes those of the categories, by category id. An unused category with id 0
+            that is the supercategory of others, as Roboflow writes it, is no class.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+        masks: Whether to read the masks: polygons, or run lengths as numbers or text.
+
+    Raises:
+        DataError: The file or something in it is wrong, with line or annotation id; image files are missing; or masks
+            are asked for and there are none.
+        UsageError: ``classes`` is empty or has a name twice.
+    """
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        images: str | os.PathLike[str] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        channels: int = 3,
+        masks: bool = False,
+    ) -> None:
+        self.file = Path(annotations)
+        content = read_coco(annotations, images, classes=classes)
+        entries = []
+        for picture in content.pictures:
+            raw: list[RawBox] = []
+            lost: list[Correction] = []
+            stated = picture.size or (_mask_size(picture.objects) if masks else None)
+            size = stated or header_size(picture.path)
+            for o in picture.objects:
+                box = _box(o)
+                if isinstance(box, Correction):
+                    lost.append(box)
+                    continue
+                found = RawBox(box, o.label, o.where, o.crowd, _area(o.record))
+                if masks:
+                    try:
+                        found = found._replace(outline=_outline(o, size))
+                    except DataError as e:
+                        found, ignored = without_mask(found, str(e))
+                        lost.append(ignored)
+                raw.append(found)
+            rows, corrections, outlines = clean(raw, size, content.classes)
+            entries.append(
+                BoxEntry(
+                    picture.path, picture.key, rows, present(rows), stated, False, str(self.file),
+                    (*lost, *corrections), {"image_id": picture.id}, outlines if masks else None,
+                )
+            )  # fmt: skip
+        refuse_no_masks(entries, self.file)
+        super().__init__(entries, content.classes, channels=channels)
+
+
+def _outline(o: CocoObject, size: tuple[int, int] | None) -> Outline:
+    return read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)  # without a size: polygons
+
+
+def _mask_size(objects: Sequence[CocoObject]) -> tuple[int, int] | None:
+    """Return height and width of a picture as its run lengths say, or None where there are none."""
+    for o in objects:
+        mask = o.record.get("segmentation")
+        size = mask.get("size") if isinstance(mask, dict) else None
+        if isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s < 2**24 for s in size):
+            return size[0], size[1]
+    return None
+
+
+def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:
+    """Return the box, xyxy, or what to say where there is none."""
+    box = o.record.get("bbox")
+    if box:
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+            raise DataError(f"{o.where}: bbox is {box!r:.60}; give four numbers: x, y, width, height")
+        x, y, w, h = map(_float, box)
+        return x, y, x + w, y + h
+    polygons = o.record.get("segmentation")
+    if isinstance(polygons, list) and polygons:
+        flat = [v for p in polygons for v in (p if isinstance(p, list) else [p])]
+        if len(flat) < 6 or len(flat) % 2 or not all(map(_is_number, flat)):
+            raise DataError(f"{o.where}: segmentation is no list of polygons; give lists of x, y, x, y, ... or a bbox")
+        xs, ys = [_float(v) for v in flat[::2]], [_float(v) for v in flat[1::2]]
+        return min(xs), min(ys), max(xs), max(ys)
+    what = "only a run-length mask" if isinstance(polygons, dict) else "no polygon either"
+    return Correction(f"{o.where}: no bbox and {what}; dropped", True)
+
+
+def _area(record: dict[str, Any]) -> float | None:
+    area: Any = record.get("area")
+    return _float(area) if _is_number(area) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int of hundreds of digits
+        return float("inf")

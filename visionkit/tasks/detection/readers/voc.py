@@ -1,0 +1,241 @@
+"""Pascal VOC: an XML file an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
+from visionkit.data.images.reading import SUFFIXES
+from visionkit.data.labels.checks import refuse_missing
+from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.split import SPLIT_WORDS
+from visionkit.tasks.detection.readers.hygiene import RawBox
+from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, make_entry
+from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
+
+__all__ = ["VocDataset", "voc_splits"]
+
+_XML_FOLDERS = ("Annotations", "annotations")
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocDataset(BoxDataset):
+    """Images with boxes from Pascal VOC XML files.
+
+    Folders: Annotations/ with JPEGImages/ (or images/) and lists of names in ImageSets/Main/train.txt, val.txt,
+    test.txt, trainval.txt (or beside the folders); or XML files beside their images, in one folder or in train/,
+    valid/ and test/.
+
+    Coordinates are taken as they are, as common readers do: the original VOC counts pixels from 1, most tools from 0.
+    ``difficult`` objects are crowds: neither learnt nor counted. ``truncated`` and the boxes of parts are not read.
+
+    Args:
+        root: The folder.
+        split: ``train``, ``val``, ``test`` or ``trainval``; None for all images.
+        classes: Class names in order; None takes those of all objects that are read, sorted.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+
+    Raises:
+        DataError: A file or a line of it is wrong, with file and line; or image files are missing.
+        UsageError: There is no such split, or ``classes`` is empty or has a name twice.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        channels: int = 3,
+    ) -> None:
+        folder = Path(root)
+        if not folder.is_dir():
+            what = "is a file, not a folder" if folder.exists() else "no such folder"
+            raise DataError(f"{folder}: {what}; give the folder that holds Annotations/ and JPEGImages/")
+        files, home = _files(folder, split)
+        pictures = [_read(file) for file in files]
+        if classes is None:
+            names = tuple(sorted({o.name for p in pictures for o in p.objects}))
+        else:
+            names = check_classes(classes)
+        ids = {name: i for i, name in enumerate(names)}
+        images = _Images(home)
+        entries: dict[str, BoxEntry] = {}
+        missing: list[str] = []
+        for file, picture in zip(files, pictures, strict=True):
+            for o in picture.objects:
+                if o.name not in ids:
+                    raise DataError(f"{file}:{o.line}: {unknown_class(o.name, names)}; rename or remove the object")
+            path = images.find(picture.filename, file)
+            if path is None:
+                missing.append(f"{file}: no image {picture.filename or file.stem + '.jpg'}")
+                continue
+            if path in entries:
+                raise DataError(
+                    f"{file}: its image {path} is that of {entries[path].source} too; correct <filename> or keep one"
+                )
+            raw = [RawBox(o.box, ids[o.name], f"{file}:{o.box_line}", o.difficult) for o in picture.objects]
+            key = Path(os.path.relpath(path, folder)).as_posix()
+            entries[path] = make_entry(path, key, raw, names, size=picture.size, source=str(file))
+        refuse_missing(missing, str(folder), ", ".join(map(str, images.folders)))
+        super().__init__(list(entries.values()), names, channels=channels)
+        self.root = folder
+
+
+def voc_splits(folder: Path) -> dict[str, Path]:
+    """Return where the splits of a folder are told, a list or a folder each; "" for one of no split.
+
+    The result is empty where a folder does not look like Pascal VOC.
+
+    Raises:
+        DataError: A folder has two names for the same split.
+    """
+    if _xml_folder(folder) is not None:
+        lists = {name: _list(folder, words) for name, words in SPLIT_WORDS.items()}
+        found = {name: file for name, file in lists.items() if file is not None}
+        both = _list(folder, ("trainval",))
+        if both is not None and "train" not in found and "val" not in found:
+            found["train"] = both
+        return found or {"": folder}
+    splits: dict[str, Path] = {}
+    for name, words in SPLIT_WORDS.items():
+        here = [folder / w for w in words if _xml_folder(folder / w) is not None]
+        if len(here) > 1:
+            raise DataError(f"{folder}: has both {here[0].name}/ and {here[1].name}/; keep one")
+        if here:
+            splits[name] = here[0]
+    return splits
+
+
+def _xml_folder(folder: Path) -> Path | None:
+    """Return where the XML files of a folder lie, or None where there are none of Pascal VOC."""
+    for place in (*(folder / n for n in _XML_FOLDERS), folder):
+        first = next((f for f in sorted(place.glob("*.xml")) if not f.name.startswith(".")), None)
+        if first is not None and (place != folder or parse_xml(first).tag == "annotation"):
+            return place
+    return None
+
+
+def _list(folder: Path, words: Sequence[str]) -> Path | None:
+    places = (folder / "ImageSets" / "Main", folder / "ImageSets", folder)
+    return next((p / f"{w}.txt" for p in places for w in words if (p / f"{w}.txt").is_file()), None)
+
+
+def _files(folder: Path, split: str | None) -> tuple[list[Path], Path]:
+    """Return the XML files of a split, and the folder where they and the images lie."""
+    place = _xml_folder(folder)
+    if split is None:
+        if place is None:
+            raise DataError(f"{folder}: holds no XML files of Pascal VOC; it needs Annotations/*.xml, or XML files")
+        return sorted(f for f in place.glob("*.xml") if not f.name.startswith(".")), folder
+    found = _list(folder, ("trainval",)) if split == "trainval" else voc_splits(folder).get(split)
+    if found is None or found == folder:
+        raise UsageError(
+            f"{folder}: no split {split!r}; it needs a list ImageSets/Main/{split}.txt or a folder {split}/"
+        )
+    if found.is_dir():
+        return _files(found, None)[0], found
+    assert place is not None
+    return _listed(found, place), folder
+
+
+def _listed(file: Path, place: Path) -> list[Path]:
+    """Return the XML files that a list names; a name that comes again is taken once."""
+    found: dict[Path, None] = {}
+    text = read_text(file)
+    for number, content in enumerate(text.split("\n"), 1):
+        name = PureWindowsPath(content.strip()).name
+        if not name:
+            continue
+        suffix = PureWindowsPath(name).suffix.lower()
+        stem = name[: -len(suffix)] if suffix in SUFFIXES or suffix == ".xml" else name
+        xml = next((p for n in (stem, stem.split()[0]) if (p := place / f"{n}.xml").is_file()), None)
+        if xml is None:
+            raise DataError(f"{file}:{number}: {place / stem}.xml: no such file; add it or remove the line")
+        found[xml] = None
+    return list(found)
+
+
+class _Images:
+    """The image files that XML files can mean."""
+
+    def __init__(self, home: Path) -> None:
+        self.folders = [f for f in (*(home / n for n in _IMAGE_FOLDERS), home) if f.is_dir()]
+        self.names = [set(os.listdir(f)) for f in self.folders]
+        self.stems: dict[str, str] = {}
+        for folder, names in zip(self.folders, self.names, strict=True):
+            for name in sorted(names):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in SUFFIXES or suffix.lower() == ".npy":
+                    self.stems.setdefault(stem, str(folder / name))
+
+    def find(self, filename: str, xml: Path) -> str | None:
+        suffix = os.path.splitext(filename)[1].lower()
+        if suffix in SUFFIXES or suffix == ".npy":
+            for folder, names in zip(self.folders, self.names, strict=True):
+                if filename in names:
+                    return str(folder / filename)
+        return self.stems.get(xml.stem)
+
+
+class _Object(NamedTuple):
+    name: str
+    line: int
+    box: tuple[float, float, float, float]
+    box_line: int
+    difficult: bool
+
+
+class _Picture(NamedTuple):
+    filename: str
+    size: tuple[int, int] | None
+    objects: list[_Object]
+
+
+def _read(file: Path) -> _Picture:
+    top = parse_xml(file)
+    if top.tag != "annotation":
+        raise DataError(f"{file}:{top.line}: <{top.tag}> where Pascal VOC has <annotation>; remove the file")
+    named = top.child("filename")
+    filename = PureWindowsPath(named.text).name if named is not None else ""
+    return _Picture(filename, _size(top.child("size")), [_object(file, n) for n in top.children if n.tag == "object"])
+
+
+def _size(node: Node | None) -> tuple[int, int] | None:
+    sides = []
+    for tag in ("height", "width"):
+        side = node.child(tag) if node is not None else None
+        try:
+            value = float(side.text) if side is not None else 0.0
+        except ValueError:
+            return None
+        if not (1 <= value < 2**24 and value.is_integer()):
+            return None
+        sides.append(int(value))
+    return sides[0], sides[1]
+
+
+def _object(file: Path, node: Node) -> _Object:
+    name = node.child("name")
+    if name is None or not name.text:
+        raise DataError(f"{file}:{(name or node).line}: an object without a name; write its class into <name>")
+    box = node.child("bndbox")
+    if box is None:
+        raise DataError(f"{file}:{node.line}: an object without <bndbox>; add its box or remove it")
+    corners = []
+    for tag in _CORNERS:
+        corner = box.child(tag)
+        if corner is None:
+            raise DataError(f"{file}:{box.line}: a box without <{tag}>; add it")
+        try:
+            corners.append(float(corner.text))
+        except ValueError:
+            raise DataError(f"{file}:{corner.line}: {tag} is {corner.text!r:.40}, no number; correct it") from None
+    difficult = node.child("difficult")
+    crowd = difficult is not None and difficult.text.lower() in ("1", "true", "yes")
+    return _Object(name.text, name.line, (corners[0], corners[1], corners[2], corners[3]), box.line, crowd)

@@ -1,0 +1,77 @@
+"""XML with line numbers, read without risk: what Pascal VOC needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+from visionkit.core.errors import DataError
+
+__all__ = ["Node", "parse_xml"]
+
+
+@dataclass
+class Node:
+    """An element: its tag, the line where it starts (from 1), its text without outer blanks, and its children."""
+
+    tag: str
+    line: int
+    text: str = ""
+    children: list[Node] = field(default_factory=list)
+
+    def child(self, tag: str) -> Node | None:
+        """Return the first child with a tag, or None."""
+        return next((c for c in self.children if c.tag == tag), None)
+
+
+def parse_xml(path: Path) -> Node:
+    """Return the outermost element of a file.
+
+    Document types and entities are refused, so a small file cannot grow to gigabytes or read other files.
+
+    Raises:
+        DataError: The file cannot be read or is no such XML, with its line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except OSError as e:
+        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    top = Node("", 0)
+    opened = [top]
+
+    def start(tag: str, attributes: Any) -> None:
+        node = Node(tag, parser.CurrentLineNumber)
+        opened[-1].children.append(node)
+        opened.append(node)
+
+    def end(tag: str) -> None:
+        node = opened.pop()
+        node.text = node.text.strip()
+
+    def text(data: str) -> None:
+        opened[-1].text += data
+
+    def refuse(*arguments: Any) -> None:
+        raise DataError(
+            f"{path}:{parser.CurrentLineNumber}: declares a document type (<!DOCTYPE>), which is not read; remove it"
+        )
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = text
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as e:
+        what = expat.ErrorString(e.code)
+        raise DataError(f"{path}:{e.lineno}: no valid XML ({what}); correct the line, or write the file anew") from None
+    except (LookupError, ValueError) as e:  # an encoding that Python does not know
+        raise DataError(f"{path}:1: no valid XML ({e}); save the file with UTF-8 encoding") from None
+    return top.children[0]

@@ -1,0 +1,214 @@
+"""YOLO: a text file an image, a line an object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
+from visionkit.data.labels.checks import header_size
+from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.masks import Outline
+from visionkit.tasks.detection.readers.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
+from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, find_yolo, list_split
+
+__all__ = ["YoloDataset"]
+
+_ROUNDING = 1e-5  # shares of the picture; files have six digits
+_SURE = 1e-3  # shares of the picture; a side of this is thick enough for any size
+
+
+class YoloDataset(BoxDataset):
+    """Images with boxes from YOLO text files: ``class cx cy w h`` or ``class x y x y x y ...`` a line, in shares.
+
+    Folders: a data.yaml (path, train, val, test, names, nc); or images/train/ with labels/train/; or train/images/ with
+    train/labels/; or images/ with labels/. The labels of an image lie where the last ``images`` of its path is
+    ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes,
+    and their masks where asked for; lines without are ignored then: neither learnt nor counted.
+
+    Args:
+        root: The folder, or its data.yaml.
+        split: ``train``, ``val`` or ``test``; None for all images.
+        classes: Class names in order; None takes those of data.yaml or classes.txt (obj.names, names.txt), or the
+            numbers where there are none. Where there are names, they are what counts, else the numbers.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+        masks: Whether to read polygons as masks.
+
+    Raises:
+        DataError: A file or a line of it is wrong, with file and line; no image has labels; or masks are asked for and
+            there are none.
+        UsageError: There is no such split, or ``classes`` is empty or has a name twice.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        channels: int = 3,
+        masks: bool = False,
+    ) -> None:
+        path = Path(root)
+        if not path.exists():
+            raise DataError(
+                f"{path}: no such folder or file; give a data.yaml or the folder that holds images/, labels/"
+            )
+        layout = find_yolo(path)
+        if layout is None:
+            raise DataError(f"{path}: no images/ with labels/ and no data.yaml; give the folder that holds them")
+        if split in layout.missing or (split is None and layout.missing and not layout.splits):
+            raise DataError(layout.missing[split or next(iter(layout.missing))])
+        if split is not None and split not in layout.splits:
+            has = ", ".join(s for s in layout.splits if s) or "none"
+            raise UsageError(f"{path}: no split {split!r}; its splits are: {has}")
+        places = [p for s, ps in layout.splits.items() if split in (None, s) for p in ps]
+        images = list_split(places, layout.folder, channels)
+        if not images:
+            raise DataError(f"{', '.join(map(str, places))}: no images; add some or correct the path")
+        labels = _labels(images, path)
+        lines = [_lines(file) if file is not None else ([], []) for file in labels]
+        fixed = None if classes is None else check_classes(classes)
+        known = layout.names or fixed
+        if known is None:
+            highest = max((o.id for objects, _ in lines for o in objects), default=-1)
+            known = tuple(map(str, range(min(highest + 1, MAX_CLASSES))))
+        names = fixed or known
+        ids = {name: i for i, name in enumerate(names)}
+        entries = []
+        for image, (objects, wrong) in zip(images, lines, strict=True):
+            raw = []
+            for o in objects:
+                if o.id >= len(known):
+                    raise DataError(
+                        f"{o.where}: class {o.id}, but there are {len(known)} names, so 0 to {len(known) - 1}; correct "
+                        "the line or the names"
+                    )
+                if known[o.id] not in ids:
+                    raise DataError(
+                        f"{o.where}: {unknown_class(known[o.id], names)}; rename the class or remove the line"
+                    )
+                found = RawBox(o.box, ids[known[o.id]], o.where, outline=o.outline if masks else None)
+                if masks and o.outline is None:
+                    found, ignored = without_mask(found, f"{o.where}: a box without a polygon has no mask")
+                    wrong.append(ignored)
+                raw.append(found)
+            key = Path(os.path.relpath(image, layout.folder)).as_posix()
+            entries.append(_entry(str(image), key, raw, names, wrong, masks))
+        refuse_no_masks(entries, path)
+        super().__init__(entries, names, channels=channels)
+        self.root = path
+
+
+class _Object(NamedTuple):
+    id: int
+    box: tuple[float, float, float, float]
+    where: str
+    outline: Outline | None = None
+
+
+def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
+    """Return the label file of each image, or None where there is none."""
+    folders: dict[Path, Path] = {}
+    found: list[Path | None] = []
+    for image in images:
+        folder = folders.get(image.parent)
+        if folder is None:
+            folder = folders[image.parent] = _label_folder(image.parent)
+        file = folder / f"{image.stem}.txt"
+        found.append(file if file.is_file() else None)
+    if not any(found):
+        searched = sorted(set(map(str, folders.values())))
+        more = f" and {len(searched) - 3} more" if len(searched) > 3 else ""
+        raise DataError(
+            f"{root}: none of {len(images)} images has a label file; looked in {', '.join(searched[:3])}{more} "
+            f"for files such as {images[0].stem}.txt"
+        )
+    return found
+
+
+def _label_folder(folder: Path) -> Path:
+    parts = list(folder.parts)
+    if "images" not in parts:
+        return folder
+    last = len(parts) - 1 - parts[::-1].index("images")
+    labels = Path(*parts[:last], "labels", *parts[last + 1 :])
+    beside = not labels.is_dir() and next(folder.glob("*.txt"), None) is not None
+    return folder if beside else labels
+
+
+def _lines(file: Path) -> tuple[list[_Object], list[Correction]]:
+    """Return the objects of a label file, and a line for each that comes twice."""
+    text = read_text(file)
+    first: dict[tuple[float, ...], int] = {}
+    found: list[_Object] = []
+    twice: list[Correction] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        where = f"{file}:{number}"
+        values = _values(cells, where)
+        before = first.setdefault(values, number)
+        if before != number:
+            twice.append(Correction(f"{where}: the same object as in line {before}; dropped", True))
+            continue
+        if len(values) == 5:
+            _, cx, cy, w, h = values
+            found.append(_Object(int(values[0]), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), where))
+        else:
+            xs, ys = values[1::2], values[2::2]
+            outline = (np.array(values[1:]).reshape(-1, 2),)
+            found.append(_Object(int(values[0]), (min(xs), min(ys), max(xs), max(ys)), where, outline))
+    return found, twice
+
+
+def _values(cells: Sequence[str], where: str) -> tuple[float, ...]:
+    if len(cells) == 6:
+        raise DataError(
+            f"{where}: 6 columns, as predictions with a confidence have them; labels have 5: class cx cy w h"
+        )
+    if len(cells) < 5 or len(cells) % 2 == 0:
+        raise DataError(f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon")
+    values = []
+    for cell in cells:
+        try:
+            values.append(float(cell))
+        except ValueError:
+            raise DataError(f"{where}: {cell!r:.40} is no number; write class cx cy w h") from None
+    if not (values[0] >= 0 and values[0].is_integer()):
+        raise DataError(f"{where}: class {cells[0]} is no whole number from 0; correct the line")
+    return tuple(values)
+
+
+def _entry(
+    image: str, key: str, raw: Sequence[RawBox], names: Sequence[str], wrong: Sequence[Correction], masks: bool
+) -> BoxEntry:
+    """Return an entry; the picture's size is looked up only where it decides what becomes of a box."""
+    size = None if all(map(_is_sure, raw)) else header_size(image)
+    if size is None:
+        objects, corrections, outlines = clean(raw, (1, 1), names, tolerance=_ROUNDING, thinnest=0)
+    else:
+        pixels = [r._replace(box=_scaled(r.box, size)) for r in raw]
+        objects, corrections, outlines = clean(pixels, size, names)
+        outlines = tuple(o if isinstance(o, bytes) else tuple(p * size[::-1] for p in o) for o in outlines)
+    return BoxEntry(
+        image, key, objects, present(objects), relative=size is None, corrections=(*wrong, *corrections),
+        outlines=outlines if masks else None,
+    )  # fmt: skip
+
+
+def _is_sure(raw: RawBox) -> bool:
+    x1, y1, x2, y2 = raw.box
+    inside = min(x1, y1) >= -_ROUNDING and max(x2, y2) <= 1 + _ROUNDING  # NaN is not inside
+    return inside and x2 - x1 >= _SURE and y2 - y1 >= _SURE
+
+
+def _scaled(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    return box[0] * size[1], box[1] * size[0], box[2] * size[1], box[3] * size[0]

@@ -1,0 +1,217 @@
+"""Where a YOLO data set has its images and class names: data.yaml, or folders alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
+from visionkit.data.images.reading import SUFFIXES, list_images
+from visionkit.data.split import SPLIT_WORDS, split_word
+
+__all__ = ["MAX_CLASSES", "YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
+
+YAML_SUFFIXES = (".yaml", ".yml")
+MAX_CLASSES = 10_000  # without names; a larger class id is a broken file
+_NAME_FILES = ("classes.txt", "obj.names", "names.txt")
+
+
+class YoloLayout(NamedTuple):
+    """Where things are.
+
+    Args:
+        file: The data.yaml, or the folder where there is none.
+        folder: The folder of the data set.
+        names: Class names by id, or None where there are none.
+        splits: Folders of images and lists of images by split; "" for images of no split.
+        missing: Message of each split that is named but not there.
+    """
+
+    file: Path
+    folder: Path
+    names: tuple[str, ...] | None
+    splits: dict[str, list[Path]]
+    missing: dict[str, str]
+
+
+def find_yolo(root: Path) -> YoloLayout | None:
+    """Return the layout of a folder or of a data.yaml, or None where it is not YOLO.
+
+    Raises:
+        DataError: The data.yaml or a file of names is wrong.
+    """
+    if root.is_file() or root.suffix.lower() in YAML_SUFFIXES:
+        return _from_yaml(root, _load(root))
+    for name in ("data.yaml", "data.yml", "dataset.yaml"):
+        if (root / name).is_file():
+            return _from_yaml(root / name, _load(root / name))
+    others = [f for f in sorted(root.glob("*.y*ml")) if f.suffix in YAML_SUFFIXES and _is_data_yaml(f)]
+    if len(others) > 1:
+        raise UsageError(f"{root}: several data files ({', '.join(f.name for f in others)}); give one as root")
+    if others:
+        return _from_yaml(others[0], _load(others[0]))
+    splits = _from_folders(root)
+    return YoloLayout(root, root, _names_beside(root), splits, {}) if splits else None
+
+
+def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path]:
+    """Return the images of a split, each once.
+
+    Args:
+        places: Folders, and .txt files that list images.
+        folder: The folder of the data set; lists may count from it.
+        channels: As in ``list_images``.
+
+    Raises:
+        DataError: A list names an image that is not there, with its line.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if place.is_dir():
+            found.update(dict.fromkeys(list_images(place, channels=channels)))
+            continue
+        for number, line in enumerate(read_text(place).split("\n"), 1):
+            name = line.strip().replace("\\", "/")
+            if not name:
+                continue
+            paths = (Path(os.path.normpath(base / name)) for base in (place.parent, folder))
+            image = next((p for p in paths if p.is_file()), None)
+            if image is None:
+                raise DataError(f"{place}:{number}: {name}: no such image, looked in {place.parent}; correct the line")
+            found[image] = None
+    return list(found)
+
+
+def _from_folders(root: Path) -> dict[str, list[Path]]:
+    if (root / "images").is_dir() and (root / "labels").is_dir():
+        found = _by_split(root / "images")
+        return {name: [f] for name, f in found.items()} or {"": [root / "images"]}
+    found = {
+        name: f / "images" for name, f in _by_split(root).items() if (f / "images").is_dir() and (f / "labels").is_dir()
+    }
+    return {name: [f] for name, f in found.items()}
+
+
+def _by_split(folder: Path) -> dict[str, Path]:
+    """Return the folders that are called like splits (train, val2017, ...)."""
+    found: dict[str, Path] = {}
+    for f in sorted(folder.iterdir()):
+        word = split_word(f.name)
+        if word is None or not f.is_dir():
+            continue
+        if word in found:
+            raise DataError(f"{folder}: has both {found[word].name}/ and {f.name}/; keep one")
+        found[word] = f
+    return found
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
+        raise DataError(
+            f"{where}: no valid YAML ({getattr(e, 'problem', None) or 'see the line'}); correct it"
+        ) from None
+    except (ValueError, RecursionError) as e:  # a date that is none, for example
+        raise DataError(f"{file}: no valid YAML ({e}); correct it") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds no keys; write train:, val: and names:")
+    return content
+
+
+def _is_data_yaml(file: Path) -> bool:
+    try:
+        return bool({"train", "val", "names"} & set(_load(file)))
+    except DataError:
+        return False
+
+
+def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
+    folder = file.parent
+    if isinstance(content.get("path"), str) and (folder / content["path"]).is_dir():
+        folder = folder / content["path"]
+    splits: dict[str, list[Path]] = {}
+    missing: dict[str, str] = {}
+    for name, words in SPLIT_WORDS.items():
+        key = next((w for w in words if content.get(w)), None)
+        if key is None:
+            continue
+        values = content[key] if isinstance(content[key], list) else [content[key]]
+        for value in values:
+            if not isinstance(value, str):
+                raise DataError(f"{file}: {key}: {_shown(value)} is no path; give a folder or a .txt list of images")
+            place = _resolve(value, (folder, file.parent))
+            if place is None:
+                missing[name] = f"{file}: {key}: no folder or list {value}, looked in {folder}; correct the path"
+            else:
+                splits.setdefault(name, []).append(place)
+    for name in missing:
+        splits.pop(name, None)
+    if not splits and not missing:
+        splits = _from_folders(folder)
+        if not splits:
+            raise DataError(f"{file}: has no key train or val, and no images/ and labels/ beside it; add them")
+    return YoloLayout(file, folder, _names(file, content) or _names_beside(folder), splits, missing)
+
+
+def _resolve(value: str, bases: Sequence[Path]) -> Path | None:
+    for base in bases:
+        tail = value
+        while True:
+            place = Path(os.path.normpath(base / tail))
+            if place.is_dir() or (place.is_file() and place.suffix.lower() not in SUFFIXES):
+                return place
+            if not tail.startswith("../"):  # Roboflow writes ../train/images for train/images
+                break
+            tail = tail[3:]
+    return None
+
+
+def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
+    names, count = content.get("names"), content.get("nc")
+    if names is None:
+        known = isinstance(count, int) and 0 < count <= MAX_CLASSES
+        return tuple(map(str, range(count))) if known else None  # type: ignore[arg-type]
+    if isinstance(names, dict):
+        absent = [i for i in range(len(names)) if i not in names]
+        if absent:
+            raise DataError(f"{file}: names: no name for class {absent[0]}; number the classes from 0 without gaps")
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{file}: names: {_shown(names)} is no list of names; write names: [cat, dog]")
+    for i, name in enumerate(names):
+        if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+            raise DataError(f"{file}: names: class {i} is {_shown(name)}; put the name into quotes")
+    if isinstance(count, int) and count != len(names):
+        raise DataError(f"{file}: nc is {count}, but there are {len(names)} names; correct one of them")
+    return _once(tuple(str(n).strip() for n in names), f"{file}: names")
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message; aliases of YAML can make a list endless to print."""
+    return f"a {type(value).__name__}" if isinstance(value, list | dict | set) else repr(value)[:40]
+
+
+def _names_beside(folder: Path) -> tuple[str, ...] | None:
+    file = next((f for p in (folder, folder / "labels") for n in _NAME_FILES if (f := p / n).is_file()), None)
+    if file is None:
+        return None
+    lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise DataError(f"{file}:{number}: an empty line; write the name of class {number - 1}")
+    return _once(tuple(lines), str(file))
+
+
+def _once(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise DataError(f"{where}: {', '.join(twice)} comes twice; give each class its own name")
+    return names

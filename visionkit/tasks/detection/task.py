@@ -1,0 +1,51 @@
+"""Detector: the task of detection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.data.transforms.scale import MultiScale
+from visionkit.models.backbones.base import Backbone, FeatureSpec
+from visionkit.models.head import Head
+from visionkit.models.model import VisionModel
+from visionkit.models.necks.base import Neck
+from visionkit.models.necks.fpn import FPN
+from visionkit.tasks.detection.heads.fcos import FCOSHead
+from visionkit.training.recipe import Recipe
+from visionkit.training.task import Task
+
+__all__ = ["Detector"]
+
+
+class Detector(Task):
+    """Boxes with classes, and with masks where the head draws them.
+
+    Args:
+        backbone: Turns pictures into feature maps: ResNet or TimmBackbone.
+        neck: Turns the backbone's feature maps into a pyramid: FPN.
+        head: Turns the pyramid into boxes: FCOSHead (one stage), FasterRCNNHead (two stages) or MaskRCNNHead (with
+            masks).
+        classes: Class names; the command line takes them from the data.
+        preprocessing: Brings pictures to the model's size; the command line takes it from the data.
+        recipe: Optimizer, schedule, averaging and stopping.
+        multi_scale: MultiScale gives each training batch a random size; none leaves them.
+        seed: Seed of dropout, stochastic depth, sampling and sizes; the command line takes it from seed_everything.
+    """
+
+    config = "detect.yaml"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        neck: Callable[[FeatureSpec], Neck] = FPN,
+        head: Callable[[FeatureSpec, int], Head] = FCOSHead,
+        classes: Sequence[str] = (),
+        *,
+        preprocessing: Preprocessing | None = None,
+        recipe: Recipe | None = None,
+        multi_scale: MultiScale | None = None,
+        seed: int = 0,
+    ) -> None:
+        model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
+        super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)

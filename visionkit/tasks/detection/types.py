@@ -1,0 +1,275 @@
+"""The truth and the prediction of detection: boxes with classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.core.errors import DataError
+from visionkit.core.sample import ImageInfo
+from visionkit.data.labels.masks import ObjectMasks
+from visionkit.data.transforms.preprocessing import to_original
+from visionkit.models.ops.boxes import area, clip, pairwise_iou
+from visionkit.prediction.records import Agreement, Format
+from visionkit.tasks.detection.writers import CocoWriter, YoloWriter
+
+__all__ = ["DRAWN_SCORE", "BoxPrediction", "BoxTarget", "boxes_to_original"]
+
+MIN_SIDE = 1.0  # pixels that the model sees; what is thinner teaches nothing and makes losses infinite
+MIN_VISIBLE = 0.25  # of a box's area; what a cut leaves of less is neither learnt nor counted
+DRAWN_SCORE = 0.3
+"""Lowest score of the boxes that are drawn: a hundred weak ones would hide the picture."""
+SAME_OVERLAP = 0.5  # intersection over union from which on two networks mean the same object
+
+
+@dataclass(frozen=True)
+class BoxTarget:
+    """The objects of an image; none is legal.
+
+    Args:
+        boxes: float32 [N, 4], xyxy in pixels, ``x1 < x2`` and ``y1 < y2``.
+        labels: int64 [N], class ids 0..K-1.
+        crowd: bool [N], boxes around crowds and difficult objects: neither learnt nor counted, as COCO does it.
+        areas: float32 [N], area of each object in pixels of the original image; COCO's sizes small, medium and large
+            go by it. Where masks are known it is their area, else that of the box.
+        masks: The mask of each object, or None where they are not known.
+        original: The same objects in the original image, or None when this is it, or when there is none any more.
+
+    Raises:
+        DataError: Shapes disagree.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    areas: Tensor
+    masks: ObjectMasks | None = None
+    original: Self | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        n = len(self.labels)
+        if self.boxes.shape != (n, 4) or self.crowd.shape != (n,) or self.areas.shape != (n,):
+            raise DataError(
+                f"boxes {list(self.boxes.shape)}, labels {list(self.labels.shape)}, crowd {list(self.crowd.shape)} and "
+                f"areas {list(self.areas.shape)} must be [N, 4], [N], [N] and [N]"
+            )
+        if self.masks is not None and len(self.masks) != n:
+            raise DataError(f"{len(self.masks)} masks of {n} objects: give one an object, or None")
+
+    @classmethod
+    def make(
+        cls, boxes: Any, labels: Any, crowd: Any = None, areas: Any = None, masks: ObjectMasks | None = None
+    ) -> Self:
+        """Make a target from lists, arrays or tensors.
+
+        Args:
+            boxes: [N, 4], xyxy in pixels.
+            labels: [N], class ids.
+            crowd: [N], whether it is a crowd or difficult; None for none.
+            areas: [N], in pixels of the original; None for those of the boxes.
+            masks: The N masks, or None where they are not known.
+        """
+        placed = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+        n = len(placed)
+        return cls(
+            placed,
+            torch.as_tensor(labels, dtype=torch.int64).reshape(-1),
+            torch.zeros(n, dtype=torch.bool) if crowd is None else torch.as_tensor(crowd, dtype=torch.bool).reshape(-1),
+            area(placed) if areas is None else torch.as_tensor(areas, dtype=torch.float32).reshape(-1),
+            masks,
+        )
+
+    def __len__(self) -> int:
+        """Return the number of boxes, N."""
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the target with its tensors on ``device``; masks and the original stay where they are."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=non_blocking)
+            for name in ("boxes", "labels", "crowd", "areas")
+        }
+        return replace(self, **moved)
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the objects in pixels of the original image."""
+        return self if self.original is None else self.original
+
+    def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
+        """Return the boxes after their image was resized, shifted and cut or padded.
+
+        Boxes are clipped to the picture. Those that end up thinner than a pixel are dropped; those of which a cut
+        leaves less than a quarter, or no pixel of the mask, become ``crowd``: neither learnt nor taken for background.
+        """
+        x, y = self.boxes[:, 0::2] * scale[1] + offset[1], self.boxes[:, 1::2] * scale[0] + offset[0]  # [N, 2] each
+        whole = torch.stack([x, y], -1).flatten(1)
+        clipped = clip(whole, size)
+        crowd = self.crowd | (area(clipped) < MIN_VISIBLE * area(whole))
+        placed = replace(self, boxes=clipped, crowd=crowd, original=self if self.original is None else self.original)
+        thick = _thick(clipped)
+        placed = placed if bool(thick.all()) else placed.take(thick)
+        if placed.masks is None:
+            return placed
+        masks = placed.masks.place(scale, offset, size)
+        gone = torch.from_numpy(masks.areas() == 0).to(crowd.device)
+        return replace(placed, crowd=placed.crowd | gone, masks=masks)
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """Return the boxes of several images that were pasted into one picture; the originals are gone.
+
+        Masks are known where those of all objects are.
+        """
+        fields = ("boxes", "labels", "crowd", "areas")
+        every = (self, *others)
+        joined = {name: torch.cat([getattr(t, name) for t in every]) for name in fields}
+        masks = [t.masks for t in every if t.masks is not None]
+        known = bool(masks) and all(t.masks is not None or not len(t) for t in every)
+        return replace(self, **joined, masks=masks[0].join(masks[1:]) if known else None, original=None)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return boxes, float32 [N, 4], their positions, int64 [N], and any masks, uint8 [N, H, W]."""
+        arrays: dict[str, NDArray[Any]] = {"bboxes": self.boxes.numpy(), "box_index": np.arange(len(self))}
+        if self.masks is not None and len(self):  # albumentations fails on none
+            arrays["masks"] = self.masks.dense()
+        return arrays
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> Self:
+        """Return the objects that are left after a random change; the original is gone.
+
+        Boxes are clipped to the picture. Where masks are known, boxes are those around the changed masks, so a picture
+        may be turned by any angle.
+        """
+        index = np.asarray(arrays["box_index"], np.int64).reshape(-1)
+        boxes = clip(torch.from_numpy(np.asarray(arrays["bboxes"], np.float32).reshape(-1, 4)), size)
+        masks = None
+        if self.masks is not None:
+            index = np.unique(index)  # some transforms return a box in parts
+            dense = arrays["masks"][index] if len(index) else np.zeros((0, *size), np.uint8)
+            masks = ObjectMasks.from_dense(dense)
+            boxes = torch.from_numpy(masks.boxes())
+        changed = replace(self, masks=None).take(torch.from_numpy(index))
+        return replace(changed, boxes=boxes, masks=masks, original=None).take(_thick(boxes))
+
+    def take(self, which: Tensor) -> Self:
+        """Return some of the boxes: a bool mask [N] or int64 positions; the original stays whole."""
+        masks = self.masks
+        if masks is not None:
+            masks = masks.take((which.nonzero()[:, 0] if which.dtype == torch.bool else which).tolist())
+        return replace(
+            self,
+            boxes=self.boxes[which],
+            labels=self.labels[which],
+            crowd=self.crowd[which],
+            areas=self.areas[which],
+            masks=masks,
+        )
+
+
+@dataclass(frozen=True)
+class BoxPrediction:
+    """What a detector says of an image: boxes, the most certain first.
+
+    Args:
+        boxes: float32 [N, 4], xyxy in pixels.
+        scores: float32 [N], 0..1, falling.
+        labels: int64 [N], class ids 0..K-1.
+        size: Height and width of the original image; known once the prediction is restored to it.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    size: tuple[int, int] | None = None
+
+    columns: ClassVar[tuple[str, ...]] = ("label", "score", "x1", "y1", "x2", "y2", "width", "height")
+    """Keys of :meth:`rows`."""
+    formats: ClassVar[Mapping[str, Format]] = {"coco": CocoWriter, "yolo": YoloWriter}
+    """Further formats that predictions are written in."""
+    standard: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are written without being asked for."""
+
+    def __len__(self) -> int:
+        """Return the number of boxes, N."""
+        return len(self.scores)
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the boxes in pixels of the original image, clipped to it; those outside of it are dropped."""
+        clipped = clip(boxes_to_original(self.boxes, info), info.size)
+        kept = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
+        return replace(self, boxes=clipped, size=info.size).take(kept)
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
+        from visionkit.prediction.draw import draw_boxes
+
+        shown = self.at_least(DRAWN_SCORE)
+        texts = [f"{names[k]} {s:.0%}" for k, s in zip(shown.labels.tolist(), shown.scores.tolist(), strict=True)]
+        return draw_boxes(image, shown.boxes, shown.labels, texts)
+
+    def at_least(self, score: float) -> Self:
+        """Return the boxes alone that have at least this score, 0..1."""
+        return self.take(self.scores >= score)
+
+    def take(self, which: Tensor) -> Self:
+        """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        parts: dict[str, Any] = {name: v[which] for name, v in values if isinstance(v, Tensor)}
+        return replace(self, **parts)
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return width, height and objects, each ``{"label": name, "score": 0..1, "box": [x1, y1, x2, y2]}``."""
+        height, width = self.size if self.size is not None else (None, None)
+        rows = zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
+        objects = [{"label": names[k], "score": s, "box": b} for k, s, b in rows]
+        return {"width": width, "height": height, "objects": objects}
+
+    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row an object: label, score, x1, y1, x2, y2 in pixels, and the image's width and height."""
+        record = self.record(names)
+        return [
+            dict(
+                zip(
+                    BoxPrediction.columns,
+                    (o["label"], o["score"], *o["box"], record["width"], record["height"]),
+                    strict=True,
+                )
+            )
+            for o in record["objects"]
+        ]
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return how many of both predictions' objects, from ``DRAWN_SCORE`` on, the other one has, too.
+
+        That is one of the same class and an overlap of at least one half. With it go the differences of the scores.
+        """
+        mine, yours = self.at_least(DRAWN_SCORE), other.at_least(DRAWN_SCORE)
+        what = f"of the objects from a score of {DRAWN_SCORE} on are found by both"
+        total = float(len(mine) + len(yours))
+        if not len(mine) or not len(yours):
+            return Agreement(what, 0, total)
+        overlaps = mine.overlaps(yours) * (mine.labels[:, None] == yours.labels)  # [N, M]
+        best, which = overlaps.max(1)
+        again = best >= SAME_OVERLAP
+        same = float(again.sum() + (overlaps.max(0).values >= SAME_OVERLAP).sum())
+        difference = (mine.scores - yours.scores[which])[again].abs()
+        return Agreement(what, same, total, float(difference.sum()), float(again.sum()))
+
+    def overlaps(self, other: Self) -> Tensor:
+        """Return the intersection over union of its N objects with the other's M, float32 [N, M]."""
+        return pairwise_iou(self.boxes, other.boxes)
+
+
+def boxes_to_original(boxes: Tensor, info: ImageInfo) -> Tensor:
+    """Move boxes, float [N, 4] xyxy, from pixels that the model sees to those of the original image, float32 [N, 4]."""
+    return to_original(boxes.float().reshape(-1, 2, 2), info).reshape(-1, 4)
+
+
+def _thick(boxes: Tensor) -> Tensor:
+    return ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)

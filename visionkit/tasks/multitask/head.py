@@ -1,0 +1,222 @@
+"""MultiTaskHead: several heads on one backbone and one neck."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from visionkit.core.component import spec_of
+from visionkit.core.errors import UsageError
+from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.head import Head, HeadFactory
+from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget, names_of
+from visionkit.tasks.multitask.writers import prediction_class
+
+if TYPE_CHECKING:
+    from visionkit.training.metric import TaskMetric
+
+__all__ = ["MultiTaskHead", "MultiTaskOutputs"]
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class MultiTaskOutputs(NamedTuple):
+    """What several heads compute for B images.
+
+    Args:
+        parts: The outputs of each head that was asked, by its name.
+        rows: Positions of the images that each was asked about.
+        images: Number of images, B.
+        idle: Zero with gradients to all levels, where a head was not asked, else None.
+    """
+
+    parts: dict[str, Any]
+    rows: dict[str, list[int]]
+    images: int
+    idle: Tensor | None = None
+
+
+class MultiTaskHead(Head):
+    """Several heads of any kind, which learn from the pictures that are labelled for them.
+
+    Each reads the levels that its class wants, the neck's or the backbone's own (``Head.reads``). Its losses are named
+    ``head/loss``.
+
+    Args:
+        features: Spec of the levels of MultiTaskNeck.
+        num_classes: Number of classes of all heads together.
+        heads: Makes each head, by its name.
+        sizes: Number of classes of each head, by its name, in the order of the class names.
+        levels: How many of the levels are the backbone's own.
+        weights: Weight of each head's losses in the sum, above 0; heads that are not named have 1.
+        balance: "fixed" takes these weights as they are. "uncertainty" learns a factor exp(-s) beside each and adds
+            s / 2 (Kendall et al., CVPR 2018, equation 10); losses of evaluations are without it.
+
+    Raises:
+        UsageError: Names or numbers of classes do not fit, or a weight is out of range.
+    """
+
+    def __init__(
+        self,
+        features: FeatureSpec,
+        num_classes: int,
+        *,
+        heads: Mapping[str, HeadFactory],
+        sizes: Mapping[str, int],
+        levels: int,
+        weights: Mapping[str, float] | None = None,
+        balance: Literal["fixed", "uncertainty"] = "fixed",
+    ) -> None:
+        super().__init__()
+        if balance not in ("fixed", "uncertainty"):
+            raise UsageError(f"balance={balance!r}: fixed or uncertainty")
+        for name in heads:
+            if not NAME.fullmatch(name):
+                raise UsageError(f"head {name!r}: a name has letters, digits, _ and - alone and starts with a letter")
+        for name, weight in (weights or {}).items():
+            if name not in heads:
+                raise UsageError(f"weights: there is no head {name!r}; there are {', '.join(heads)}")
+            if not 0 < weight < float("inf"):
+                raise UsageError(f"weights.{name}={weight}: a number above 0")
+        if sum(sizes.values()) != num_classes:
+            raise UsageError(f"sizes {dict(sizes)} add up to {sum(sizes.values())} classes, there are {num_classes}")
+        self.levels = levels
+        own = {
+            "backbone": FeatureSpec(features.channels[:levels], features.strides[:levels]),
+            "neck": FeatureSpec(features.channels[levels:], features.strides[levels:]),
+        }
+        self.heads = nn.ModuleDict()
+        for name, make in heads.items():
+            self.heads[name] = _make(name, make, own, sizes[name])
+        self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
+        self.log_variances = nn.Parameter(torch.zeros(len(heads))) if balance == "uncertainty" else None
+        kinds = {name: head.prediction for name, head in self.each().items()}
+        self.kind = prediction_class(kinds)
+        self.prediction = self.kind  # type: ignore[misc]  # what it offers depends on the heads
+
+    def each(self) -> dict[str, Head]:
+        """Return the heads by name."""
+        return {name: head for name, head in self.heads.items() if isinstance(head, Head)}
+
+    def forward(self, features: list[Tensor]) -> MultiTaskOutputs:
+        """Ask all heads about all images.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, the backbone's first.
+        """
+        everything = list(range(len(features[0])))  # one list: it is not changed
+        return self._ask(features, dict.fromkeys(self.heads, everything))
+
+    def answer(self, features: list[Tensor], targets: Sequence[MultiTaskTarget]) -> MultiTaskOutputs:
+        """Ask each head about the images that are labelled for it.
+
+        Args:
+            features: One tensor [B, C_l, H/s_l, W/s_l] a level, the backbone's first.
+            targets: The truth of each image, length B.
+        """
+        return self._ask(features, {name: labelled(name, targets) for name in self.heads})
+
+    def loss(self, outputs: MultiTaskOutputs, targets: Sequence[MultiTaskTarget]) -> dict[str, Tensor]:
+        """Return the losses of the heads that were asked, by ``head/loss``, times the head's weight.
+
+        Args:
+            outputs: What ``answer`` or ``forward`` returned; all images must be labelled for the heads that were asked.
+            targets: The truth of each image, length B.
+        """
+        losses: dict[str, Tensor] = {}
+        for position, (name, head) in enumerate(self.each().items()):
+            factor: Tensor | float = self.weights[name]
+            asked = name in outputs.parts
+            if self.training and self.log_variances is not None:
+                s = self.log_variances[position]
+                factor = factor * torch.exp(-s)
+                losses["uncertainty"] = losses.get("uncertainty", 0.0) + (0.5 if asked else 0.0) * s
+            if not asked:
+                if self.training:
+                    losses[f"{name}/none"] = _no_loss(head, outputs.idle)
+                continue
+            truth = [targets[row].parts[name] for row in outputs.rows[name]]
+            for key, value in head.loss(outputs.parts[name], truth).items():
+                losses[f"{name}/{key}"] = value * factor
+        return losses
+
+    def decode(self, outputs: MultiTaskOutputs) -> list[MultiTaskPrediction]:
+        """Return what the heads that were asked say of each image."""
+        parts: list[dict[str, Any]] = [{} for _ in range(outputs.images)]
+        for name, head in self.each().items():
+            if name in outputs.parts:
+                for row, prediction in zip(outputs.rows[name], head.decode(outputs.parts[name]), strict=True):
+                    parts[row][name] = prediction
+        return [self.kind(p) for p in parts]
+
+    def labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
+        """Return how many of the targets are labelled for the head of a loss."""
+        return len(labelled(loss.partition("/")[0], targets))
+
+    def metric(self, classes: Sequence[str]) -> TaskMetric:
+        """Return the metrics of all heads in one."""
+        from visionkit.tasks.multitask.metric import MultiTaskMetric  # torchmetrics: slow to import
+
+        made = {name: head.metric(names_of(name, classes)) for name, head in self.each().items()}
+        return MultiTaskMetric(classes, made)
+
+    def describe(self) -> str:
+        """Return the heads' names, for the first lines of a run."""
+        return " + ".join(f"{type(head).__name__} ({name})" for name, head in self.each().items())
+
+    def recorded_arguments(self) -> dict[str, Any]:
+        """Describe the heads inside instead of what made them."""
+        return {**super().recorded_arguments(), "heads": {name: spec_of(head) for name, head in self.each().items()}}
+
+    def _ask(self, features: list[Tensor], rows: Mapping[str, list[int]]) -> MultiTaskOutputs:
+        asked = {name: which for name, which in rows.items() if which}
+        count = len(features[0])
+        parts = {}
+        for name, head in self.each().items():
+            if name not in asked:
+                continue
+            which = asked[name]
+            own = features[: self.levels] if head.reads == "backbone" else features[self.levels :]
+            parts[name] = head(own if len(which) == count else [_take(level, which) for level in own])
+        idle = None
+        if len(parts) < len(self.heads):
+            idle = torch.stack([level[0, 0, 0, 0].float() for level in features]).sum() * 0.0
+        return MultiTaskOutputs(parts, asked, count, idle)
+
+
+def labelled(name: str, targets: Sequence[MultiTaskTarget]) -> list[int]:
+    """Return the positions of the targets that are labelled for a head."""
+    return [row for row, target in enumerate(targets) if name in target.parts]
+
+
+def _no_loss(head: Head, idle: Tensor | None) -> Tensor:
+    """Return zero, with gradients for a head and the levels: processes without a label for it wait for the others."""
+    trained = [p.sum() * 0.0 for p in head.parameters() if p.requires_grad]
+    return torch.stack(trained if idle is None else [*trained, idle]).sum()
+
+
+def _take(level: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return some images of a level [B, C, H, W]; no copy where they stand together."""
+    if rows[-1] - rows[0] + 1 == len(rows):
+        return level[rows[0] : rows[-1] + 1]
+    return level[torch.tensor(rows, device=level.device)]
+
+
+def _make(name: str, make: HeadFactory, own: Mapping[str, FeatureSpec], size: int) -> Head:
+    """Make a head from the levels that its class reads, which only a head itself says where a function makes it."""
+    reads = getattr(getattr(make, "func", make), "reads", None)
+    if reads != "backbone":
+        try:
+            if (head := make(own["neck"], size)).reads == "neck":
+                return head
+        except UsageError as e:
+            if reads == "neck":
+                raise UsageError(f"heads.{name}: {e}") from e
+    try:
+        return make(own["backbone"], size)
+    except UsageError as e:
+        raise UsageError(f"heads.{name}: {e}") from e

@@ -1,0 +1,165 @@
+"""The truth and the prediction of several tasks: one of each task's, by the name of its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.core.sample import ImageInfo, SpatialTarget, Target, is_spatial
+from visionkit.prediction.records import Agreement, Comparable, Filtered, Format
+
+__all__ = ["MultiTaskPrediction", "MultiTaskTarget", "flat_classes", "names_of"]
+
+
+def flat_classes(classes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the classes of several heads in one list, as ``head/class``."""
+    return tuple(f"{head}/{name}" for head, names in classes.items() for name in names)
+
+
+def names_of(head: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes of one head from the list of :func:`flat_classes`."""
+    return tuple(name.removeprefix(f"{head}/") for name in classes if name.startswith(f"{head}/"))
+
+
+@dataclass(frozen=True)
+class MultiTaskTarget:
+    """The truth about an image for the tasks that it is labelled for.
+
+    Args:
+        parts: The target of each such task, by the name of its head.
+    """
+
+    parts: Mapping[str, Target]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the target with its tensors on ``device``."""
+        return replace(self, parts={k: t.to(device, non_blocking=non_blocking) for k, t in self.parts.items()})
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the truth in pixels of the original image."""
+        return replace(self, parts={k: t.restore(info) for k, t in self.parts.items()})
+
+    def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
+        """Return the target after its image was resized, shifted and cut or padded; see SpatialTarget."""
+        placed = {k: t.place(scale, offset, size) if is_spatial(t) else t for k, t in self.parts.items()}
+        return replace(self, parts=placed)
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """Return the target of a picture that images were pasted into: for the tasks that all of them are labelled for.
+
+        What does not lie in pixels, such as the class of an image, cannot be said of several and is left out.
+        """
+        joined: dict[str, Target] = {}
+        for name, part in self.parts.items():
+            more = [other.parts[name] for other in others if name in other.parts]
+            if is_spatial(part):
+                if len(more) == len(others):
+                    joined[name] = part.join(more)  # type: ignore[arg-type]  # targets of one task are of one kind
+            elif not others:
+                joined[name] = part
+        return replace(self, parts=joined)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what albumentations changes together with the image, that of all tasks put together.
+
+        Only one ``mask`` can go along: those of further tasks are among the ``masks``.
+        """
+        joined: dict[str, NDArray[Any]] = {}
+        boxes = 0
+        for part in self._spatial().values():
+            own = part.arrays()
+            if "mask" in own and "mask" in joined:
+                own["masks"] = own.pop("mask")[None]
+            if "box_index" in own:
+                own["box_index"] = own["box_index"] + boxes
+            boxes += len(own.get("bboxes", ()))
+            joined |= {k: np.concatenate([joined[k], v]) if k in joined else v for k, v in own.items()}
+        return joined
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> Self:
+        """Return the target of a training image that was changed at random; it has no original any more."""
+        changed = dict(self.parts)
+        boxes = masks = 0
+        mask = arrays.get("mask")
+        for name, part in self._spatial().items():
+            own = part.arrays()
+            given: dict[str, NDArray[Any]] = {}
+            if "bboxes" in own:
+                index = np.asarray(arrays["box_index"]).reshape(-1)
+                mine = (index >= boxes) & (index < boxes + len(own["bboxes"]))
+                given["bboxes"] = np.asarray(arrays["bboxes"]).reshape(-1, 4)[mine]
+                given["box_index"] = index[mine] - boxes
+                boxes += len(own["bboxes"])
+            if "masks" in own:
+                given["masks"] = arrays["masks"][masks : masks + len(own["masks"])]
+                masks += len(own["masks"])
+            if "mask" in own and mask is not None:
+                given["mask"], mask = mask, None
+            elif "mask" in own:
+                given["mask"] = arrays["masks"][masks]
+                masks += 1
+            changed[name] = part.with_arrays(given, size)
+        return replace(self, parts=changed)
+
+    def _spatial(self) -> dict[str, SpatialTarget]:
+        return {k: t for k, t in self.parts.items() if is_spatial(t)}
+
+
+@dataclass(frozen=True)
+class MultiTaskPrediction:
+    """What each head says of an image.
+
+    Args:
+        parts: The prediction of each head, by its name.
+    """
+
+    parts: Mapping[str, Any]
+
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Further columns of the table; each head has a table of its own beside it."""
+    formats: ClassVar[Mapping[str, Format]] = {}
+    """Formats of all heads, as ``head/format``; see :func:`visionkit.tasks.multitask.writers.prediction_class`."""
+    standard: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are written without being asked for."""
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the prediction in pixels of the original image."""
+        return replace(self, parts={k: p.restore(info) for k, p in self.parts.items()})
+
+    def at_least(self, score: float) -> Self:
+        """Return the prediction with the objects alone that have at least this score, 0..1."""
+        kept = {k: p.at_least(score) if isinstance(p, Filtered) else p for k, p in self.parts.items()}
+        return replace(self, parts=kept)
+
+    def agreement(self, other: Self) -> dict[str, Agreement | None]:
+        """Return how far each head says the same, None for one whose predictions cannot be compared."""
+        found: dict[str, Agreement | None] = {}
+        for head, part in self.parts.items():
+            one = part.agreement(other.parts[head]) if isinstance(part, Comparable) else None
+            found |= {f"{head}/{k}": v for k, v in one.items()} if isinstance(one, Mapping) else {head: one}
+        return found
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W]."""
+        for head, part in self.parts.items():
+            image = part.draw(image, names_of(head, names))
+        return image
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return each head's record under the head's name."""
+        return {head: part.record(names_of(head, names)) for head, part in self.parts.items()}
+
+    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return one row: of each head's record what is a single value, and how many there are of what is a list."""
+        row: dict[str, Any] = {}
+        for head, record in self.record(names).items():
+            for key, value in record.items():
+                if not isinstance(value, Mapping):
+                    row[f"{head}/{key}"] = len(value) if isinstance(value, list) else value
+        return [row]

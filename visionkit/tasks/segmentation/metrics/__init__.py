@@ -1,0 +1,1 @@
+"""How segmentations are judged."""

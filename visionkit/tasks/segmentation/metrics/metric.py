@@ -1,0 +1,160 @@
+"""The metric of segmentation: overlap of classes over all pixels, and how well boundaries are met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visionkit.core.errors import UsageError
+from visionkit.data.labels.masks import IGNORE
+from visionkit.tasks.segmentation.metrics.boundary import boundary_counts
+from visionkit.tasks.segmentation.types import MOST_CLASSES, MaskPrediction, MaskTarget
+from visionkit.training.metric import TaskMetric
+from visionkit.training.plots import write_confusion_matrix
+
+__all__ = ["SegmentationMetric"]
+
+
+class SegmentationMetric(TaskMetric):
+    """Compares the class of each pixel with the truth over a whole data set, in pixels of the original images.
+
+    Pixels that the truth ignores (255) are not counted. All others are counted over the data set, each once, whatever
+    the sizes of the images: no value is a mean of images or batches. With t pixels of a class in the truth, p in the
+    predictions and h in both:
+
+    "miou" and "mdice", the means of h / (t + p - h) and 2 h / (t + p) over the classes that occur in truth or
+    predictions; "pixel_accuracy", the share of pixels that are right; "mean_accuracy", the mean of h / t over the
+    classes that occur in the truth. "iou/<class>" and "dice/<class>" stand for each class that occurs in either; the
+    others are left out.
+
+    "boundary_f1/<class>", the harmonic mean of the share of predicted boundary pixels that have a true one of the class
+    near them, and the share of true ones that have a predicted one, for each class with boundary pixels in either;
+    "boundary_f1" is their mean, left out where there are no boundaries at all. See
+    :func:`visionkit.tasks.segmentation.metrics.boundary.boundary_counts`.
+
+    "confusion_matrix", int64 [K, K] pixels, rows truth, columns prediction.
+
+    Without any image ``compute`` returns an empty dict; with images whose pixels are all ignored, the values without
+    classes are 0, "boundary_f1" left out. All values are the same, bit by bit, in any order and batches and on any
+    number of processes.
+
+    Args:
+        classes: Class names, in the order of their ids.
+        boundary_tolerance: How far a boundary may be off, as a share of the image's diagonal from 0 to 1; at least a
+            pixel.
+
+    Raises:
+        UsageError: The tolerance is out of range, or there are more than 255 classes.
+    """
+
+    images: Tensor
+    confusion: Tensor
+    boundaries: Tensor
+
+    def __init__(self, classes: Sequence[str], *, boundary_tolerance: float = 0.0075) -> None:
+        super().__init__(classes)
+        if not 0 <= boundary_tolerance <= 1:
+            raise UsageError(f"boundary_tolerance={boundary_tolerance}: a share of the diagonal from 0 to 1, as 0.0075")
+        if len(self.classes) > MOST_CLASSES:
+            raise UsageError(f"{len(self.classes)} classes: a mask holds {MOST_CLASSES} at most")
+        self.boundary_tolerance = boundary_tolerance
+        self.monitor = "miou"
+        k = len(self.classes)
+        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("confusion", torch.zeros(k, k, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("boundaries", torch.zeros(k, 4, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> None:
+        """Add the predictions and targets of a batch, both of length B, in pixels of the originals.
+
+        Raises:
+            UsageError: The number of predictions, targets or classes does not fit, or the size of a mask.
+        """
+        if len(predictions) != len(targets):
+            raise UsageError(f"{len(predictions)} predictions for {len(targets)} targets")
+        pairs = [self._count(p, t) for p, t in zip(predictions, targets, strict=True)]
+        for confusion, boundaries in pairs:  # all or none: a batch that is refused leaves no trace
+            self.images += 1
+            self.confusion += confusion.to(self.device)
+            self.boundaries += boundaries.to(self.device)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the values over all updates since the last reset; an empty dict without any image."""
+        if not self.images:
+            return {}
+        counts = self.confusion.cpu().double()
+        hits, truth, predicted = counts.diag(), counts.sum(1), counts.sum(0)  # [K] each
+        both = truth + predicted
+        iou, dice, recall = _ratio(hits, both - hits), _ratio(2 * hits, both), _ratio(hits, truth)
+        scalars = {
+            "miou": _mean(iou, both > 0),
+            "mdice": _mean(dice, both > 0),
+            "pixel_accuracy": _ratio(hits.sum(), truth.sum()),
+            "mean_accuracy": _mean(recall, truth > 0),
+        }
+        found, all_found, met, all_true = self.boundaries.cpu().double().unbind(1)  # [K] each
+        precision, met_share = _ratio(found, all_found), _ratio(met, all_true)
+        f1, bounded = _ratio(2 * precision * met_share, precision + met_share), all_found + all_true > 0
+        if bounded.any():
+            scalars["boundary_f1"] = _mean(f1, bounded)
+        for kind, values, which in (("iou", iou, both > 0), ("dice", dice, both > 0), ("boundary_f1", f1, bounded)):
+            scalars |= {f"{kind}/{self.classes[i]}": values[i] for i in which.nonzero().flatten().tolist()}
+        rounded = torch.stack(list(scalars.values())).float().to(self.device).unbind()
+        return {**dict(zip(scalars, rounded, strict=True)), "confusion_matrix": self.confusion.clone()}
+
+    def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
+        """Write the confusion matrix as .png and .csv, and the IoU of each class as .png."""
+        if not values:
+            return []
+        from visionkit.tasks.segmentation.metrics.plots import write_class_iou
+
+        counts = values["confusion_matrix"].cpu().view(len(self.classes), -1)  # torchmetrics makes [1, 1] a scalar
+        total, right = int(counts.sum()), int(counts.diag().sum())
+        title = f"{total:,} pixels, {right / max(total, 1):.1%} right, mIoU {float(values['miou']):.3f}"
+        written = write_confusion_matrix(counts, self.classes, folder, prefix, title=title)
+        shown = [n for n in self.classes if f"iou/{n}" in values]
+        if not shown:
+            return written
+        scores = {n: (float(values[f"iou/{n}"]), float(values[f"dice/{n}"])) for n in shown}
+        shares = dict(zip(self.classes, (counts.sum(1) / total).tolist(), strict=True))
+        return written + write_class_iou(scores, shares, folder, prefix, mean=float(values["miou"]))
+
+    def _count(self, prediction: MaskPrediction, target: MaskTarget) -> tuple[Tensor, Tensor]:
+        """Return the confusion matrix, int64 [K, K], and the boundary counts, int64 [K, 4], of an image."""
+        labels, k = prediction.labels.detach(), len(self.classes)
+        truth = target.mask.to(labels.device)
+        if labels.shape != truth.shape:
+            raise UsageError(
+                f"a prediction of {_size(labels)} pixels for a truth of {_size(truth)}; compare both in the original's"
+            )
+        pairs = truth.int() * 256 + labels  # [H, W]
+        table = torch.bincount(pairs.flatten(), minlength=256 * 256).view(256, 256)
+        _check(table[:IGNORE].sum(1), k, "truth")
+        _check(table.sum(0), k, "prediction")
+        tolerance = max(1.0, self.boundary_tolerance * math.hypot(*truth.shape))
+        return table[:k, :k], boundary_counts(labels, truth, k, tolerance)
+
+
+def _check(pixels: Tensor, classes: int, what: str) -> None:
+    """Refuse class ids that the metric does not know; ``pixels`` of each id, int64 [N]."""
+    unknown = pixels[classes:].nonzero()
+    if len(unknown):
+        raise UsageError(f"the metric has {classes} classes, a {what} has class id {classes + int(unknown[0])}")
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole; 0 where there is nothing."""
+    return torch.where(whole > 0, part / whole, 0.0)
+
+
+def _mean(values: Tensor, which: Tensor) -> Tensor:
+    """Return the mean of some of the values; 0 where there are none."""
+    return values[which].sum() / which.sum().clamp_min(1)
+
+
+def _size(mask: Tensor) -> str:
+    return f"{mask.shape[0]} x {mask.shape[1]}"

@@ -1,0 +1,131 @@
+"""COCO JSON: the class of each pixel from the outlines of objects."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from visionkit.core.errors import DataError
+from visionkit.data.labels.checks import header_size, other_size
+from visionkit.data.labels.coco_json import CocoPicture, read_coco
+from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
+from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
+from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
+from visionkit.tasks.segmentation.readers.reader import MaskDataset, MaskEntry
+
+__all__ = ["CocoMaskDataset", "CocoMaskEntry"]
+
+
+@dataclass(frozen=True)
+class CocoMaskEntry(MaskEntry):
+    """One image of a COCO JSON file.
+
+    Args:
+        size: Height and width as the file says, else as the head of the image does; None where neither is known.
+        objects: Outline, class id or 255, and whether it is a crowd, of each object.
+    """
+
+    size: tuple[int, int] | None = None
+    objects: tuple[tuple[Outline, int, bool], ...] = ()
+
+
+class CocoMaskDataset(MaskDataset):
+    """Images of a COCO JSON file whose objects are painted into a mask.
+
+    Class 0 is ``background``, unless a category has that name; then the categories by id. Crowds are painted first,
+    then the other objects from the largest to the smallest, so that small ones lie on top. Objects whose segmentation
+    is missing or wrong are left out and told in ``problems``.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder that its file names count from; None looks beside the JSON file, as ``CocoDataset`` does.
+        classes: Class names in order (of a checkpoint); None takes the background and the categories.
+        ignore: Categories whose pixels are ignored; None for void, unlabeled, ignore and the like.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+
+    Raises:
+        DataError: The file or something in it is wrong, or no object has a segmentation; or image files are missing.
+        UsageError: ``classes`` is empty or has a name twice, or ``ignore`` names no category.
+    """
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        images: str | os.PathLike[str] | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        ignore: Sequence[str] | None = None,
+        channels: int = 3,
+    ) -> None:
+        self.file = Path(annotations)
+        content = read_coco(annotations, images)
+        records = [o.record for p in content.pictures for o in p.objects]
+        if records and not any(r.get("segmentation") for r in records):
+            raise DataError(
+                f"{self.file}: none of its {len(records)} annotations has a segmentation, only boxes; give a file with "
+                "polygons or run lengths, or train a detector"
+            )
+        first = next((i for i, n in enumerate(content.classes) if n.lower() == "background"), None)
+        names = content.classes if first is not None else ("background", *content.classes)
+        used = {names[o.label + (first is None)] for p in content.pictures for o in p.objects} | {names[first or 0]}
+        asked = {*used, *(names if classes is None else classes), *(ignore or ())}
+        rows = tuple(ClassRow(i, n) for i, n in enumerate(names) if n in asked)
+        table = ClassTable(rows, str(self.file), "json")
+        self.code = make_code(table, ignore=ignore, classes=classes)
+        """What the categories became."""
+        self.background = self.code.ids[first or 0]
+        labels = [self.code.ids.get(i + (first is None), IGNORE) for i in range(len(content.classes))]
+        super().__init__(
+            [_entry(p, labels, str(self.file)) for p in content.pictures], self.code.classes, channels=channels
+        )
+
+    def read_mask(self, index: int) -> Mask:
+        """Paint the mask of image ``index``, uint8 [H, W], 255 for pixels that are ignored.
+
+        Raises:
+            DataError: The size of the image is not known.
+        """
+        entry = self._entry(index)
+        if entry.size is None:
+            raise DataError(f"{entry.id}: its size is not known; write its width and height into {entry.mask}")
+        outlines = ObjectMasks(tuple(o for o, _, _ in entry.objects), entry.size)
+        outlines = ObjectMasks(tuple(r["counts"] for r in outlines.rles()), entry.size)  # once for area and pixels
+        areas = outlines.areas()
+        order = sorted(range(len(outlines)), key=lambda i: (not entry.objects[i][2], -areas[i]))
+        mask = np.full(entry.size, self.background, np.uint8)
+        for i in order:
+            mask[outlines.take([i]).dense()[0] != 0] = entry.objects[i][1]
+        return mask
+
+    def mismatch(self, index: int) -> str | None:
+        """Return why the size of an image is not the one that its outlines were made for, from the head of its file."""
+        entry = self._entry(index)
+        size = header_size(entry.id)
+        if size is None or entry.size is None or size in (entry.size, entry.size[::-1]):  # turned: reading tells
+            return None
+        return other_size(entry.id, size, entry.size, entry.mask)
+
+    def _entry(self, index: int) -> CocoMaskEntry:
+        entry = self.entries[index]
+        assert isinstance(entry, CocoMaskEntry)
+        return entry
+
+
+def _entry(picture: CocoPicture, labels: Sequence[int], source: str) -> CocoMaskEntry:
+    size = picture.size or header_size(picture.path)
+    objects: list[tuple[Outline, int, bool]] = []
+    problems: list[str] = []
+    for o in picture.objects:
+        try:
+            if size is not None:
+                outline = read_segmentation(o.record.get("segmentation"), size, o.where)
+                objects.append((outline, labels[o.label], o.crowd))
+        except DataError as e:
+            problems.append(f"{e}; left out")
+    return CocoMaskEntry(
+        picture.path, picture.key, source, tuple(problems), {"image_id": picture.id}, size, tuple(objects)
+    )

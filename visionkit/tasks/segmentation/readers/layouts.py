@@ -1,0 +1,225 @@
+"""Where a data set has its images and masks: by the names of folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.data.images.reading import SUFFIXES
+from visionkit.data.split import SPLIT_WORDS, split_word
+from visionkit.tasks.segmentation.readers.builtin_tables import CITYSCAPES_IDS, CITYSCAPES_TRAIN_IDS, VOC
+from visionkit.tasks.segmentation.readers.class_table import ClassTable
+from visionkit.tasks.segmentation.readers.pairing import MASK_ENDING
+
+__all__ = ["MaskLayout", "MaskPlace", "find_masks"]
+
+_IMAGES = ("images", "image", "imgs", "img", "img_dir", "image_dir", "jpegimages")
+_MASKS = (
+    *("masks", "mask", "mask_dir", "semantic_masks", "semantic_mask", "labels", "label", "annotations", "annotation"),
+    *("ann_dir", "ann", "targets", "target", "gt", "ground_truth", "segmentations", "segmentation"),
+)
+_BESIDE = ("annot", "_annot", "_annotations", "_labels", "_label", "_masks", "_mask", "_gt", "labels", "masks")
+_ADE20K = {"training": "train", "testing": "test"}  # validation is a usual word
+
+
+class MaskPlace(NamedTuple):
+    """Where a split lies.
+
+    Args:
+        images: Folder of images.
+        masks: Folder of masks.
+        listed: Text file with the names that belong to the split, or None for all.
+        ending: How the names of its masks end where others lie beside them, or None.
+        table: The classes where no file names them, or None.
+    """
+
+    images: Path
+    masks: Path
+    listed: Path | None = None
+    ending: str | None = None
+    table: ClassTable | None = None
+
+
+class MaskLayout(NamedTuple):
+    """Where things are.
+
+    Args:
+        name: What kind of folder it is, in words.
+        splits: By split; "" for images of no split.
+        notes: What was left out.
+    """
+
+    name: str
+    splits: dict[str, MaskPlace]
+    notes: tuple[str, ...] = ()
+
+
+def find_masks(root: Path) -> MaskLayout | None:
+    """Return the layout of a folder, or None where it holds no folders of images and masks.
+
+    Raises:
+        DataError: Folders of images and of masks do not fit each other.
+        UsageError: Several folders can be meant.
+    """
+    return _voc(root) or _cityscapes(root) or _two_folders(root) or _beside(root) or _within_splits(root) or _raw(root)
+
+
+def _voc(root: Path) -> MaskLayout | None:
+    images = root / "JPEGImages"
+    masks = next((root / n for n in ("SegmentationClass", "SegmentationClassPNG") if _holds_images(root / n)), None)
+    if masks is None or not images.is_dir():
+        return None
+    lists = root / "ImageSets" / "Segmentation"
+    splits: dict[str, MaskPlace] = {}
+    for name, words in SPLIT_WORDS.items():
+        file = next((lists / f"{w}.txt" for w in words if (lists / f"{w}.txt").is_file()), None)
+        if file is not None:
+            splits[name] = MaskPlace(images, masks, file, None, VOC)
+    both = lists / "trainval.txt"
+    if both.is_file() and not {"train", "val"} & set(splits):
+        splits["train"] = MaskPlace(images, masks, both, None, VOC)
+    return MaskLayout("Pascal VOC", splits or {"": MaskPlace(images, masks, None, None, VOC)})
+
+
+def _cityscapes(root: Path) -> MaskLayout | None:
+    images, masks = root / "leftImg8bit", root / "gtFine"
+    if not images.is_dir() or not masks.is_dir():
+        return None
+    splits: dict[str, MaskPlace] = {}
+    notes: list[str] = []
+    for name, folder in _by_split(images).items():
+        place = masks / folder.name
+        tables = {"_labelIds": CITYSCAPES_IDS, "_labelTrainIds": CITYSCAPES_TRAIN_IDS}
+        ending = next((e for e in tables if next(place.rglob(f"*{e}.png"), None) is not None), None)
+        if ending is None:
+            notes.append(_no_masks(folder, place, root))
+        else:
+            splits[name] = MaskPlace(folder, place, None, ending, tables[ending])
+    return MaskLayout("Cityscapes", splits, tuple(notes)) if splits else None
+
+
+def _two_folders(root: Path) -> MaskLayout | None:
+    """Images in one folder, masks in another, each with the splits below."""
+    found = _images_and_masks(root)
+    if found is None:
+        return None
+    images, masks = found
+    of_images, of_masks = _by_split(images), _by_split(masks)
+    if not of_images and not of_masks:
+        return MaskLayout("masks", {"": MaskPlace(images, masks)})
+    missing = [f for name, f in of_masks.items() if name not in of_images]
+    if missing or not set(of_images) & set(of_masks):
+        parent, other = (images, masks) if missing else (masks, images)
+        lacking = missing[0] if missing else next(iter(of_images.values()))
+        raise DataError(f"{parent}: has no folder {lacking.name}/ as {other} has; divide both alike, or neither")
+    notes = [_no_masks(f, masks / f.name, root) for name, f in of_images.items() if name not in of_masks]
+    splits = {name: MaskPlace(f, of_masks[name]) for name, f in of_images.items() if name in of_masks}
+    return MaskLayout("masks", splits, tuple(notes))
+
+
+def _beside(root: Path) -> MaskLayout | None:
+    """Folders of images with their masks in a folder of a longer name: train/ and trainannot/."""
+    folders = {f.name.lower(): f for f in _folders(root)}
+    splits: dict[str, MaskPlace] = {}
+    notes: list[str] = []
+    for name, folder in folders.items():
+        word = _word(name)
+        places = [folders[name + b] for b in _BESIDE if name + b in folders and _holds_images(folders[name + b])]
+        if word is None or not places:
+            continue
+        if word in splits:
+            raise DataError(f"{root}: has both {splits[word].images.name}/ and {folder.name}/; keep one")
+        splits[word] = MaskPlace(folder, _only(root, places))
+    for name, folder in folders.items():
+        word = _word(name)
+        taken = any(folder in (p.images, p.masks) for p in splits.values())
+        if splits and word is not None and word not in splits and not taken and _holds_images(folder):
+            notes.append(_no_masks(folder, root / f"{folder.name}annot", root))
+    return MaskLayout("masks", splits, tuple(notes)) if splits else None
+
+
+def _within_splits(root: Path) -> MaskLayout | None:
+    """A folder a split, with images and masks below: train/images/ and train/masks/."""
+    splits: dict[str, MaskPlace] = {}
+    notes: list[str] = []
+    for folder in _folders(root):
+        word = _word(folder.name)
+        found = None if word is None else _images_and_masks(folder)
+        if word is None or found is None:
+            if word is not None and any(f.name.lower() in _IMAGES for f in _folders(folder)):
+                notes.append(f"{folder.name} has no masks and is left out")
+            continue
+        if word in splits:
+            raise DataError(f"{root}: has both {splits[word].images.parent.name}/ and {folder.name}/; keep one")
+        splits[word] = MaskPlace(*found)
+    return MaskLayout("masks", splits, tuple(notes)) if splits else None
+
+
+def _raw(root: Path) -> MaskLayout | None:
+    """Two folders of any names, masks called like their images and ``_L`` (the original CamVid) or the like."""
+    names = {f: _stems(f) for f in _folders(root)}
+    full = [f for f, stems in names.items() if stems]
+    found: list[tuple[Path, Path]] = []
+    for masks in full:
+        bare = {MASK_ENDING.sub("", s) for s in names[masks]}
+        if not bare & names[masks]:
+            found += [(images, masks) for images in full if images != masks and bare <= names[images]]
+    if len(found) > 1:
+        named = ", ".join(f"{m.name} for {i.name}" for i, m in found)
+        raise UsageError(f"{root}: several folders of masks ({named}); keep one pair")
+    return MaskLayout("masks", {"": MaskPlace(*found[0])}) if found else None
+
+
+def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
+    images = [f for f in _folders(folder) if f.name.lower() in _IMAGES]
+    masks = [f for f in _folders(folder) if f.name.lower() in _MASKS and _holds_images(f)]
+    return (_only(folder, images), _only(folder, masks)) if images and masks else None
+
+
+def _only(folder: Path, places: list[Path]) -> Path:
+    if len(places) > 1:
+        named = ", ".join(f"{p.name}/" for p in places)
+        raise UsageError(f"{folder}: several folders can be meant ({named}); keep one of them, move the others away")
+    return places[0]
+
+
+def _by_split(folder: Path) -> dict[str, Path]:
+    """Return the folders that are called like splits (train, val2017, training, ...)."""
+    found: dict[str, Path] = {}
+    for f in _folders(folder):
+        word = _word(f.name)
+        if word is None:
+            continue
+        if word in found:
+            raise DataError(f"{folder}: has both {found[word].name}/ and {f.name}/; keep one")
+        found[word] = f
+    return {name: found[name] for name in SPLIT_WORDS if name in found}
+
+
+def _word(name: str) -> str | None:
+    return _ADE20K.get(name.lower()) or split_word(name)
+
+
+def _no_masks(images: Path, masks: Path, root: Path) -> str:
+    place = masks.relative_to(root).as_posix()
+    return f"{images.relative_to(root).as_posix()} has no masks ({place}) and is left out"
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _holds_images(folder: Path) -> bool:
+    """Return whether any file below a folder is called like an image."""
+    walk = os.walk(folder, followlinks=False)
+    return any(_is_image(n) for _, _, names in walk for n in names)
+
+
+def _stems(folder: Path) -> set[str]:
+    return {os.path.splitext(n)[0] for n in os.listdir(folder) if _is_image(n)}
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES

@@ -1,0 +1,141 @@
+"""Which mask belongs to which image."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+from visionkit.core.errors import DataError
+from visionkit.core.files import read_text
+from visionkit.data.images.reading import SUFFIXES, list_images
+
+__all__ = ["MASK_ENDING", "Pair", "Pairs", "pair_masks"]
+
+MASK_ENDING = re.compile(
+    r"(?:(?:_gt(?:Fine|Coarse))?_label(?:Train)?Ids|[_-](?:masks?|segmentation|seg|labels?|gt|L))$", re.IGNORECASE
+)
+"""What the name of a mask may have at its end and its image's has not."""
+_IMAGE_ENDING = "_leftImg8bit"
+
+
+class Pair(NamedTuple):
+    """An image and its mask.
+
+    Args:
+        image: Path of the image file.
+        mask: Path of the mask file.
+        key: Path of the image relative to its folder, with slashes.
+    """
+
+    image: str
+    mask: str
+    key: str
+
+
+class Pairs(NamedTuple):
+    """The images of a folder that have a mask.
+
+    Args:
+        found: By ``key``.
+        unmasked: Number of images that have none.
+    """
+
+    found: list[Pair]
+    unmasked: int
+
+
+def pair_masks(
+    images: Path, masks: Path, *, channels: int = 3, listed: Path | None = None, ending: str | None = None
+) -> Pairs:
+    """Pair images and masks by folder and name; the mask's name may end in ``_mask``, ``_labelIds``, ...
+
+    Args:
+        images: Folder of images; subfolders too.
+        masks: Folder of masks with the same subfolders.
+        channels: As in ``list_images``.
+        listed: A text file with the names of the images that count, or None for all.
+        ending: Only masks whose name without suffix ends so, or None for all.
+
+    Raises:
+        DataError: A mask has no image, an image has two masks, two images of one folder have the same name, or none
+            has a mask.
+    """
+    pictures = _by_name(list_images(images, channels=channels), images)
+    files = list_images(masks)
+    if ending is not None:
+        files = [f for f in files if f.stem.endswith(ending)]
+    names: dict[str, str] = {}  # the name that a mask may have -> the image's
+    for name in pictures:
+        if name.endswith(_IMAGE_ENDING):
+            names[name.removesuffix(_IMAGE_ENDING)] = name
+    names |= {name: name for name in pictures}
+    found: dict[str, Path] = {}
+    lonely: list[Path] = []
+    for file in files:
+        name = _name(file, masks)
+        image = names.get(name) or names.get(MASK_ENDING.sub("", name))
+        if image is None:
+            lonely.append(file)
+        elif image in found:
+            raise DataError(f"{pictures[image]}: has two masks, {found[image]} and {file}; keep one of them")
+        else:
+            found[image] = file
+    chosen = sorted(pictures) if listed is None else _listed(listed, pictures, found, images, masks)
+    if listed is None and not found:
+        looked = f"looked in {masks} for files such as {_expected(sorted(pictures))}"
+        raise DataError(f"{images}: none of {len(pictures)} images has a mask; {looked}")
+    if listed is None and lonely:
+        more = f"\n... and {len(lonely) - 10} more" if len(lonely) > 10 else ""
+        lines = "\n".join(f"{f}: no image of this name" for f in lonely[:10])
+        raise DataError(
+            f"{lines}{more}\n{masks}: {len(lonely)} masks have no image in {images}; add the images or remove the masks"
+        )
+    pairs = [
+        Pair(str(pictures[n]), str(found[n]), pictures[n].relative_to(images).as_posix()) for n in chosen if n in found
+    ]
+    return Pairs(sorted(pairs, key=lambda p: p.key), sum(n not in found for n in chosen))
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_name(file.stem).as_posix()
+
+
+def _by_name(files: Sequence[Path], folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in files:
+        name = _name(file, folder)
+        if name in found:
+            raise DataError(
+                f"{file}: has the same name as {found[name].name} beside it, so its mask is unclear; rename one"
+            )
+        found[name] = file
+    return found
+
+
+def _expected(names: Sequence[str]) -> str:
+    return f"{names[0]}.png or {names[0]}_mask.png" if names else "x.png or x_mask.png"
+
+
+def _listed(
+    file: Path, pictures: dict[str, Path], masks: dict[str, Path], image_folder: Path, mask_folder: Path
+) -> list[str]:
+    """Return the names that a list holds, each once; all have masks, or none."""
+    places: dict[str, int] = {}
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        name = PureWindowsPath(line.strip()).as_posix()
+        if not line.strip():
+            continue
+        stem, suffix = os.path.splitext(name)
+        name = stem if suffix.lower() in SUFFIXES else name
+        if name not in pictures:
+            raise DataError(f"{file}:{number}: {name}: no such image in {image_folder}; add it or remove the line")
+        places.setdefault(name, number)
+    lacking = [n for n in places if n not in masks]
+    if lacking and len(lacking) < len(places):
+        raise DataError(
+            f"{file}:{places[lacking[0]]}: {lacking[0]}: no mask in {mask_folder}; add it or remove the line"
+        )
+    return list(places)

@@ -1,0 +1,244 @@
+"""The truth and the prediction of segmentation: a class for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.core.errors import DataError
+from visionkit.core.sample import ImageInfo
+from visionkit.data.labels.masks import IGNORE, place_mask
+from visionkit.prediction.records import Agreement, Format
+from visionkit.tasks.segmentation.writers import MaskWriter
+
+__all__ = ["MOST_CLASSES", "MaskPrediction", "MaskTarget", "View"]
+
+MOST_CLASSES = 255
+ROWS = 2**22  # values of all classes that are computed at a time
+FAINTEST = 1e-3  # least weight of a view within its region
+
+
+@dataclass(frozen=True)
+class MaskTarget:
+    """The class of each pixel of an image.
+
+    Args:
+        mask: uint8 [H, W], class ids 0..K-1 and 255 for pixels that say nothing.
+        weights: float32 [K], what a pixel of each class counts in the loss, or None for 1 each.
+        original: The same truth in the original image, or None when this is it, or when there is none any more.
+
+    Raises:
+        DataError: The mask has another shape or type.
+    """
+
+    mask: Tensor
+    weights: Tensor | None = None
+    original: Self | None = None
+
+    def __post_init__(self) -> None:
+        """Check shape and type."""
+        if self.mask.ndim != 2 or self.mask.dtype != torch.uint8:
+            raise DataError(f"a mask is uint8 [H, W], not {self.mask.dtype} {list(self.mask.shape)}")
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Return the target with its tensors on ``device``; those of the original stay where they are."""
+        weights = None if self.weights is None else self.weights.to(device, non_blocking=non_blocking)
+        return replace(self, mask=self.mask.to(device, non_blocking=non_blocking), weights=weights)
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the truth in pixels of the original image."""
+        return self if self.original is None else self.original
+
+    def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
+        """Return the mask after its image was resized, shifted and cut or padded; what shows nothing is ignored."""
+        placed = place_mask(self.mask.numpy(), scale, offset, size, fill=IGNORE)
+        original = self if self.original is None else self.original
+        return replace(self, mask=torch.from_numpy(placed), original=original)
+
+    def join(self, others: Sequence[Self]) -> Self:
+        """Return the mask of a picture that images were pasted into; the originals are gone."""
+        whole = self.mask
+        for other in others:
+            whole = torch.minimum(whole, other.mask)  # 255 where it says nothing
+        return replace(self, mask=whole, original=None)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the mask for albumentations, one higher: 0, which it fills gaps with, says nothing."""
+        return {"mask": self.mask.numpy() + np.uint8(1)}
+
+    def with_arrays(self, arrays: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> Self:
+        """Return the mask after a random change; the original is gone."""
+        changed = np.ascontiguousarray(arrays["mask"], np.uint8) - np.uint8(1)
+        return replace(self, mask=torch.from_numpy(changed), original=None)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network says of an image, or of a part of it.
+
+    A pixel (y, x) of the image lies at ``(y * scale[0] + offset[0], x * scale[1] + offset[1])`` of what the network
+    saw; a negative scale is a mirror.
+
+    Args:
+        scores: Float [K, h, w], logits of cells of ``stride`` pixels.
+        stride: Side of a cell in pixels of what the network saw.
+        scale: Vertical and horizontal factor.
+        offset: Vertical and horizontal shift in pixels.
+        region: Top, left, bottom and right of the pixels that it speaks of, or None for all.
+    """
+
+    scores: Tensor
+    stride: int
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+    region: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class MaskPrediction:
+    """What a segmenter says of an image. Pixels are computed when they are asked for.
+
+    Args:
+        views: One, or several that are averaged where they overlap.
+        size: Height and width of the image.
+    """
+
+    views: tuple[View, ...]
+    size: tuple[int, int]
+
+    formats: ClassVar[Mapping[str, Format]] = {"mask": MaskWriter}
+    """Further formats that predictions are written in."""
+    standard: ClassVar[tuple[str, ...]] = ("mask",)
+    """Those of them that are written without being asked for."""
+
+    @classmethod
+    def of(cls, scores: Tensor, stride: int) -> Self:
+        """Make the prediction of what the network saw.
+
+        Args:
+            scores: Float [K, h, w], logits of cells of ``stride`` pixels.
+            stride: Side of a cell.
+        """
+        return cls((View(scores, stride),), (scores.shape[1] * stride, scores.shape[2] * stride))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
+        """Return the prediction of an image from those of several views of it.
+
+        Args:
+            parts: Each restored to the image.
+            regions: Top, left, bottom and right of the pixels of the image that each speaks of.
+        """
+        pairs = zip(parts, regions, strict=True)
+        return cls(tuple(replace(v, region=region) for p, region in pairs for v in p.views), parts[0].size)
+
+    def restore(self, info: ImageInfo) -> Self:
+        """Return the prediction in pixels of the original image."""
+        moved = tuple(
+            replace(
+                v,
+                scale=(v.scale[0] * info.scale[0], v.scale[1] * info.scale[1]),
+                offset=(
+                    v.scale[0] * info.offset[0] + v.offset[0],
+                    v.scale[1] * info.offset[1] + v.offset[1],
+                ),
+            )
+            for v in self.views
+        )
+        return replace(self, views=moved, size=info.size)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Class id of each pixel, uint8 [H, W]."""
+        parts = [s.max(0).indices.to(torch.uint8) for s in self._scores()]  # several times as fast as argmax
+        return torch.cat(parts)
+
+    def probabilities(self) -> Tensor:
+        """Return the probability of each class at each pixel, float32 [K, H, W]; large."""
+        several = len(self.views) > 1
+        return torch.cat([s if several else s.softmax(0) for s in self._scores()], 1)
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Lay the classes, with the names of the larger regions, over a copy of the image, uint8 [3, H, W]."""
+        from visionkit.prediction.draw import draw_classes
+
+        return draw_classes(image, self.labels, names)
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return width, height and, by class name, the pixels and the share of the image of each class that occurs."""
+        counts = torch.bincount(self.labels.flatten(), minlength=len(names)).tolist()
+        shown = {name: n for name, n in zip(names, counts, strict=True) if n}
+        total = self.size[0] * self.size[1]
+        shares = {name: round(n / total, 6) for name, n in shown.items()}
+        return {"width": self.size[1], "height": self.size[0], "pixels": shown, "shares": shares}
+
+    def agreement(self, other: Self) -> Agreement:
+        """Return how many pixels have the same class."""
+        same = float((self.labels == other.labels).sum())
+        return Agreement("of the pixels keep their class", same, float(self.labels.numel()))
+
+    def _scores(self) -> Iterator[Tensor]:
+        """Yield scores, float32 [K, rows, W], rows by rows: logits of one view, mean probabilities of several."""
+        height, width = self.size
+        step = max(1, ROWS // (width * len(self.views[0].scores)))
+        for top in range(0, height, step):
+            rows = range(top, min(top + step, height))
+            if len(self.views) == 1:
+                yield _sample(self.views[0], rows, range(width))
+            else:
+                yield self._mean(rows)
+
+    def _mean(self, rows: range) -> Tensor:
+        height, width = self.size
+        first = self.views[0].scores
+        total = first.new_zeros((len(first), len(rows), width), dtype=torch.float32)
+        weight = first.new_zeros((len(rows), width), dtype=torch.float32)
+        for view in self.views:
+            top, left, bottom, right = view.region or (0, 0, height, width)
+            seen, columns = range(max(top, rows.start), min(bottom, rows.stop)), range(left, right)
+            if not seen:
+                continue
+            share = _taper(seen, (top, bottom), height)[:, None] * _taper(columns, (left, right), width)
+            share = share.to(first.device)
+            here = slice(seen.start - rows.start, seen.stop - rows.start), slice(left, right)
+            total[:, *here] += _sample(view, seen, columns).softmax(0) * share
+            weight[here] += share
+        return total / weight.clamp(min=FAINTEST**2 / 2)
+
+
+def _sample(view: View, rows: range, columns: range) -> Tensor:
+    """Return the scores of some pixels of the image, float32 [K, rows, columns], bilinear between centres of cells."""
+    y0, y1, fy = _neighbours(view, rows, 0)
+    x0, x1, fx = _neighbours(view, columns, 1)
+    first, last = int(torch.minimum(y0[0], y0[-1])), int(torch.maximum(y1[0], y1[-1])) + 1
+    seen = view.scores[:, first:last].float()
+    lines = torch.lerp(seen.index_select(2, x0), seen.index_select(2, x1), fx)  # [K, h, columns]
+    return torch.lerp(lines.index_select(1, y0 - first), lines.index_select(1, y1 - first), fy[:, None])
+
+
+def _neighbours(view: View, pixels: range, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for each pixel the two cells around its centre, int64 [n] each, and the second's share, float32 [n]."""
+    last = view.scores.shape[1 + axis] - 1
+    centre = torch.arange(pixels.start, pixels.stop, device=view.scores.device, dtype=torch.float64) + 0.5
+    place = ((centre * view.scale[axis] + view.offset[axis]) / view.stride - 0.5).clamp(0, last)
+    low = place.floor().to(torch.int64)
+    return low, (low + 1).clamp(max=last), (place - low).float()
+
+
+def _taper(pixels: range, region: tuple[int, int], length: int) -> Tensor:
+    """Return the weight of pixels of a region along one axis: falling towards ends that other regions may overlap."""
+    place = torch.arange(pixels.start, pixels.stop) + 0.5
+    half = (region[1] - region[0]) / 2
+    weight = torch.ones(len(pixels))
+    if region[0] > 0:
+        weight = torch.minimum(weight, (place - region[0]) / half)
+    if region[1] < length:
+        weight = torch.minimum(weight, (region[1] - place) / half)
+    return weight.clamp(FAINTEST, 1.0)

@@ -1,0 +1,1 @@
+"""Training: steps, recipe, loaders, callbacks. Lightning."""

@@ -1,0 +1,383 @@
+"""VisionDataModule: data sets in, loaders out; owns the class names and the preprocessing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import locked
+from visionkit.core.machine import choose_workers
+from visionkit.core.sample import Batch, Target
+from visionkit.data.caching.pictures import Cache, CacheSettings, PictureCache
+from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.images.reading import check_images
+from visionkit.data.loading import (
+    Combine,
+    EvaluationView,
+    TrainingLoader,
+    TrainingView,
+    evaluation_loader,
+)
+from visionkit.data.samplers import EpochSampler
+from visionkit.data.transforms.augmentation import Augmentation
+from visionkit.data.transforms.crop import RandomScaledCrop
+from visionkit.data.transforms.mix import MixUpCutMix
+from visionkit.data.transforms.mosaic import Mosaic
+from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.data.transforms.scale import MultiScale
+from visionkit.training.features.extractor import Extractor, collect
+from visionkit.training.features.store import CacheError, FeatureStore, make_room, remove_with_lock
+from visionkit.training.features.view import FeatureView
+from visionkit.training.task import Task
+
+__all__ = ["VisionDataModule"]
+
+T = TypeVar("T", bound=Target)
+
+OFF: dict[type, str] = {  # what changes training pictures at random, and the setting without it
+    Mosaic: "data.mosaic 0",
+    RandomScaledCrop: "data.crop_scale null",
+    MixUpCutMix: "model.mix null",
+    MultiScale: "model.multi_scale null",
+}
+
+
+class VisionDataModule(L.LightningDataModule, Generic[T]):
+    """Loads the data sets of a task. Rooms subclass it to read files; it also takes data sets made in Python.
+
+    Args:
+        splits: The data sets; subclasses read them instead.
+        preprocessing: Brings each image to the model's size, in training, validation and prediction alike.
+        augment: Changes training images at random; None leaves them as they are.
+        combine: Puts several training images into one before they are augmented, such as Mosaic; None leaves them
+            alone.
+        batch_size: Images a batch and process.
+        num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at
+            most 8.
+        check_images: Whether to open every image before training and list all faulty ones at once.
+        skip_corrupt: Whether to go on without images that cannot be read or do not fit their labels.
+        seed: Seed of the order and of the augmentation.
+        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
+            files each time.
+        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
+            removed after training.
+        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
+    """
+
+    def __init__(
+        self,
+        splits: DataSplits[VisionDataset[T]] | None = None,
+        *,
+        preprocessing: Preprocessing,
+        augment: Augmentation | None = None,
+        combine: Combine | None = None,
+        batch_size: int = 32,
+        num_workers: int | None = None,
+        check_images: bool = True,
+        skip_corrupt: bool = False,
+        seed: int = 0,
+        cache: Cache = "none",
+        cache_folder: str | None = None,
+        cache_limit: float = 20.0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UsageError(f"data.batch_size must be at least 1, got {batch_size}")
+        if num_workers is not None and num_workers < 0:
+            raise UsageError(f"data.num_workers must be at least 0, got {num_workers}")
+        self.preprocessing = preprocessing
+        self.augmentation = augment if augment is not None else Augmentation(None)
+        self.combine = combine
+        self.batch_size = batch_size
+        self.num_workers = choose_workers() if num_workers is None else num_workers
+        self.check_images = check_images
+        self.skip_corrupt = skip_corrupt
+        self.seed = seed
+        self.cache = CacheSettings(cache, cache_folder, cache_limit)
+        self.skipped: list[str] = []
+        """Messages of the images that were left out: they cannot be read or do not fit their labels."""
+        self._splits = splits
+        self._checked: set[str] = set()
+        self._features: dict[str, FeatureView[T]] | None = None  # by split, once it is known whether there are any
+        self._pictures: PictureCache | None = None
+        self._asked_pictures = False
+
+    # ---- what a room says
+
+    def read(self) -> DataSplits[VisionDataset[T]]:
+        """Read the data sets' labels, no pixels. Called once."""
+        raise UsageError("give VisionDataModule its splits, or subclass it and read them")
+
+    def sample_weights(self, dataset: VisionDataset[T]) -> Tensor | None:
+        """Return how often each training image is drawn, float64 [N], or None for each once an epoch."""
+        return None
+
+    def notes(self) -> list[str]:
+        """Return further lines for the first words of a training."""
+        return []
+
+    # ---- what the others ask
+
+    @property
+    def splits(self) -> DataSplits[VisionDataset[T]]:
+        """The data sets; read on first use."""
+        if self._splits is None:
+            self._splits = self.read()
+        return self._splits
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a name's position is its id inside tensors."""
+        for dataset in (self.splits.train, self.splits.val, self.splits.test):
+            if dataset is not None:
+                return dataset.classes
+        raise DataError("no split holds any data")
+
+    def setup(self, stage: str) -> None:
+        """Check that the splits of this stage are there and that their images can be read."""
+        self._features = None
+        self._forget_pictures()
+        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        for name in needed:
+            self._check(name)
+
+    def teardown(self, stage: str) -> None:
+        """Remove features and pictures of this run, where they are not kept for others."""
+        self._forget_pictures(remove=self.cache.folder is None)
+        features, self._features = self._features, None
+        task = None if self.trainer is None else self.trainer.lightning_module
+        if stage != "fit" or not features or not isinstance(task, Task) or task.recipe.cache_folder is not None:
+            return
+        if task.trainer.is_global_zero:
+            remove_with_lock(features["train"].store.folder)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of augmented training batches, or of their features where those are computed once."""
+        dataset = self.splits.get("train")
+        features = self._feature_views().get("train")
+        view = features or TrainingView(
+            dataset,
+            self.preprocessing,
+            self.augmentation,
+            seed=self.seed,
+            combine=self.combine,
+            epochs=self._epochs(),
+            cache=self._picture_cache(),
+        )
+        world, rank = self._processes()
+        sampler = EpochSampler(
+            view, seed=self.seed, weights=self.sample_weights(dataset), num_replicas=world, rank=rank
+        )
+        if len(sampler) == 0:
+            raise DataError(f"{len(dataset)} training images are too few for {world} processes")
+        workers, pin = (0, False) if features else (self._workers(len(sampler)), self._pin())
+        return TrainingLoader(view, sampler, batch_size=self.batch_size, workers=workers, pin_memory=pin)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of validation batches, or of their features where those are computed once."""
+        return self._evaluation_loader("val", self._feature_views().get("val"))
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of test batches."""
+        return self._evaluation_loader("test")
+
+    def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
+        """Move a batch, without Lightning's search for tensors in it."""
+        return batch.to(device)
+
+    # ---- inside
+
+    def _evaluation_loader(self, name: str, features: FeatureView[T] | None = None) -> DataLoader[Any]:
+        dataset = self.splits.get(name)
+        world, rank = self._processes()
+        return evaluation_loader(
+            features or EvaluationView(dataset, self.preprocessing, self._picture_cache()),
+            batch_size=self.batch_size,
+            workers=0 if features else self._workers(len(dataset) // world),
+            pin_memory=self._pin() and not features,
+            num_replicas=world,
+            rank=rank,
+        )
+
+    # ---- decoded pictures, kept
+
+    def _picture_cache(self) -> PictureCache | None:
+        """Return the decoded pictures of a training, where they are kept; made on first use."""
+        trainer = self.trainer
+        if self._asked_pictures or self.cache.kind == "none" or trainer is None or trainer.state.fn != "fit":
+            return self._pictures
+        self._asked_pictures = True
+        splits = (self.splits.train, self.splits.val)
+        datasets = [data for data in splits if data is not None and len(data)]
+        self._pictures = PictureCache(
+            self.cache,
+            datasets,
+            self.preprocessing,
+            whole=datasets[:1] if self._combines() else (),
+            folder=Path(self.cache.folder or Path(trainer.default_root_dir) / "cache"),
+            processes=max(1, trainer.world_size // trainer.num_nodes),
+        )
+        self._say(str(self._pictures))
+        return self._pictures
+
+    def _combines(self) -> bool:
+        """Return whether whole training pictures are read."""
+        return self.combine is not None and not (isinstance(self.combine, Mosaic) and self.combine.p == 0)
+
+    def _forget_pictures(self, *, remove: bool = False) -> None:
+        pictures, self._pictures, self._asked_pictures = self._pictures, None, False
+        if pictures is not None:
+            pictures.close(remove=remove)
+
+    # ---- features of a frozen backbone, computed once
+
+    def _feature_views(self) -> dict[str, FeatureView[T]]:
+        """Return the training and the validation split with their features, or nothing where they are not cached."""
+        if self._features is None:
+            self._features = {}
+            trainer = self.trainer
+            task = None if trainer is None else trainer.lightning_module
+            if isinstance(task, Task) and task.trainer.state.fn == "fit" and task.recipe.cache_features is not False:
+                dry = task.trainer.fast_dev_run  # type: ignore[attr-defined]  # set at run time
+                self._features = {} if dry else self._cache(task)
+                if self._features and self.cache.kind != "none":
+                    self._say("pictures not cached: their features are")
+        return self._features
+
+    def _cache(self, task: Task) -> dict[str, FeatureView[T]]:
+        """Compute features as the recipe asks for; say what became of it."""
+        must = task.recipe.cache_features
+        if not task.backbone_stays:
+            if must:
+                raise UsageError(
+                    "recipe.cache_features needs a backbone that is frozen throughout: set recipe.freeze backbone and "
+                    "recipe.thaw null"
+                )
+            return {}
+        try:
+            if type(self).train_dataloader is not VisionDataModule.train_dataloader:
+                raise CacheError(f"{type(self).__name__} makes batches in a way of its own")
+            if changing := self._changing(task):
+                raise CacheError(f"training pictures change at random: set {', '.join(changing)}")
+            return self._fill(task)
+        except CacheError as e:
+            if must:
+                raise UsageError(f"recipe.cache_features true: {e}") from None
+            self._say(f"features computed anew in each epoch: {e}")
+            return {}
+
+    def _changing(self, task: Task) -> list[str]:
+        """Return what makes a training picture look different each time, as the settings that turn it off."""
+        found = ["data.augment null"] if self.augmentation.transforms else []
+        for part in (self.combine, task.batch_transform):
+            if part is not None and not (isinstance(part, Mosaic) and part.p == 0):
+                found.append(OFF.get(type(part), f"{type(part).__name__} off"))
+        return found
+
+    def _fill(self, task: Task) -> dict[str, FeatureView[T]]:
+        """Compute the features that are not there yet."""
+        start, trainer, recipe = time.perf_counter(), task.trainer, task.recipe
+        folder = Path(recipe.cache_folder or Path(trainer.default_root_dir) / "features")
+        extractor = Extractor(
+            task.model,
+            size=self.preprocessing.size,
+            batch_size=self.batch_size,
+            precision=str(trainer.precision),
+            context=trainer.precision_plugin.forward_context,
+        )
+        name = extractor.key()
+        splits = {"train": self.splits.train, "val": self.splits.val}
+        datasets = {split: dataset for split, dataset in splits.items() if dataset is not None}
+        count = sum(len(dataset) for dataset in datasets.values())
+        views: dict[str, FeatureView[T]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder / f"{name}.lock"):
+                make_room(folder, name, count * extractor.record, recipe.cache_limit)
+                store = FeatureStore(folder / name, extractor.levels, limit=recipe.cache_limit)
+                before = len(store.rows)
+                for split, dataset in datasets.items():
+                    loader = evaluation_loader(
+                        EvaluationView(dataset, self.preprocessing),
+                        batch_size=self.batch_size,
+                        workers=self._workers(len(dataset)),
+                    )
+                    pictures = collect(store, extractor, loader)
+                    views[split] = FeatureView(
+                        store, pictures, channels=self.preprocessing.channels, device=extractor.device
+                    )
+        except OSError as e:
+            raise CacheError(f"{folder} cannot be written ({e.strerror or e}): set recipe.cache_folder") from e
+        found, seconds = count - (len(store.rows) - before), time.perf_counter() - start
+        known = f" ({found:,} known already)" if found else ""
+        size = len(store.rows) * store.record / 1e6
+        self._say(f"features {count:,} pictures{known} in {seconds:.1f} s: {store.folder}, {size:.1f} MB")
+        return views
+
+    def _say(self, text: str) -> None:
+        if self.trainer is None or self.trainer.is_global_zero:
+            print(text, flush=True)  # noqa: T201  # a line among those of the run
+
+    # ---- inside
+
+    def _check(self, name: str) -> None:
+        if not self.check_images or name in self._checked:
+            return
+        self._checked.add(name)
+        dataset = self.splits.get(name)
+        files = dataset.files()
+        on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
+        paths = [f for _, f in on_disk]
+        decoded = PictureCache.decoded(self.cache, self.preprocessing, paths)  # once is enough
+        unreadable = check_images(
+            [None if done else f for f, done in zip(paths, decoded, strict=True)], channels=self.preprocessing.channels
+        )
+        found = {on_disk[k][0]: message for k, message in unreadable}
+        readable = [i for i, _ in on_disk if i not in found]
+        with ThreadPoolExecutor(self.num_workers or 1) as pool:  # reading files leaves Python's lock alone
+            messages_of = pool.map(dataset.mismatch, readable)
+            found |= {i: message for i, message in zip(readable, messages_of, strict=True) if message is not None}
+        problems = sorted(found.items())
+        if not problems:
+            return
+        messages = [m for _, m in problems]
+        if not self.skip_corrupt:
+            raise DataError("\n".join([*messages, _summary(name, messages)]))
+        self.skipped += messages
+        faulty = {i for i, _ in problems}
+        kept = dataset.subset([i for i in range(len(dataset)) if i not in faulty])
+        if len(kept) == 0:
+            raise DataError("\n".join([*messages, f"no image of the {name} split can be read"]))
+        self._splits = replace(self.splits, **{name: kept})  # type: ignore[arg-type]  # name is a split's, not source
+
+    def _processes(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _epochs(self) -> int | None:
+        """Return the number of epochs of the training, or None where only steps or time limit it."""
+        epochs = None if self.trainer is None else self.trainer.max_epochs
+        return epochs if epochs is not None and epochs > 0 else None
+
+    def _workers(self, samples: int) -> int:
+        return min(self.num_workers, -(-samples // self.batch_size))  # never more workers than batches
+
+    def _pin(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+def _summary(name: str, messages: Sequence[str]) -> str:
+    what = "image" if len(messages) == 1 else "images"
+    return (
+        f"{len(messages)} {what} of the {name} split cannot be used; "
+        "repair or remove them, or go on without them with --data.skip_corrupt true"
+    )

@@ -1,0 +1,229 @@
+"""A folder of numbers: feature maps of pictures, found by the pictures' keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visionkit.core.errors import UsageError
+from visionkit.core.files import locked, write_text
+
+__all__ = [
+    "KEY_BYTES",
+    "CacheError",
+    "FeatureStore",
+    "Level",
+    "make_room",
+    "remove_store",
+    "remove_with_lock",
+]
+
+DATA, INDEX, LAYOUT = "features.bin", "index", "store.json"  # the files of a store
+KEY_BYTES = 16
+"""Length of a picture's key, which is written as twice as many hexadecimal digits."""
+
+
+class CacheError(UsageError):
+    """Features cannot be kept: there is no room, or no way to write."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How one level of one picture is kept.
+
+    Args:
+        shape: Channels, height and width.
+        dtype: Name of torch's type, such as "bfloat16".
+        channels_last: Whether the channels of a cell lie side by side.
+        kept: Whether neck or head read it; others come back as zeros that take no memory.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    channels_last: bool
+    kept: bool
+
+    @classmethod
+    def of(cls, level: Tensor, kept: bool) -> Level:
+        """Describe a level [B, C, H, W]."""
+        channels, height, width = level.shape[1:]
+        return cls((channels, height, width), str(level.dtype).removeprefix("torch."), not level.is_contiguous(), kept)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Type of the numbers."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes that are kept of a picture."""
+        return int(np.prod(self.shape)) * self.torch_dtype.itemsize if self.kept else 0
+
+    def to_bytes(self, level: Tensor) -> NDArray[np.uint8]:
+        """Return a level [B, C, H, W] as bytes, [B, size]."""
+        ordered = level.permute(0, 2, 3, 1) if self.channels_last else level
+        flat = ordered.to("cpu", self.torch_dtype).contiguous().flatten(1)
+        array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+        return array
+
+    def from_bytes(self, data: NDArray[np.uint8], device: torch.device) -> Tensor:
+        """Return bytes [B, size] as the level [B, C, H, W] that they were."""
+        channels, height, width = self.shape
+        flat = torch.from_numpy(data).view(self.torch_dtype).to(device)
+        if self.channels_last:
+            return flat.view(-1, height, width, channels).permute(0, 3, 1, 2)
+        return flat.view(-1, channels, height, width)
+
+
+class FeatureStore:
+    """A folder with features of pictures, in records of one size, to which more can be added.
+
+    ``features.bin`` holds the records, ``index`` the key of each, a line a record, written after it, and ``store.json``
+    the layout. What a killed process left behind is used as far as the index goes; files that do not fit together are
+    dropped.
+
+    Args:
+        folder: Where the files lie; made if need be.
+        levels: How a picture's levels are kept.
+        limit: Gigabytes that the records may take.
+    """
+
+    def __init__(self, folder: Path, levels: Sequence[Level], *, limit: float = float("inf")) -> None:
+        self.folder = folder
+        self.levels = tuple(levels)
+        self.record = sum(level.size for level in levels)
+        """Bytes of a picture."""
+        self.rows: dict[str, int] = {}
+        """Key of a picture -> its record."""
+        self.limit = limit
+        self._columns: list[NDArray[np.uint8]] = []  # of each kept level, [pictures, size], once mapped
+        folder.mkdir(parents=True, exist_ok=True)
+        self._open()
+
+    def _open(self) -> None:
+        data, index, layout = (self.folder / name for name in (DATA, INDEX, LAYOUT))
+        text = json.dumps({"record": self.record, "levels": [asdict(level) for level in self.levels]}, indent=1) + "\n"
+        lines: list[bytes] = []
+        if all(p.is_file() for p in (data, index, layout)) and layout.read_text(encoding="utf-8") == text:
+            lines = index.read_bytes().splitlines(keepends=True)
+        entire = [len(line) == 2 * KEY_BYTES + 1 for line in lines]
+        whole = [line[:-1].decode("ascii", "replace") for line in lines[: sum(entire)]]
+        if not all(entire[:-1]) or (whole and data.stat().st_size < len(whole) * self.record):
+            whole = []  # a process that was killed tears the end alone
+        if not whole:
+            for path in (index, data):
+                path.unlink(missing_ok=True)  # another process may read the old ones to its end
+            data.touch()
+        if len(whole) < len(lines) or not index.is_file():
+            index.write_text("".join(f"{key}\n" for key in whole), encoding="ascii", newline="\n")
+        if data.stat().st_size > len(whole) * self.record:
+            os.truncate(data, len(whole) * self.record)
+        write_text(layout, text)  # its time says when the store was used last
+        self.rows = {key: row for row, key in enumerate(whole)}
+
+    def append(self, keys: Sequence[str], levels: Sequence[Tensor]) -> None:
+        """Add pictures.
+
+        Args:
+            keys: Their keys, length B; none is there already.
+            levels: One tensor [B, C_l, H_l, W_l] a level.
+
+        Raises:
+            CacheError: The limit is reached.
+        """
+        if (len(self.rows) + len(keys)) * self.record > self.limit * 1e9:
+            raise CacheError(
+                f"{self.folder} is full with features of other pictures: remove it or raise recipe.cache_limit "
+                f"{self.limit:g}"
+            )
+        parts = [spec.to_bytes(level) for spec, level in zip(self.levels, levels, strict=True) if spec.kept]
+        with (self.folder / DATA).open("ab") as file:
+            file.write(np.concatenate(parts, axis=1).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        with (self.folder / INDEX).open("a", encoding="ascii", newline="\n") as lines:
+            lines.write("".join(f"{key}\n" for key in keys))
+        for key in keys:
+            self.rows[key] = len(self.rows)
+        self._columns = []
+
+    def read(self, rows: NDArray[np.int64], device: torch.device) -> list[Tensor]:
+        """Return the features of pictures, [B, C_l, H_l, W_l] a level.
+
+        Args:
+            rows: Their records, length B.
+            device: Where they are wanted.
+        """
+        if not self._columns:
+            records = np.asarray(np.memmap(self.folder / DATA, np.uint8, "r")).reshape(-1, self.record)
+            ends = np.cumsum([level.size for level in self.levels])
+            self._columns = [records[:, end - v.size : end] for v, end in zip(self.levels, ends, strict=True)]
+        found = []
+        for level, column in zip(self.levels, self._columns, strict=True):
+            if level.kept:
+                found.append(level.from_bytes(column[rows], device))
+            else:
+                found.append(torch.zeros((), dtype=level.torch_dtype, device=device).expand(len(rows), *level.shape))
+        return found
+
+
+def make_room(folder: Path, name: str, needed: int, limit: float) -> None:
+    """Remove the stores of a folder that were used least recently, until another one fits.
+
+    Those that a process fills at the moment stay.
+
+    Args:
+        folder: Where the stores lie.
+        name: The store that needs room; it stays.
+        needed: Bytes that it needs altogether.
+        limit: Gigabytes of all stores together.
+
+    Raises:
+        CacheError: It does not fit even alone.
+    """
+    if needed > limit * 1e9:
+        raise CacheError(f"they take {needed / 1e9:.3g} GB: raise recipe.cache_limit {limit:g}")
+    others = [p.parent for p in folder.glob(f"*/{LAYOUT}") if p.parent.name != name]
+    others.sort(key=lambda p: (p / LAYOUT).stat().st_mtime_ns, reverse=True)  # the newest are kept
+    used = needed
+    for other in others:
+        size = _size(other)
+        used += size
+        if used > limit * 1e9:
+            with locked(folder / f"{other.name}.lock", wait=False) as mine:
+                if mine:
+                    remove_store(other)
+                    used -= size
+    free = shutil.disk_usage(folder).free + _size(folder / name)
+    if needed > free:
+        raise CacheError(f"they take {needed / 1e9:.3g} GB, {folder} has {free / 1e9:.3g} GB left")
+
+
+def remove_store(folder: Path) -> None:
+    """Remove a store's files, and its folder where nothing else is in it."""
+    for part in (LAYOUT, INDEX, DATA):
+        (folder / part).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def remove_with_lock(folder: Path) -> None:
+    """Remove a store that no other process uses, with its lock, and the folder above where nothing else is in it."""
+    remove_store(folder)
+    folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
+
+
+def _size(folder: Path) -> int:
+    return sum((folder / part).stat().st_size for part in (DATA, INDEX, LAYOUT) if (folder / part).is_file())

@@ -1,0 +1,78 @@
+"""What a person sees while a model trains: one line an epoch, and a bar on a terminal."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.run.folder import RunFolder
+from visionkit.training.task import Task
+
+__all__ = ["EpochLines", "QuietBar"]
+
+
+NOTABLE = 0.2  # share of a training
+
+
+class EpochLines(Callback):
+    """Print one line an epoch: losses, the monitored metric, learning rate and speed.
+
+    Args:
+        run: The run folder, which has the numbers.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the epoch's line."""
+        assert isinstance(pl_module, Task)
+        if not trainer.is_global_zero:
+            return
+        row = self.run.rows[-1]
+        total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else "?"
+        parts = [f"epoch {row['epoch']:>3}/{total}", f"loss {row.get('train/loss', float('nan')):.4f}"]
+        if "val/loss" in row:
+            parts.append(f"val/loss {row['val/loss']:.4f}")
+        if pl_module.monitor in row:
+            best = "*" if self.run.best.get("epoch") == row["epoch"] else " "
+            parts.append(f"{pl_module.monitor} {row[pl_module.monitor]:.4f}{best}")
+        parts += [f"lr {row['lr']:.2e}", f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.1f} s"]
+        print("  ".join(parts), file=sys.stdout, flush=True)  # noqa: T201  # this is what it is for
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what would make the next training faster, where this one waited for its pictures."""
+        later = self.run.rows[1:]  # in the first epoch the workers start
+        shares = [float(row["seconds_waiting"]) / float(row["seconds"]) for row in later if "seconds_waiting" in row]
+        if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE:
+            advice = ["--data.num_workers N reads with more processes"]
+            if _decodes_anew(trainer):
+                advice.insert(0, "--data.cache ram (or disk) decodes each only once")
+            print(  # noqa: T201
+                f"speed    {share:.0%} of the time was spent waiting for pictures: {', '.join(advice)}"
+            )
+
+
+def _decodes_anew(trainer: L.Trainer) -> bool:
+    """Return whether pictures are files that each epoch reads again."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, VisionDataModule) or data.cache.kind != "none":
+        return False
+    return any(file is not None for file in data.splits.get("train").files())
+
+
+class QuietBar(RichProgressBar):
+    """Lightning's rich bar, which leaves nothing behind when an epoch ends."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Show no metrics in the bar: the epoch's line has them."""
+        return {}

@@ -1,0 +1,288 @@
+"""Task: the only LightningModule of the project, with all its train, validation and test steps."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from visionkit.core.component import Spec, class_path
+from visionkit.core.distributed import gather_objects
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.machine import has_compiler
+from visionkit.core.sample import Batch
+from visionkit.core.seeds import derive_seed
+from visionkit.data.loading import TrainingLoader
+from visionkit.models import checkpoint as checkpoints
+from visionkit.models.model import VisionModel
+from visionkit.training.ema import EMA
+from visionkit.training.freezing import Freezing
+from visionkit.training.metric import MetricFactory, TaskMetric
+from visionkit.training.recipe import Recipe
+
+__all__ = ["BatchTransform", "Task"]
+
+BatchTransform = Callable[[Batch[Any]], Batch[Any]]
+"""Changes a training batch on the device, such as MixUp and CutMix."""
+
+
+class Task(L.LightningModule):
+    """Trains, validates and tests a VisionModel. Rooms subclass it to choose model, metric and defaults only.
+
+    Random numbers of a training step depend on (seed, epoch, batch, process) alone, so a resumed run is the same run.
+
+    Args:
+        model: Backbone, neck and head with their class names.
+        metric: Makes the metric from the class names; None takes the head's.
+        recipe: Optimizer, schedule, averaging and stopping.
+        batch_transform: Changes each training batch on the device, such as MixUpCutMix.
+        seed: Seed of dropout, stochastic depth and batch transforms.
+    """
+
+    config: ClassVar[str]
+    """Name of the shipped config of this task."""
+
+    def __init__(
+        self,
+        model: VisionModel,
+        metric: MetricFactory | None = None,
+        *,
+        recipe: Recipe | None = None,
+        batch_transform: BatchTransform | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe if recipe is not None else Recipe()
+        self.batch_transform = batch_transform
+        self.seed = seed
+        metric = metric if metric is not None else model.head.metric
+        self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
+        self._training: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # sums of losses [L] over images, by their names
+        self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
+        self._images: dict[str, int] = {}  # how many images each loss speaks of
+        self.values: dict[str, dict[str, Tensor]] = {}
+        """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
+
+    @property
+    def monitor(self) -> str:
+        """Key of the validation metric that says which checkpoint is the best."""
+        return self.monitors["best"][0]
+
+    @property
+    def monitor_mode(self) -> str:
+        """Whether a higher ("max") or lower ("min") value of ``monitor`` is better."""
+        return self.monitors["best"][1]
+
+    @property
+    def monitors(self) -> dict[str, tuple[str, str]]:
+        """Name of each checkpoint that is kept for a best value -> key of the value, and "max" or "min"."""
+        return {name: (f"val/{key}", mode) for name, (key, mode) in self.metric("val").monitors.items()}
+
+    def forward(self, images: Tensor) -> Any:
+        """Compute the model's outputs.
+
+        Args:
+            images: uint8 [B, C, H, W].
+        """
+        return self.model(images)
+
+    @classmethod
+    def config_of(cls, model: Spec) -> dict[str, Any]:
+        """Return the keys of a config, below ``model``, that describe a model in its own words.
+
+        Args:
+            model: What :meth:`VisionModel.spec` returned.
+        """
+        accepted = inspect.signature(cls).parameters
+        return {part: model[part] for part in ("backbone", "neck", "head") if part in accepted}
+
+    # ---- steps
+
+    def on_train_epoch_start(self) -> None:
+        """Start the means of the losses anew."""
+        self._training.clear()
+
+    def on_train_start(self) -> None:
+        """After a resume within an epoch, go on with its remaining batches.
+
+        Lightning would do so itself, had the scheduler not asked for the number of steps, and with it for the loader,
+        before the checkpoint's progress was known.
+        """
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, TrainingLoader):
+            loader.skip(done if done < self.trainer.num_training_batches else 0)
+
+    def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Tie the random numbers of this step to its place in the training."""
+        seed = derive_seed("step", self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also tells every absent accelerator: 1 ms
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    def training_step(self, batch: Batch[Any], batch_idx: int) -> Tensor:
+        """Return the sum of the head's losses over a batch."""
+        if self.batch_transform is not None:
+            batch = self.batch_transform(batch)
+        losses = self.model.loss(self.model.outputs(batch), batch.targets)
+        sums: dict[str, Tensor] = {}  # of several heads one each: processes can have labels for different ones
+        for name, value in losses.items():
+            head = name.partition("/")[0]
+            sums[head] = sums[head] + value if head in sums else value
+        named = _named_losses("train", sums)
+        self._sum_up(named, len(batch))
+        return named["train/loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch[Any], batch_idx: int) -> None:
+        """Log the means of the losses when the epoch ends or may end: each ``self.log`` takes 0.25 ms, a sum none."""
+        trainer = self.trainer
+        check = trainer.val_check_batch or math.inf  # early stopping may end an epoch after a validation within it
+        loop = trainer.fit_loop.epoch_loop
+        if loop.done or (batch_idx + 1) % check == 0 or (loop.total_batch_idx + 1) % check == 0:
+            for names, (sums, images) in self._training.items():
+                means = dict(zip(names, (sums / images).unbind(), strict=True))
+                self.log_dict(means, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
+            self._training.clear()
+
+    def _sum_up(self, losses: dict[str, Tensor], images: int) -> None:
+        """Add a batch's losses to those of the images since they were logged last."""
+        names, values = tuple(losses), torch.stack([v.detach().float() for v in losses.values()]) * images
+        sums, before = self._training.get(names, (None, 0))
+        self._training[names] = (values if sums is None else sums.add_(values), before + images)
+
+    def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Add a batch to the validation loss and metric, from one forward pass."""
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: Batch[Any], batch_idx: int) -> None:
+        """Add a batch to the test loss and metric, from one forward pass."""
+        self._evaluation_step("test", batch)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop with a clear message when the training has diverged."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not math.isfinite(loss):
+            rates = sorted({g["lr"] for o in self.trainer.optimizers for g in o.param_groups})
+            raise DataError(
+                f"training diverged in epoch {self.current_epoch + 1}: the loss is {float(loss)} "
+                f"(learning rate {rates[-1]:.3g}); lower the learning rate or set --trainer.gradient_clip_val 1"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Start loss and metric anew."""
+        self._start_evaluation("val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and metric."""
+        self._finish_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start loss and metric anew."""
+        self._start_evaluation("test")
+
+    def on_test_epoch_end(self) -> None:
+        """Log loss and metric."""
+        self._finish_evaluation("test")
+
+    def _start_evaluation(self, stage: str) -> None:
+        self.metric(stage).reset()
+        self._losses, self._images = {}, {}
+
+    def _evaluation_step(self, stage: str, batch: Batch[Any]) -> None:
+        outputs = self.model.outputs(batch)
+        for name, value in self.model.loss(outputs, batch.targets).items():
+            images = self.model.head.labelled(name, batch.targets)
+            self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * images
+            self._images[name] = self._images.get(name, 0) + images
+        predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
+        truth = [t.restore(i) for t, i in zip(batch.targets, batch.infos, strict=True)]
+        self.metric(stage).update(predictions, truth)  # in pixels of the originals
+
+    def _finish_evaluation(self, stage: str) -> None:
+        """Log losses and metric over all images of all processes, each counted once."""
+        parts = gather_objects({k: (float(v), self._images[k]) for k, v in self._losses.items()})
+        means = {}
+        for name in sorted({name for part in parts for name in part}):
+            sums, images = zip(*(part[name] for part in parts if name in part), strict=True)
+            means[name] = torch.tensor(sum(sums) / sum(images))
+        values = self.metric(stage).compute()
+        self.values[stage] = {k: v.detach().cpu() for k, v in values.items()}
+        scalars = {f"{stage}/{k}": v.float() for k, v in values.items() if v.ndim == 0}
+        self.log_dict({**_named_losses(stage, means), **scalars})  # equal on all processes already
+
+    def metric(self, stage: str) -> TaskMetric:
+        """Return the metric of a stage, "val" or "test"."""
+        metric = self.metrics[stage]
+        assert isinstance(metric, TaskMetric)
+        return metric
+
+    # ---- set-up
+
+    def setup(self, stage: str) -> None:
+        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA); compile."""
+        if self.device.type in ("cpu", "cuda"):
+            self.model.to(memory_format=torch.channels_last)
+        if stage == "fit" and self.recipe.compile:
+            if self.trainer.strategy.root_device.type == "cpu" and not has_compiler():
+                raise UsageError(
+                    "recipe.compile needs a C++ compiler on a CPU, and none of g++, clang++ and $CXX is found: install "
+                    "one, or set recipe.compile false, which is as fast there"
+                )
+            for part in (self.model.backbone, self.model.neck):
+                part.compile()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make optimizer and schedule as the recipe says."""
+        total = int(self.trainer.estimated_stepping_batches)
+        self.trainer.fit_loop.setup_data()  # done by the line above, but with max_epochs -1
+        batches = self.trainer.num_training_batches
+        per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else total
+        optimizer, scheduler = self.recipe.configure(self.model, total_steps=total, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Bring the callbacks that the recipe asks for."""
+        callbacks: list[Callback] = []
+        if self.recipe.ema is not None and self.trainer.state.fn == "fit":  # checkpoints hold the averaged weights
+            callbacks.append(EMA(self.recipe.ema))
+        if self.recipe.freeze is not None and self.trainer.state.fn == "fit":
+            callbacks.append(Freezing(self.recipe))
+        if self.recipe.early_stopping is not None:
+            callbacks.append(EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
+        return callbacks
+
+    @property
+    def backbone_stays(self) -> bool:
+        """Whether the recipe keeps the whole backbone frozen throughout, so that its features stay the same."""
+        parts = {part.name: part for part in self.recipe.parts(self.model)}
+        return all(parts[name].frozen and parts[name].thaw is None for name in self.model.backbone.stages())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
+        checkpoint[checkpoints.KEY] = checkpoints.describe(self.model, task=class_path(type(self)))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose classes are not this model's, by name and order."""
+        theirs = tuple(checkpoint.get(checkpoints.KEY, {}).get("model", {}).get("classes", self.model.classes))
+        if theirs != self.model.classes:
+            raise DataError(
+                f"the checkpoint's classes are {list(theirs)}, the data's are {list(self.model.classes)}: "
+                "name the checkpoint's with --data.classes, or start without --ckpt_path"
+            )
+        checkpoints.adopt(self.model, checkpoint.get(checkpoints.KEY, {}))  # a resumed backbone has no weights file
+
+
+def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sum as "<stage>/loss", and each loss by name where there are several."""
+    total = torch.stack(list(losses.values())).sum()
+    return {f"{stage}/loss": total} | {f"{stage}/{k}": v for k, v in losses.items() if k != "loss"}

@@ -1,1 +1,0 @@
-"""Reading, preprocessing and augmenting images."""
