@@ -43,7 +43,7 @@ def main() -> None:
     import visionkit
     from visionkit.core.machine import keep_freed_memory
     from visionkit.prediction.files import Picture, predict_files
-    from visionkit.tasks.multitask.surgery import single_heads
+    from visionkit.tasks.multitask.take_join import single_heads
 
     keep_freed_memory()
     whole = visionkit.load(options.ckpt)

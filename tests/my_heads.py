@@ -204,7 +204,7 @@ class PointMetric(TaskMetric):
     def update(self, predictions: Sequence[PointPrediction], targets: Sequence[BoxTarget]) -> None:
         """Add the predictions and targets of a batch, in pixels of the originals."""
         for prediction, target in zip(predictions, targets, strict=True):
-            found, real = prediction.at_least(self.score_threshold), target.take(~target.crowd)
+            found, real = prediction.at_least(self.score_threshold), target.select(~target.crowd)
             self.points += torch.bincount(found.labels, minlength=len(self.classes))
             self.objects += torch.bincount(real.labels, minlength=len(self.classes))
             corners = real.boxes.view(-1, 2, 2)

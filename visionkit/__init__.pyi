@@ -45,9 +45,9 @@ from visionkit.tasks.classification.data import ClassificationData as Classifica
 from visionkit.tasks.classification.heads import LinearHead as LinearHead
 from visionkit.tasks.classification.heads import MLPHead as MLPHead
 from visionkit.tasks.classification.metric import ClassificationMetric as ClassificationMetric
-from visionkit.tasks.classification.readers.drawn import ShapesClassification as ShapesClassification
 from visionkit.tasks.classification.readers.folder import FolderDataset as FolderDataset
 from visionkit.tasks.classification.readers.manifest import ManifestDataset as ManifestDataset
+from visionkit.tasks.classification.readers.shapes import ShapesClassification as ShapesClassification
 from visionkit.tasks.classification.task import Classifier as Classifier
 from visionkit.tasks.classification.types import ClassPrediction as ClassPrediction
 from visionkit.tasks.classification.types import ClassTarget as ClassTarget
@@ -58,7 +58,7 @@ from visionkit.tasks.detection.heads.mask_rcnn import MaskRCNNHead as MaskRCNNHe
 from visionkit.tasks.detection.instances import InstancePrediction as InstancePrediction
 from visionkit.tasks.detection.metrics.metric import DetectionMetric as DetectionMetric
 from visionkit.tasks.detection.readers.coco import CocoDataset as CocoDataset
-from visionkit.tasks.detection.readers.drawn import ShapesDetection as ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection as ShapesDetection
 from visionkit.tasks.detection.readers.voc import VocDataset as VocDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset as YoloDataset
 from visionkit.tasks.detection.task import Detector as Detector
@@ -69,8 +69,8 @@ from visionkit.tasks.multitask.dataset import MultiTaskDataset as MultiTaskDatas
 from visionkit.tasks.multitask.head import MultiTaskHead as MultiTaskHead
 from visionkit.tasks.multitask.metric import MultiTaskMetric as MultiTaskMetric
 from visionkit.tasks.multitask.neck import MultiTaskNeck as MultiTaskNeck
-from visionkit.tasks.multitask.surgery import join_heads as join_heads
-from visionkit.tasks.multitask.surgery import take_head as take_head
+from visionkit.tasks.multitask.take_join import join_heads as join_heads
+from visionkit.tasks.multitask.take_join import take_head as take_head
 from visionkit.tasks.multitask.task import MultiTask as MultiTask
 from visionkit.tasks.multitask.types import MultiTaskPrediction as MultiTaskPrediction
 from visionkit.tasks.multitask.types import MultiTaskTarget as MultiTaskTarget
@@ -80,9 +80,9 @@ from visionkit.tasks.segmentation.heads.deeplab import DeepLabV3PlusHead as Deep
 from visionkit.tasks.segmentation.heads.fpn import FPNSegmentationHead as FPNSegmentationHead
 from visionkit.tasks.segmentation.metrics.metric import SegmentationMetric as SegmentationMetric
 from visionkit.tasks.segmentation.readers.coco import CocoMaskDataset as CocoMaskDataset
-from visionkit.tasks.segmentation.readers.drawn import ShapesSegmentation as ShapesSegmentation
 from visionkit.tasks.segmentation.readers.reader import MaskDataset as MaskDataset
 from visionkit.tasks.segmentation.readers.reader import MaskFolderDataset as MaskFolderDataset
+from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation as ShapesSegmentation
 from visionkit.tasks.segmentation.task import Segmenter as Segmenter
 from visionkit.tasks.segmentation.types import MaskPrediction as MaskPrediction
 from visionkit.tasks.segmentation.types import MaskTarget as MaskTarget

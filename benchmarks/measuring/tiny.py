@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from visionkit import Backbone, Batch, ClassTarget, DataSplits, FeatureSpec, Preprocessing, VisionDataModule
 from visionkit.core.sample import collate
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 
 
 class TinyBackbone(Backbone):

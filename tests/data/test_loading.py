@@ -15,7 +15,7 @@ from visionkit.data.loading import (
 from visionkit.data.samplers import EpochSampler, EvaluationSampler
 from visionkit.data.transforms.augmentation import DETECTION_AUGMENTATION
 from visionkit.data.transforms.mosaic import Mosaic
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.tasks.detection.types import BoxTarget
 
 AUGMENT = [{"HorizontalFlip": {"p": 0.5}}, {"ColorJitter": {"p": 1.0}}]

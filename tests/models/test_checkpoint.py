@@ -99,7 +99,7 @@ def test_code_is_refused_and_does_not_run(tmp_path, legacy):
 
 
 def test_class_paths_outside_visionkit_need_trust(tiny_model, tmp_path):
-    content = {"state_dict": {}, KEY: checkpoint.describe(tiny_model)}
+    content = {"state_dict": {}, KEY: checkpoint.spec_of_model(tiny_model)}
     content[KEY]["model"]["head"] = {"class_path": "antigravity.Head", "init_args": {}}
     checkpoint.write(content, tmp_path / "m.ckpt")
     with pytest.raises(UsageError, match=r"antigravity.Head, outside visionkit.*trust"):
@@ -109,7 +109,7 @@ def test_class_paths_outside_visionkit_need_trust(tiny_model, tmp_path):
 
 
 def test_names_inside_visionkit_that_are_no_components_are_refused(tiny_model, tmp_path):
-    content = {"state_dict": {}, KEY: checkpoint.describe(tiny_model)}
+    content = {"state_dict": {}, KEY: checkpoint.spec_of_model(tiny_model)}
     content[KEY]["model"]["head"] = {"class_path": "visionkit.load_weights", "init_args": {}}
     checkpoint.write(content, tmp_path / "m.ckpt")
     with pytest.raises(UsageError, match="no component"):
@@ -130,14 +130,14 @@ def test_own_head_loads_with_trust(tmp_path, monkeypatch):
 
 
 def test_other_format_version(tiny_model, tmp_path):
-    content = {"state_dict": {}, KEY: {**checkpoint.describe(tiny_model), "format": 99}}
+    content = {"state_dict": {}, KEY: {**checkpoint.spec_of_model(tiny_model), "format": 99}}
     checkpoint.write(content, tmp_path / "m.ckpt")
     with pytest.raises(DataError, match="upgrade visionkit"):
         visionkit.load(tmp_path / "m.ckpt")
 
 
 def test_weights_that_do_not_fit(tiny_model, tmp_path):
-    content = {"state_dict": {"model.x": torch.zeros(1)}, KEY: checkpoint.describe(tiny_model)}
+    content = {"state_dict": {"model.x": torch.zeros(1)}, KEY: checkpoint.spec_of_model(tiny_model)}
     checkpoint.write(content, tmp_path / "m.ckpt")
     with pytest.raises(DataError, match="do not fit the model it describes"):
         visionkit.load(tmp_path / "m.ckpt")

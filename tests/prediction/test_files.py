@@ -375,7 +375,7 @@ class TestObjects:
 
 
 def test_a_table_grows_with_its_rows(tmp_path):
-    from visionkit.prediction.records import open_table
+    from visionkit.prediction.writers import open_table
 
     with open_table(tmp_path / "t.csv", ["a", "a"]) as rows:
         rows.add({"a": "x,\ny"})

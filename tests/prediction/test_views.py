@@ -14,8 +14,8 @@ import visionkit
 from visionkit import Backbone, DataError, FeatureSpec, Head, ImageInfo, Preprocessing, Sample, UsageError, VisionModel
 from visionkit.prediction import files as inference_module
 from visionkit.prediction.files import Picture, predict_files, predict_to_folder
-from visionkit.prediction.records import Mergeable
 from visionkit.prediction.views import Views
+from visionkit.prediction.writers import Mergeable
 from visionkit.tasks.segmentation.types import MaskPrediction
 
 STRIDE = 4

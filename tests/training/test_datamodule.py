@@ -7,7 +7,7 @@ from PIL import Image
 
 from visionkit import ClassificationData, DataError, Preprocessing, UsageError, VisionDataModule
 from visionkit.data.dataset import DataSplits
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 
 
 def small(root: Path | None, **settings):

@@ -247,7 +247,7 @@ def test_nothing_left_to_train_with_a_frozen_trunk():
     ],
 )
 def test_words(settings, neck, words):
-    assert Recipe(**settings).describe(vision_model(neck)) == words
+    assert Recipe(**settings).summary(vision_model(neck)) == words
 
 
 def test_the_command_line_and_the_yaml_understand_the_keys(tmp_path, capsys):

@@ -17,7 +17,7 @@ from visionkit.data.transforms.augmentation import Augmentation
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models import checkpoint
 from visionkit.models.ops import fused_norm
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.recipe import Recipe
 from visionkit.training.run.checkpoints import SafeCheckpointIO

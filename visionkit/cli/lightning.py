@@ -35,7 +35,7 @@ __all__ = ["CLI"]
 
 RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
-SHOWN = 10  # faulty labels, at most
+MAX_SHOWN_FAULTS = 10  # faulty labels, at most
 
 
 def _whole_numbers_first(function: Callable[..., Any]) -> None:
@@ -291,12 +291,12 @@ class CLI(LightningCLI):
         print(f"input    {datamodule.preprocessing}")
         for line in datamodule.notes():
             print(line)
-        parts = [backbone.describe(), *(m.describe() for m in (model.model.neck, model.model.head))]
+        parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
         for report in (backbone.weights_report, model.model.neck.weights_report):
             if report is not None:
                 print(report)
-        if self.subcommand == "fit" and (trained := model.recipe.describe(model.model)):
+        if self.subcommand == "fit" and (trained := model.recipe.summary(model.model)):
             print(f"train    {trained}")
         device = self.trainer.strategy.root_device
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
@@ -320,10 +320,10 @@ def _report_labels(datamodule: VisionDataModule[Any]) -> None:
     """Name the labels that the readers had to change."""
     splits = datamodule.splits
     problems = [p for d in (splits.train, splits.val, splits.test) if d is not None for p in d.problems]
-    for problem in problems[:SHOWN]:
+    for problem in problems[:MAX_SHOWN_FAULTS]:
         print(problem, file=sys.stderr)
-    if len(problems) > SHOWN:
-        print(f"... and {len(problems) - SHOWN} more", file=sys.stderr)
+    if len(problems) > MAX_SHOWN_FAULTS:
+        print(f"... and {len(problems) - MAX_SHOWN_FAULTS} more", file=sys.stderr)
     if problems:
         print(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
 

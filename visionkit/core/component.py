@@ -141,7 +141,7 @@ def _word(value: Any) -> str | None:
 def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..., Any]:
     """Return the class of a spec with the spec's arguments bound."""
     cls = _class(spec["class_path"], trust)
-    return partial(cls, **{k: _revive(v, trust) for k, v in spec["init_args"].items()})
+    return partial(cls, **{k: _from_plain(v, trust) for k, v in spec["init_args"].items()})
 
 
 def _class(path: Any, trust: Collection[str]) -> type[Component]:
@@ -189,12 +189,12 @@ def _waits(make: Callable[..., Any]) -> bool:
     )
 
 
-def _revive(value: Any, trust: Collection[str]) -> Any:
+def _from_plain(value: Any, trust: Collection[str]) -> Any:
     if isinstance(value, Mapping):
         if set(value) == {"class_path", "init_args"}:
             make = _constructor(value, trust)
             return make if _waits(make) else make()
-        return {k: _revive(v, trust) for k, v in value.items()}
+        return {k: _from_plain(v, trust) for k, v in value.items()}
     if isinstance(value, list):
-        return [_revive(v, trust) for v in value]
+        return [_from_plain(v, trust) for v in value]
     return value

@@ -132,7 +132,7 @@ class Prediction(Protocol):
 
     It may offer more, which commands then use: rows in the table (``columns``, ``rows``), a filter by score
     (``at_least``), further formats (``formats``, ``standard``), views put together (``merge``), a comparison with what
-    a faster network says (``agreement``); see :mod:`visionkit.prediction.records`.
+    a faster network says (``agreement``); see :mod:`visionkit.prediction.writers`.
     """
 
     def restore(self, info: ImageInfo) -> Self:

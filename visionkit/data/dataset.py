@@ -16,7 +16,7 @@ from visionkit.core.sample import ImageInfo, Sample, Target
 from visionkit.data.images.decode import Array, Decoded, Scale
 from visionkit.data.images.reading import load_image
 
-__all__ = ["DataSplits", "ReadWhole", "VisionDataset", "can_describe", "load_sample"]
+__all__ = ["DataSplits", "ReadWhole", "VisionDataset", "knows_targets", "load_sample"]
 
 T = TypeVar("T", bound=Target)
 ReadWhole: TypeAlias = Callable[[str, int], Array]
@@ -63,7 +63,7 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
         """
         return self[index]
 
-    def describe(self, index: int, size: tuple[int, int]) -> tuple[T, ImageInfo]:
+    def target_of(self, index: int, size: tuple[int, int]) -> tuple[T, ImageInfo]:
         """Return target and info of image ``index`` at its original size, without reading the image.
 
         Only data sets that have this can have their images cached.
@@ -112,13 +112,13 @@ def load_sample(dataset: VisionDataset[T], index: int, scale: Scale | None = Non
     return dataset.load(index, scale) if _newer(kind, "load") else dataset[index]
 
 
-def can_describe(dataset: VisionDataset[Any]) -> bool:
+def knows_targets(dataset: VisionDataset[Any]) -> bool:
     """Return whether targets of a data set are known without its images."""
     parts = getattr(dataset, "parts", None)  # of a data set made of several
     if isinstance(parts, dict):
-        return all(can_describe(part) for part in parts.values())
+        return all(knows_targets(part) for part in parts.values())
     kind: Any = type(dataset)
-    return kind.describe is not VisionDataset.describe and _newer(kind, "describe")
+    return kind.target_of is not VisionDataset.target_of and _newer(kind, "target_of")
 
 
 @cache

@@ -17,7 +17,7 @@ from visionkit.core.files import replacing
 from visionkit.models.model import VisionModel
 from visionkit.models.weights.load import WeightsReport
 
-__all__ = ["KEY", "adopt", "describe", "load", "read", "restore", "save", "write"]
+__all__ = ["KEY", "adopt", "spec_of_model", "load", "read", "restore", "save", "write"]
 
 KEY = "visionkit"
 """The entry of a checkpoint file that describes the model."""
@@ -26,7 +26,7 @@ PREFIX = "model."
 """What the names of the model's tensors start with in ``state_dict`` (the task holds the model there)."""
 
 
-def describe(model: VisionModel, *, task: str | None = None) -> Spec:
+def spec_of_model(model: VisionModel, *, task: str | None = None) -> Spec:
     """Return what a checkpoint says about its model.
 
     Args:
@@ -47,7 +47,7 @@ def adopt(model: VisionModel, description: Mapping[str, Any]) -> None:
 
     Args:
         model: The model that is given the checkpoint's weights.
-        description: What :func:`describe` returned.
+        description: What :func:`spec_of_model` returned.
 
     Raises:
         DataError: The passport cannot be read.
@@ -55,7 +55,7 @@ def adopt(model: VisionModel, description: Mapping[str, Any]) -> None:
     backbone = model.backbone
     if "passport" in description:
         passport = description["passport"]
-        backbone.weights_report = None if passport is None else WeightsReport.revive(passport)
+        backbone.weights_report = None if passport is None else WeightsReport.from_plain(passport)
     said = description.get("model", {}).get("backbone", {}).get("init_args", {})
     for key in ("mean", "std"):
         if said.get(key) is not None and backbone._arguments.get(key) is None:
@@ -72,7 +72,7 @@ def save(model: VisionModel, path: str | os.PathLike[str], *, task: str | None =
         task: Import path of the Task class that can measure it, such as ``visionkit.Detector``, or None.
     """
     state = {PREFIX + k: v for k, v in model.state_dict().items()}
-    write({"state_dict": state, KEY: describe(model, task=task)}, path)
+    write({"state_dict": state, KEY: spec_of_model(model, task=task)}, path)
 
 
 def load(

@@ -23,7 +23,7 @@ class Head(Component, nn.Module):
 
     prediction: ClassVar[type[Any] | None] = None
     """Class of the predictions that ``decode`` returns, for those who must know before the first one what it offers
-    (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.prediction.records`."""
+    (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.prediction.writers`."""
 
     reads: ClassVar[Literal["neck", "backbone"]] = "neck"
     """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
@@ -60,7 +60,7 @@ class Head(Component, nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} names no metric: define its method metric(classes)")
 
-    def answer(self, features: list[Tensor], targets: Sequence[Any]) -> Any:
+    def forward_for(self, features: list[Tensor], targets: Sequence[Any]) -> Any:
         """Compute the outputs for images with these targets: ``forward``, unless the targets ask for less.
 
         Args:
@@ -69,11 +69,11 @@ class Head(Component, nn.Module):
         """
         return self(features)
 
-    def labelled(self, loss: str, targets: Sequence[Any]) -> int:
+    def count_labelled(self, loss: str, targets: Sequence[Any]) -> int:
         """Return how many of the targets the loss of this name speaks of: all, unless several heads share them."""
         return len(targets)
 
-    def condense(self, features: list[Tensor]) -> list[Tensor]:
+    def reduce_for_cache(self, features: list[Tensor]) -> list[Tensor]:
         """Return features, smaller where possible, of which ``forward`` makes the same outputs.
 
         They are kept where a frozen backbone's features are computed once: what no parameter has a part in, such as
@@ -84,7 +84,7 @@ class Head(Component, nn.Module):
         """
         return features
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return its name, for the first lines of a run."""
         return type(self).__name__
 

@@ -99,7 +99,7 @@ class VisionModel(nn.Module):
             batch: Images and targets; where it brings features, the backbone is spared.
         """
         levels = self.backbone(self.normalise(batch.images)) if batch.features is None else batch.features
-        return self.head.answer(self.neck(levels), batch.targets)
+        return self.head.forward_for(self.neck(levels), batch.targets)
 
     def loss(self, outputs: Any, targets: Sequence[Any]) -> dict[str, Tensor]:
         """Return the head's named losses."""

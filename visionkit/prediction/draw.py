@@ -35,7 +35,7 @@ PALETTE = (
 """RGB colours of classes, told apart by colour-blind people too: those of Okabe and Ito (2008), then some of Tol's
 "muted" scheme (2021). Classes of boxes beyond them start over; classes of pixels go on, see :func:`palette`."""
 
-MOST_COLOURS = 256
+MAX_COLOURS = 256
 _NO_CLASS = 255
 _FILL = 0.45  # opacity of masks of objects
 _PLACING = 400  # pixels of the shorter side of the picture in which places for tags are looked for
@@ -121,7 +121,7 @@ def draw_masks(image: Tensor, masks: ObjectMasks, labels: Tensor) -> Tensor:
     pixels = np.array(image.permute(1, 2, 0).cpu().numpy(), order="C")
     line = max(1, round(min(pixels.shape[:2]) / 400))  # pixels
     for k in reversed(range(len(masks))):  # one dense mask at a time
-        (mask,) = masks.take([k]).dense()
+        (mask,) = masks.select([k]).dense()
         x, y, width, height = cv2.boundingRect(mask)
         window = pixels[y : y + height, x : x + width]
         inside = mask[y : y + height, x : x + width].astype(bool)
@@ -148,8 +148,8 @@ def palette(count: int) -> list[Colour]:
     Raises:
         UsageError: There are not so many.
     """
-    if not 0 <= count <= MOST_COLOURS:
-        raise UsageError(f"a palette of {count} colours: from 0 to {MOST_COLOURS}")
+    if not 0 <= count <= MAX_COLOURS:
+        raise UsageError(f"a palette of {count} colours: from 0 to {MAX_COLOURS}")
     return list(_colours()[:count])
 
 
@@ -253,7 +253,7 @@ def _colours() -> tuple[Colour, ...]:
     free = free[free.max(1) >= 85]  # black is for lines and for pixels without a class
     nearest = np.full(len(free), 2**31)
     chosen = [(0, 0, 0), *PALETTE]
-    for i in range(MOST_COLOURS + 1):
+    for i in range(MAX_COLOURS + 1):
         if i == len(chosen):
             r, g, b = free[nearest.argmax()].tolist()
             chosen.append((r, g, b))

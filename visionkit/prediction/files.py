@@ -13,20 +13,20 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from visionkit.core.ahead import ahead, map_ahead
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
+from visionkit.core.prefetch import prefetch, prefetch_map
 from visionkit.core.sample import Batch, ImageInfo, Prediction, Sample, collate
 from visionkit.data.images.reading import load_image
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
-from visionkit.prediction.backends.calibration import look, quantised
+from visionkit.prediction.backends.calibration import calibration_views, quantised
 from visionkit.prediction.backends.convert import PredictionModel, convert
-from visionkit.prediction.records import FormatJob, Mergeable
-from visionkit.prediction.results import Results, refuse_existing
+from visionkit.prediction.run_output import Results, refuse_existing
 from visionkit.prediction.views import Region, Views
+from visionkit.prediction.writers import FormatJob, Mergeable
 
 __all__ = ["Picture", "PredictionRun", "predict_files", "predict_to_folder"]
 
@@ -104,7 +104,9 @@ def predict_files(
         fast = model
     elif precision == "int8":
         check_backend(backend, model.scale.device, precision)
-        seen = look(pictures if calibrate is None else calibrate, partial(_see, model.preprocessing, views))
+        seen = calibration_views(
+            pictures if calibrate is None else calibrate, partial(_views_of, model.preprocessing, views)
+        )
         fast = quantised(model, seen, tell)
     else:
         fast = convert(model, backend, precision=precision)
@@ -134,7 +136,7 @@ def predict_files(
         return sample if isinstance(sample, str) else preprocessing(sample)
 
     depth = 2 * (batch_size + num_workers)
-    return _predict_wholes(decode, map_ahead(read, pictures, threads=num_workers, depth=depth), batch_size)
+    return _predict_wholes(decode, prefetch_map(read, pictures, threads=num_workers, depth=depth), batch_size)
 
 
 def _predict_wholes(decode: Decode, samples: Iterable[Sample[Any] | str], batch_size: int) -> Generator[Result]:
@@ -181,7 +183,7 @@ def _predict_views(
             first = line.popleft()
             yield first if isinstance(first, DataError) else (first.info, first.merged(kind))
 
-    for item in map_ahead(read, pictures, threads=num_workers, depth=max(1, num_workers)):  # pictures can be large
+    for item in prefetch_map(read, pictures, threads=num_workers, depth=max(1, num_workers)):  # pictures can be large
         if isinstance(item, str):
             line.append(DataError(item))
         else:
@@ -268,7 +270,7 @@ def predict_to_folder(
     _check_views(model, views)
     given = None if annotations is None else Path(annotations)
     job = FormatJob(results.out, model.classes, tuple(p.path for p in pictures), given)
-    results.take(formats, job, overwrite=overwrite)
+    results.open_writers(formats, job, overwrite=overwrite)
     if num_workers is None:
         num_workers = choose_workers() if len(pictures) > 1 else 0
     if batch_size is None:
@@ -286,7 +288,7 @@ def predict_to_folder(
     )
     problems = []
     with results.opened([picture.extra for picture in pictures]) as files:
-        for number, result in enumerate(ahead(found, 2 * batch_size)):
+        for number, result in enumerate(prefetch(found, 2 * batch_size)):
             if isinstance(result, DataError):
                 problems.append(str(result))
             else:
@@ -326,7 +328,7 @@ def _read(picture: Picture, preprocessing: Preprocessing, *, reduced: bool) -> S
     return Sample(torch.from_numpy(decoded.pixels).permute(2, 0, 1), None, info, decoded.reduced)
 
 
-def _see(preprocessing: Preprocessing, views: Views, picture: Picture) -> list[Tensor] | str:
+def _views_of(preprocessing: Preprocessing, views: Views, picture: Picture) -> list[Tensor] | str:
     """Return what the network sees of a picture, uint8 [C, H, W] each, or what is wrong with it."""
     first = views.preprocessings(preprocessing)[0]
     sample = _read(picture, first, reduced=not views.several)

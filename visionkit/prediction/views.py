@@ -16,8 +16,8 @@ __all__ = ["Region", "Views"]
 Region: TypeAlias = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a picture, in pixels; bottom and right lie just behind it."""
 
-STEP = 32  # a size that is scaled is a multiple of it: the coarsest feature maps fit
-SMALLEST_WINDOW = 16
+SIZE_STEP = 32  # a size that is scaled is a multiple of it: the coarsest feature maps fit
+MIN_WINDOW = 16
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Views:
         if not (isinstance(scales, Sequence) and len(scales) and all(_is_number(s) and 0 < s <= 8 for s in scales)):
             raise UsageError(f"scales={scales!r}: factors of the model's size, above 0 and at most 8, at least one")
         edges = _edges(self.window)
-        if edges is not None and not (len(edges) == 2 and all(_is_whole(e) and e >= SMALLEST_WINDOW for e in edges)):
+        if edges is not None and not (len(edges) == 2 and all(_is_whole(e) and e >= MIN_WINDOW for e in edges)):
             raise UsageError(
-                f"window={self.window!r}: a number of pixels from {SMALLEST_WINDOW} on, or two as (height, width)"
+                f"window={self.window!r}: a number of pixels from {MIN_WINDOW} on, or two as (height, width)"
             )
         if not (_is_number(self.overlap) and 0 <= self.overlap <= 0.9):
             raise UsageError(f"overlap={self.overlap!r}: a share of a window, 0..0.9")
@@ -145,7 +145,7 @@ def _mirrored(view: Sample[Any]) -> Sample[Any]:
 
 
 def _multiple(edge: float) -> int:
-    return max(STEP, math.floor(edge / STEP + 0.5) * STEP)
+    return max(SIZE_STEP, math.floor(edge / SIZE_STEP + 0.5) * SIZE_STEP)
 
 
 def _edges(window: Any) -> tuple[int, ...] | None:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["draw_learning_curves", "name_ticks", "save_figure", "short", "write_confusion_matrix"]
 
 BACKGROUND = "(background)"
-TEXT_CLASSES = 25
+MAX_TEXT_CLASSES = 25
 """Up to this many classes the cells of a confusion matrix hold their counts, or percents of the row."""
-LARGEST_COUNT = 9999
+MAX_TEXT_COUNT = 9999
 """Largest count that fits into a cell; where one is larger, all cells hold percents."""
-TICKS = 100
+MAX_TICKS = 100
 """At most this many class names stand along an axis of it."""
 
 
@@ -82,7 +82,7 @@ def write_confusion_matrix(
 def name_ticks(axis: Any, names: Sequence[str], limit: int) -> None:
     """Put names along an axis of matplotlib, every so many if there are more than ``limit``."""
     ticks = range(0, len(names), max(1, -(-len(names) // limit)))
-    axis.set_ticks(ticks, [names[i] for i in ticks], fontsize=8 if len(ticks) <= TEXT_CLASSES else 7)
+    axis.set_ticks(ticks, [names[i] for i in ticks], fontsize=8 if len(ticks) <= MAX_TEXT_CLASSES else 7)
     for label in axis.get_ticklabels():
         label.set_parse_math(False)  # a $ in a class name is a $
 
@@ -115,11 +115,11 @@ def _confusion_figure(counts: np.ndarray[Any, Any], names: Sequence[str], title:
     axes.set_xlabel("prediction" + (" (background: missed)" if background else ""))
     axes.set_ylabel("truth" + (" (background: nothing there)" if background else ""))
     axes.set_title(title, fontsize=11)
-    name_ticks(axes.xaxis, [short(n) for n in names], TICKS)
-    name_ticks(axes.yaxis, [short(n) for n in names], TICKS)
+    name_ticks(axes.xaxis, [short(n) for n in names], MAX_TICKS)
+    name_ticks(axes.yaxis, [short(n) for n in names], MAX_TICKS)
     axes.tick_params(axis="x", labelrotation=90)
-    if k <= TEXT_CLASSES:
-        in_percent = counts.max(initial=0) > LARGEST_COUNT
+    if k <= MAX_TEXT_CLASSES:
+        in_percent = counts.max(initial=0) > MAX_TEXT_COUNT
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.55 else "black"

@@ -193,7 +193,7 @@ class Recipe:
         rest = {id(p) for p in model.parameters()} - {id(p) for parameters in trunk.values() for p in parameters}
         return [*parts, Part("head", [p for p in model.parameters() if p.requires_grad and id(p) in rest])]
 
-    def describe(self, model: nn.Module) -> str:
+    def summary(self, model: nn.Module) -> str:
         """Say in words what is trained, frozen and thawed, and at which learning rates; "" where it is all alike.
 
         Args:

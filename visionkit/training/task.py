@@ -201,7 +201,7 @@ class Task(L.LightningModule):
     def _evaluation_step(self, stage: str, batch: Batch[Any]) -> None:
         outputs = self.model.outputs(batch)
         for name, value in self.model.loss(outputs, batch.targets).items():
-            images = self.model.head.labelled(name, batch.targets)
+            images = self.model.head.count_labelled(name, batch.targets)
             self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * images
             self._images[name] = self._images.get(name, 0) + images
         predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
@@ -269,7 +269,7 @@ class Task(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
-        checkpoint[checkpoints.KEY] = checkpoints.describe(self.model, task=class_path(type(self)))
+        checkpoint[checkpoints.KEY] = checkpoints.spec_of_model(self.model, task=class_path(type(self)))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose classes are not this model's, by name and order."""

@@ -31,7 +31,7 @@ class TestComplete:
     def test_a_checkpoint_stands_for_a_config_and_the_command_line_comes_after_it(self, tiny_model, tmp_path):
         content = {
             "state_dict": {},
-            "visionkit": visionkit.models.checkpoint.describe(tiny_model, task="visionkit.Classifier"),
+            "visionkit": visionkit.models.checkpoint.spec_of_model(tiny_model, task="visionkit.Classifier"),
         }
         visionkit.models.checkpoint.write(content, tmp_path / "m.ckpt")
         asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64"]
@@ -154,7 +154,7 @@ class TestWhatACheckpointNames:
         monkeypatch.syspath_prepend(tmp_path)
 
         def write(change):
-            described = visionkit.models.checkpoint.describe(tiny_model, task="visionkit.Classifier")
+            described = visionkit.models.checkpoint.spec_of_model(tiny_model, task="visionkit.Classifier")
             change(described["model"])
             state = {f"model.{k}": v for k, v in tiny_model.state_dict().items()}
             visionkit.models.checkpoint.write({"state_dict": state, "visionkit": described}, "zoo.ckpt")

@@ -8,7 +8,7 @@ import yaml
 import visionkit
 from visionkit.cli.commands import train
 from visionkit.cli.config import configs
-from visionkit.cli.config.classes import is_same, settle, settled_files
+from visionkit.cli.config.classes import drop_replaced, files_without_replaced, is_same
 from visionkit.cli.config.names import UnclearError
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.main import run
@@ -128,15 +128,15 @@ def test_heads_by_name(printed):
 
 def test_the_same_class_keeps_the_config(printed):
     arguments = ["-c", "detect.yaml", "--model.neck", "visionkit.FPN", "--model.head=FCOSHead"]
-    assert settled_files(configs.resolve(arguments)) == {}
-    assert settle(arguments) == arguments
+    assert files_without_replaced(configs.resolve(arguments)) == {}
+    assert drop_replaced(arguments) == arguments
     config = printed(arguments)["model"]["init_args"]
     assert config["neck"]["init_args"]["channels"] == 128
 
 
 def test_a_task_of_ones_own_keeps_the_parts_of_the_config():
     arguments = configs.resolve(["-c", "detect.yaml", "--model", "my.Own", "--data.class_path", "my.Data"])
-    assert settle(arguments) == arguments
+    assert drop_replaced(arguments) == arguments
 
 
 def test_what_is_no_config_is_left_to_others(tmp_path):
@@ -144,7 +144,7 @@ def test_what_is_no_config_is_left_to_others(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     for words in (["-c", str(tmp_path / "bad.yaml")], ["-c", str(tmp_path / "list.yaml")], ["-c", "no.yaml"], ["-c"]):
         arguments = [*words, "--model.head", "{", "word", "--trainer.callbacks+=X", "--model.head"]
-        assert settle(arguments) == arguments
+        assert drop_replaced(arguments) == arguments
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ data:
 class TestFromCheckpoint:
     def test_the_tasks_config_with_the_checkpoints_model(self, tiny_model):
         tiny_model.preprocessing = visionkit.Preprocessing((24, 32), resize="crop", denoise=None)
-        described = checkpoint.describe(tiny_model, task="visionkit.Classifier")
+        described = checkpoint.spec_of_model(tiny_model, task="visionkit.Classifier")
         first, config, *rest = from_checkpoint(described, "x.ckpt")
         assert (first, config) == ("-c", str(configs.folder() / "classify.yaml"))
         given = dict(a.split("=", 1) for a in rest)
@@ -161,12 +161,12 @@ class TestFromCheckpoint:
          ("MaskRCNNHead", "detect_masks.yaml"), ("my_heads.OwnHead", "detect.yaml")],
     )  # fmt: skip
     def test_the_config_of_the_head_where_there_is_one(self, tiny_model, head, name):
-        described = checkpoint.describe(tiny_model, task="visionkit.Detector")
+        described = checkpoint.spec_of_model(tiny_model, task="visionkit.Detector")
         described["model"]["head"] = {"class_path": head if "." in head else f"visionkit.{head}", "init_args": {}}
         assert from_checkpoint(described, "x.ckpt")[1] == str(configs.folder() / name)
 
     @pytest.mark.parametrize("task", [None, "outside.MyTask", "visionkit.NoSuch", "visionkit.ResNet"])
     def test_other_checkpoints_need_a_config(self, tiny_model, task):
-        described = checkpoint.describe(tiny_model, task=task)
+        described = checkpoint.spec_of_model(tiny_model, task=task)
         with pytest.raises(UsageError, match=r"x\.ckpt was not made by a task of visionkit: name a config with -c"):
             from_checkpoint(described, "x.ckpt")

@@ -28,8 +28,8 @@ from visionkit.data.transforms.crop import RandomScaledCrop
 from visionkit.data.transforms.mosaic import Mosaic
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.tasks.classification.data import ClassificationData
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.tasks.detection.readers.reader import BoxDataset, make_entry
 from visionkit.tasks.multitask.data import MultiTaskData
 from visionkit.tasks.multitask.dataset import put_together

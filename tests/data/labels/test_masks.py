@@ -147,9 +147,9 @@ class TestMasks:
         encoded = masks.encoded()
         assert all(isinstance(o, bytes) for o in encoded.outlines)
         assert np.array_equal(encoded.dense(), masks.dense())
-        assert np.array_equal(masks.take([1, 0, 1]).dense(), masks.dense()[[1, 0, 1]])
-        assert len(masks.take([])) == 0
-        both = masks.join([masks.take([1]), masks.take([])])
+        assert np.array_equal(masks.select([1, 0, 1]).dense(), masks.dense()[[1, 0, 1]])
+        assert len(masks.select([])) == 0
+        both = masks.join([masks.select([1]), masks.select([])])
         assert np.array_equal(both.dense(), masks.dense()[[0, 1, 1]])
         assert [r["size"] for r in masks.rles()] == [[6, 8]] * 2
 

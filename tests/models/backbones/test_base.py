@@ -164,4 +164,4 @@ def test_a_backbone_of_ones_own_needs_no_weights_mean_or_std_arguments():
             self.mean, self.std = (0.5,) * 3, (0.5,) * 3
 
     assert spec_of(Own(width=8))["init_args"] == {"width": 8}
-    assert Own(width=8).describe() == "Own width 8"
+    assert Own(width=8).summary() == "Own width 8"

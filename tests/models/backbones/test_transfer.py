@@ -152,7 +152,7 @@ def test_visionkits_own(tmp_path, theirs, expected, x, room, kind):
         visionkit.save(model, path)
     else:
         state = under("model.", model.state_dict())
-        content = {"state_dict": state, "visionkit": checkpoint.describe(model, task=f"visionkit.{room}")}
+        content = {"state_dict": state, "visionkit": checkpoint.spec_of_model(model, task=f"visionkit.{room}")}
         if "average" in kind:
             content["current_model_state"] = noise(state)
         checkpoint.write(content, path)

@@ -89,7 +89,7 @@ class TestWhatItSays:
 class TestPlainData:
     def test_json_and_back(self, tmp_path, source):
         report = ResNet(**SMALL, weights=str(source), mean=MEAN).weights_report
-        again = WeightsReport.revive(json.loads(json.dumps(report.plain())))
+        again = WeightsReport.from_plain(json.loads(json.dumps(report.plain())))
         assert (report.source, again.source) == (str(source), source.name)  # where it lay stays at home
         assert dataclasses.replace(again, source=report.source) == report
         assert str(again) == str(report).replace(str(source), source.name)
@@ -97,18 +97,18 @@ class TestPlainData:
     @pytest.mark.parametrize("name", ["timm/resnet18.a1_in1k", "hf-hub:owner/name"])
     def test_names_of_the_hub_stay_whole(self, source, name):
         report = dataclasses.replace(ResNet(**SMALL, weights=str(source)).weights_report, source=name)
-        assert WeightsReport.revive(report.plain()) == report
+        assert WeightsReport.from_plain(report.plain()) == report
 
     def test_entries_of_later_versions_are_left_out(self, source):
         report = ResNet(**SMALL, weights=str(source)).weights_report
         data = report.plain() | {"colour": "blue"}
         data["statistics"] = data["statistics"] | {"more": 1}
-        assert WeightsReport.revive(data) == WeightsReport.revive(report.plain())
+        assert WeightsReport.from_plain(data) == WeightsReport.from_plain(report.plain())
 
     @pytest.mark.parametrize("data", [{}, {"source": "x"}, [], "x", {"coverage": "much", "required": 1}])
     def test_no_passport(self, data):
         with pytest.raises(DataError, match="passport of the weights cannot be read"):
-            WeightsReport.revive(data)
+            WeightsReport.from_plain(data)
 
 
 class TestInCheckpoints:
@@ -163,7 +163,7 @@ class TestInCheckpoints:
         assert content[KEY]["model"] == first["model"]  # with the statistics that the file said
 
     def test_adopting_statistics_changes_what_the_model_normalises_with(self):
-        said = checkpoint.describe(
+        said = checkpoint.spec_of_model(
             visionkit.VisionModel(ResNet(**SMALL, mean=MEAN, std=STD), visionkit.LinearHead, ["a"])
         )
         images = torch.full((1, 3, 1, 1), 51, dtype=torch.uint8)

@@ -16,10 +16,10 @@ from visionkit.cli.main import run
 from visionkit.prediction.backends import quantised
 from visionkit.prediction.backends.agreement import Comparison, compare
 from visionkit.prediction.backends.available import check_backend
-from visionkit.prediction.backends.calibration import MOST, look
+from visionkit.prediction.backends.calibration import MAX_IMAGES, calibration_views
 from visionkit.prediction.backends.convert import convert
 from visionkit.prediction.files import Picture, predict_files
-from visionkit.prediction.records import Agreement
+from visionkit.prediction.writers import Agreement
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.heads.fcos import FCOSHead
 from visionkit.tasks.detection.types import BoxPrediction
@@ -147,20 +147,23 @@ def test_one_batch_is_not_all_of_them_where_nncf_came_first():
 
 class TestSelection:
     def test_it_is_even_and_the_same_each_time(self):
-        seen = [int(views[0][0, 0, 0, 0]) for views in look(list(range(200)), lambda k: [torch.full((3, 1, 1), k)])]
-        assert (len(seen), seen[0], seen == sorted(set(seen))) == (MOST, 0, True)
+        seen = [
+            int(views[0][0, 0, 0, 0])
+            for views in calibration_views(list(range(200)), lambda k: [torch.full((3, 1, 1), k)])
+        ]
+        assert (len(seen), seen[0], seen == sorted(set(seen))) == (MAX_IMAGES, 0, True)
         assert {b - a for a, b in zip(seen, seen[1:], strict=False)} == {1, 2}
 
     def test_one_view_of_each_size(self):
         views = [torch.zeros(3, 4, 4), torch.ones(3, 4, 4), torch.ones(3, 8, 8)]
-        first, second = look([0, 1], lambda _: views)
+        first, second = calibration_views([0, 1], lambda _: views)
         assert [tuple(v.shape) for v in first] == [(1, 3, 4, 4), (1, 3, 8, 8)]
         assert (first[0].max(), second[0].max()) == (0, 1)
 
     def test_pictures_that_cannot_be_read(self):
-        assert len(look([0, 1], lambda k: "a.png: broken" if k else [torch.zeros(3, 1, 1)])) == 1
+        assert len(calibration_views([0, 1], lambda k: "a.png: broken" if k else [torch.zeros(3, 1, 1)])) == 1
         with pytest.raises(DataError, match=r"no picture to learn ranges from can be read \(a.png: broken\)"):
-            look([0], lambda _: "a.png: broken")
+            calibration_views([0], lambda _: "a.png: broken")
 
 
 class TestAgreement:
@@ -168,7 +171,7 @@ class TestAgreement:
         a, b = ClassPrediction(torch.tensor([0.7, 0.3])), ClassPrediction(torch.tensor([0.4, 0.6]))
         both = a.agreement(a) + a.agreement(b)
         assert (both.share, both.difference / both.scores) == (0.5, pytest.approx(0.15))
-        assert both.describe() == "50.0% of the pictures keep their class, mean difference of a probability 0.1500"
+        assert both.summary() == "50.0% of the pictures keep their class, mean difference of a probability 0.1500"
         several = partial(ClassPrediction, multilabel=True)
         found = several(torch.tensor([0.9, 0.6, 0.1])).agreement(several(torch.tensor([0.8, 0.2, 0.1])))
         assert found.share == 0.5
@@ -193,7 +196,7 @@ class TestAgreement:
         assert found["own"] is None
         told = Comparison(found)
         assert (
-            told.describe()
+            told.summary()
             == "m: 75.0% of the pixels keep their class; own: not compared (its predictions offer no agreement())"
         )
         assert not told.good

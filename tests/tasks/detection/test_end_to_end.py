@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 import visionkit
 from visionkit.cli.main import run
 from visionkit.data.shapes import SHAPES
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 
 SMALL = [
     "--model.backbone.layers=[1,1,1,1]",

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from visionkit import DataError, ImageInfo, UsageError
-from visionkit.prediction.records import FormatJob
+from visionkit.prediction.writers import FormatJob
 from visionkit.tasks.detection.instances import InstancePrediction, paste
 from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.detection.writers import CocoMaskWriter
@@ -123,7 +123,7 @@ class TestRestore:
         assert found.labels.tolist() == [0, 0]
         kept = found.at_least(0.8)
         assert (len(kept), len(kept.masks), len(kept.frames), len(kept.rles())) == (1, 1, 1, 1)
-        assert found.take(torch.tensor([1])).masks[0, 0, 0].item() == pytest.approx(0.7)
+        assert found.select(torch.tensor([1])).masks[0, 0, 0].item() == pytest.approx(0.7)
 
     def test_before_it_masks_cannot_be_pasted(self):
         with pytest.raises(UsageError, match="call restore"):

@@ -24,7 +24,7 @@ from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.shapes import draw_scene
 from visionkit.data.transforms.augmentation import DETECTION_AUGMENTATION
 from visionkit.tasks.detection.readers.coco import CocoDataset
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 from visionkit.tasks.detection.readers.splits import find_box_splits
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.detection.types import BoxTarget
@@ -70,16 +70,16 @@ def matches(sample, share=0.9):
 class TestTarget:
     def test_masks_follow(self):
         t = truth()
-        part = t.take(torch.tensor([True, False, True]))
+        part = t.select(torch.tensor([True, False, True]))
         assert part.masks.boxes().tolist() == part.boxes.tolist()
-        assert t.take(torch.tensor([2, 0])).masks.boxes().tolist() == [[50, 20, 70, 30], [10, 10, 30, 40]]
+        assert t.select(torch.tensor([2, 0])).masks.boxes().tolist() == [[50, 20, 70, 30], [10, 10, 30, 40]]
         assert t.to("cpu").masks is t.masks
         assert isinstance(t, SpatialTarget)
         assert len(pickle.dumps(t)) < 3000
 
     def test_one_mask_an_object(self):
         with pytest.raises(DataError, match="1 masks of 3 objects"):
-            BoxTarget.make(truth().boxes, [0, 1, 2], masks=truth().masks.take([0]))
+            BoxTarget.make(truth().boxes, [0, 1, 2], masks=truth().masks.select([0]))
 
     def test_placed(self):
         t = truth()
@@ -104,7 +104,7 @@ class TestTarget:
         assert placed.crowd.all()
 
     def test_joined(self):
-        one, other = truth(), truth().take(torch.tensor([1]))
+        one, other = truth(), truth().select(torch.tensor([1]))
         assert np.array_equal(one.join([other]).masks.dense(), one.masks.dense()[[0, 1, 2, 1]])
         nothing = BoxTarget.make([], [])
         assert len(one.join([nothing]).masks) == 3
@@ -117,7 +117,7 @@ class TestTarget:
         t = BoxTarget.make([[0, 0, 4, 4]], [0])
         assert set(t.arrays()) == {"bboxes", "box_index"}
         assert t.place((2, 2), (0, 0), (9, 9)).masks is None
-        assert set(truth().take(torch.zeros(3, dtype=torch.bool)).arrays()) == {"bboxes", "box_index"}
+        assert set(truth().select(torch.zeros(3, dtype=torch.bool)).arrays()) == {"bboxes", "box_index"}
 
     def test_boxes_lie_around_changed_masks(self):
         t = truth()
@@ -184,7 +184,7 @@ class TestTransforms:
         for seed in range(8):
             sample = mosaic(data, 0, Preprocessing((90, 100)), seed=seed, epoch=0, epochs=None)
             assert sample.target.masks.size == (90, 100)
-            clear = sample.replace(target=sample.target.take(~sample.target.crowd))
+            clear = sample.replace(target=sample.target.select(~sample.target.crowd))
             assert agrees(clear)
             for label, mask in zip(clear.target.labels.tolist(), clear.target.masks.dense(), strict=True):
                 assert (sample.image[label].numpy()[mask > 0] > 127).mean() > 0.8

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from visionkit.cli.main import run
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 
 SMALL = [
     "--model.backbone.layers=[1,1,1,1]",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from visionkit import DataError, ImageInfo
-from visionkit.prediction.records import FormatJob
+from visionkit.prediction.writers import FormatJob
 from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.detection.writers import CocoWriter, YoloWriter
 

@@ -7,8 +7,8 @@ import torch
 
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 from visionkit.tasks.multitask.dataset import MultiTaskDataset, put_together
 
 

@@ -36,7 +36,7 @@ from visionkit.cli.config import configs
 from visionkit.cli.main import run
 from visionkit.data.shapes import SHAPES
 from visionkit.prediction.files import Picture, predict_files
-from visionkit.tasks.multitask.surgery import take_head
+from visionkit.tasks.multitask.take_join import take_head
 from visionkit.training.recipe import Recipe
 
 SMALL = [

@@ -91,7 +91,7 @@ def own_levels(name, levels):
 @pytest.mark.parametrize("training", [True, False])
 def test_losses_are_those_of_each_head_on_its_pictures(training):
     head, levels = make().train(training), neck()(maps(6))
-    losses = head.loss(head.answer(levels, MIXED), MIXED)
+    losses = head.loss(head.forward_for(levels, MIXED), MIXED)
     again = make().train(training)  # the same weights, as statistics have moved
     expected = {}
     for name, rows in ROWS.items():
@@ -107,7 +107,7 @@ def test_losses_are_those_of_each_head_on_its_pictures(training):
 
 def test_gradients_are_those_of_each_head_alone():
     head, given = make().train(), maps(6)
-    sum(head.loss(head.answer(neck().eval()(given), MIXED), MIXED).values()).backward()
+    sum(head.loss(head.forward_for(neck().eval()(given), MIXED), MIXED).values()).backward()
     again, separately = make().train(), maps(6)
     levels = neck().eval()(separately)
     for name, rows in ROWS.items():
@@ -131,7 +131,7 @@ def test_what_a_batch_has_no_label_for_gets_zero_gradients(labels, balance):
     """Every parameter has a gradient, as several processes need; those of heads without a label have zero."""
     trunk, head = neck(), make(balance=balance).train()
     batch = [target(0, *labels), target(1, *labels)]
-    losses = head.loss(head.answer(trunk(maps(2)), batch), batch)
+    losses = head.loss(head.forward_for(trunk(maps(2)), batch), batch)
     for name in set(FACTORIES) - set(labels):
         assert losses[f"{name}/none"] == 0
     sum(losses.values()).backward()
@@ -151,7 +151,7 @@ def test_a_frozen_head_without_labels_is_no_obstacle():
     head = make({k: v for k, v in FACTORIES.items() if k in ("kind", "cars")}).train()
     head.each()["cars"].requires_grad_(False)
     batch = [target(0, "kind")]
-    losses = head.loss(head.answer(neck()(maps(1)), batch), batch)
+    losses = head.loss(head.forward_for(neck()(maps(1)), batch), batch)
     assert losses["kind/loss"] > 0
     assert losses["cars/none"] == 0
     sum(losses.values()).backward()
@@ -162,7 +162,7 @@ def test_evaluation_asks_for_what_is_labelled_and_forward_for_all():
     asked = []
     for name, part in head.each().items():
         part.register_forward_hook(lambda m, inputs, out, name=name: asked.append((name, len(inputs[0][0]))))
-    found = head.decode(head.answer(levels, MIXED))
+    found = head.decode(head.forward_for(levels, MIXED))
     assert dict(asked) == {name: len(rows) for name, rows in ROWS.items()}
     assert [set(p.parts) for p in found] == [set(t.parts) for t in MIXED]
     everything = head.decode(head(levels))
@@ -171,25 +171,25 @@ def test_evaluation_asks_for_what_is_labelled_and_forward_for_all():
     torch.testing.assert_close(found[3].parts["kind"].probabilities, everything[3].parts["kind"].probabilities)
     torch.testing.assert_close(found[1].parts["cars"].boxes, everything[1].parts["cars"].boxes)
     assert torch.equal(found[2].parts["ground"].labels, everything[2].parts["ground"].labels)
-    assert "cars/none" not in head.loss(head.answer(levels, [target(0, "kind")] * 6), [target(0, "kind")] * 6)
+    assert "cars/none" not in head.loss(head.forward_for(levels, [target(0, "kind")] * 6), [target(0, "kind")] * 6)
 
 
 def test_a_batch_whose_pictures_have_no_label_is_decoded():
     head = make().eval()
-    outputs = head.answer(neck()(maps(2)), [target(0), target(1)])
+    outputs = head.forward_for(neck()(maps(2)), [target(0), target(1)])
     assert [p.parts for p in head.decode(outputs)] == [{}, {}]
     assert head.loss(outputs, [target(0), target(1)]) == {}
 
 
 def test_how_many_pictures_a_loss_speaks_of():
     head = make()
-    assert [head.labelled(f"{name}/x", MIXED) for name in FACTORIES] == [3, 2, 3, 1]
+    assert [head.count_labelled(f"{name}/x", MIXED) for name in FACTORIES] == [3, 2, 3, 1]
 
 
 def test_weights_scale_the_losses_of_their_heads():
     levels = neck()(maps(6))
     plain, weighted = make().eval(), make(weights={"cars": 2.5, "kind": 0.1}).eval()
-    a, b = (h.loss(h.answer(levels, MIXED), MIXED) for h in (plain, weighted))
+    a, b = (h.loss(h.forward_for(levels, MIXED), MIXED) for h in (plain, weighted))
     factors = {"cars": 2.5, "kind": 0.1}
     for key, value in a.items():
         torch.testing.assert_close(b[key], value * factors.get(key.partition("/")[0], 1.0))
@@ -201,7 +201,7 @@ class TestUncertainty:
         with torch.no_grad():
             for name, value in changes.items():
                 head.log_variances[list(FACTORIES).index(name)] = value
-        return head.loss(head.answer(levels, MIXED), MIXED)
+        return head.loss(head.forward_for(levels, MIXED), MIXED)
 
     def test_it_starts_as_the_plain_sum(self):
         torch.testing.assert_close(
@@ -302,7 +302,7 @@ def test_neck_hands_on_both():
     assert [tuple(level.shape[1:]) for level in levels] == [
         (c, SIZE // s, SIZE // s) for c, s in zip(trunk.features.channels, trunk.features.strides, strict=True)
     ]
-    assert trunk.describe() == trunk.neck.describe()
+    assert trunk.summary() == trunk.neck.summary()
     assert MultiTaskNeck(OWN).features.channels == OWN.channels * 2
     assert isinstance(MultiTaskNeck(OWN).neck, IdentityNeck)
 
@@ -330,7 +330,7 @@ def test_metric_has_the_classes_of_each_head():
 
 
 def test_description_names_all_heads():
-    assert make().describe() == (
+    assert make().summary() == (
         "LinearHead (kind) + FCOSHead (cars) + FPNSegmentationHead (ground) + LinearHead (quality)"
     )
 

@@ -8,7 +8,7 @@ import torch
 from visionkit import Augmentation, Mosaic, Preprocessing, ShapesDetection, ShapesSegmentation
 from visionkit.data.loading import TrainingLoader, TrainingView
 from visionkit.data.samplers import EpochSampler
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.tasks.multitask.dataset import MultiTaskDataset
 from visionkit.tasks.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 

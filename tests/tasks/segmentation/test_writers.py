@@ -5,7 +5,7 @@ from PIL import Image
 
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.draw import PALETTE, draw_classes, palette
-from visionkit.prediction.records import FormatJob
+from visionkit.prediction.writers import FormatJob
 from visionkit.tasks.segmentation.types import MaskPrediction
 from visionkit.tasks.segmentation.writers import MaskWriter
 

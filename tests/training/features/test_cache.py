@@ -34,9 +34,9 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.transforms.augmentation import Augmentation
 from visionkit.data.transforms.mosaic import Mosaic
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
-from visionkit.tasks.segmentation.readers.drawn import ShapesSegmentation
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
+from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.features.view import FeatureView
 from visionkit.training.recipe import Recipe

@@ -23,7 +23,7 @@ from visionkit import (
 from visionkit.core.files import locked
 from visionkit.data.loading import EvaluationView, TrainingLoader, evaluation_loader
 from visionkit.data.samplers import EpochSampler
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.training.features.extractor import Extractor, collect, picture_key
 from visionkit.training.features.store import CacheError, FeatureStore, Level, make_room, remove_with_lock
 from visionkit.training.features.view import FeatureView

@@ -5,8 +5,8 @@ from PIL import Image
 
 from visionkit.data.dataset import DataSplits
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.folder import RunFolder
 from visionkit.training.run.progress import EpochLines, QuietBar

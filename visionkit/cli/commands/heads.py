@@ -55,7 +55,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
     from visionkit.models import checkpoint
     from visionkit.tasks.multitask.head import MultiTaskHead
-    from visionkit.tasks.multitask.surgery import join_heads, single_heads, take_head
+    from visionkit.tasks.multitask.take_join import join_heads, single_heads, take_head
 
     if options.verb == "list":
         model = checkpoint.load(options.ckpt, trust=options.trust)

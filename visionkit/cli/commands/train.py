@@ -14,7 +14,7 @@ import yaml
 
 import visionkit
 from visionkit.cli.config import configs
-from visionkit.cli.config.classes import settle
+from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.complete import complete
 from visionkit.cli.config.names import UnclearError
 from visionkit.cli.config.print_config import printed
@@ -46,14 +46,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
         configs.check_syntax(path)
     with uncollected():
         from visionkit.cli.lightning import CLI
-        from visionkit.cli.quiet import quiet
+        from visionkit.cli.notices import hide_notices
 
-        quiet()
+        hide_notices()
         _import_named(arguments)
     shown = io.StringIO() if PRINT in arguments else None
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            CLI([command, *settle(arguments)], given=[command, *arguments])
+            CLI([command, *drop_replaced(arguments)], given=[command, *arguments])
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first

@@ -14,7 +14,7 @@ import yaml
 
 from visionkit.cli.config.configs import OPTIONS
 
-__all__ = ["WHOLE", "is_same", "settle", "settled_files"]
+__all__ = ["WHOLE", "is_same", "drop_replaced", "files_without_replaced"]
 
 WHOLE = ("model", "data")
 """Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
@@ -23,20 +23,20 @@ Place = tuple[str, ...]
 """Keys that lead to a class, without ``init_args``."""
 
 
-def settle(arguments: Sequence[str]) -> list[str]:
+def drop_replaced(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the text of a config in place of its path, where others replace classes of it.
 
     Args:
         arguments: The command line after the command, with paths of configs.
     """
     settled = list(arguments)
-    for k, content in settled_files(arguments).items():
+    for k, content in files_without_replaced(arguments).items():
         option, equals, _ = settled[k].partition("=")
         settled[k] = f"{option if equals else ''}{equals}{yaml.safe_dump(content, sort_keys=False)}"
     return settled
 
 
-def settled_files(arguments: Sequence[str]) -> dict[int, dict[str, Any]]:
+def files_without_replaced(arguments: Sequence[str]) -> dict[int, dict[str, Any]]:
     """Return what becomes of the configs that name other classes than those that are taken in the end.
 
     Such a class makes room for the one that is taken, and its arguments are gone. What a file or an option says without

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 import visionkit
-from visionkit.cli.config.classes import is_same, settled_files
+from visionkit.cli.config.classes import files_without_replaced, is_same
 from visionkit.cli.config.configs import OPTIONS
 from visionkit.cli.config.names import UnclearError
 from visionkit.cli.config.source import Described, describe_source
@@ -60,7 +60,7 @@ def complete(arguments: Sequence[str]) -> dict[str, Any]:
 def _given(arguments: Sequence[str]) -> dict[str, Any]:
     """Return files and options merged, later ones before earlier ones."""
     merged: dict[str, Any] = {}
-    settled = settled_files(arguments)
+    settled = files_without_replaced(arguments)
     rest = iter(enumerate(arguments))
     for k, argument in rest:
         if argument == "--print_config":

@@ -30,7 +30,7 @@ from visionkit.data.caching.store import (
     remove_unused,
     taken,
 )
-from visionkit.data.dataset import VisionDataset, can_describe, load_sample
+from visionkit.data.dataset import VisionDataset, knows_targets, load_sample
 from visionkit.data.images.decode import Array
 from visionkit.data.images.reading import read_image
 from visionkit.data.transforms.preprocessing import Preprocessing
@@ -42,7 +42,7 @@ T = TypeVar("T", bound=Target)
 Cache: TypeAlias = Literal["none", "ram", "disk"]
 DECODER = 1
 """Rises whenever the same file gives other pixels than before."""
-MEMORY = 0.6  # share of the free memory that pictures may take
+MEMORY_SHARE = 0.6  # share of the free memory that pictures may take
 
 
 class CacheSettings:
@@ -100,12 +100,12 @@ class PictureCache:
         self.folder = folder if settings.kind == "disk" else None
         limit = settings.limit * 1e9
         if settings.kind == "ram":
-            limit = min(limit, MEMORY * available_memory()) / processes
+            limit = min(limit, MEMORY_SHARE * available_memory()) / processes
         self.limit = int(limit)
         self._keys: dict[str, bytes] = {}  # of files, by path
-        self.left_out = sorted({type(data).__name__ for data in datasets if not can_describe(data)})
+        self.left_out = sorted({type(data).__name__ for data in datasets if not knows_targets(data)})
         """Names of the data sets whose pictures are not kept."""
-        placed = [key for data in datasets if can_describe(data) for key in self._keys_of(data)]
+        placed = [key for data in datasets if knows_targets(data) for key in self._keys_of(data)]
         bytes_each = preprocessing.size[0] * preprocessing.size[1] * preprocessing.channels
         self.count = len(dict.fromkeys(placed))
         """Pictures that are to be kept at the model's size."""
@@ -180,7 +180,7 @@ class PictureCache:
 
     def rows(self, dataset: VisionDataset[Any]) -> NDArray[np.int64] | None:
         """Return the record of each picture of a data set, int64 [N], 0 for none; None where there are none at all."""
-        if not can_describe(dataset):
+        if not knows_targets(dataset):
             return None
         files = dataset.files()
         rows = np.zeros(len(files), np.int64)
@@ -298,7 +298,7 @@ class Prepared(Generic[T]):
             assert self.cache is not None
             kept = self.cache.store.read(row, out, shared=shared)
             if kept is not None:
-                target, info = self.dataset.describe(index, kept.size)
+                target, info = self.dataset.target_of(index, kept.size)
                 target, info = self.preprocessing.placed(target, info, self.preprocessing.placement(kept.size))
                 return Loaded(kept.pixels, target, info)
         loaded = Loaded.of(self.preprocessing(load_sample(self.dataset, index, self.preprocessing.scale)))

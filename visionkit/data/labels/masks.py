@@ -22,7 +22,7 @@ Outline: TypeAlias = tuple[NDArray[np.float64], ...] | bytes
 column."""
 
 _NUMBERS = {int, float}
-FARTHEST = 2.0**17  # pixels; a corner further out is a mistake, and drawing its edges would take gigabytes
+MAX_COORDINATE = 2.0**17  # pixels; a corner further out is a mistake, and drawing its edges would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ObjectMasks:
         """Return them all as run lengths."""
         return replace(self, outlines=tuple(map(self._counts, self.outlines)))
 
-    def take(self, which: Sequence[int]) -> Self:
+    def select(self, which: Sequence[int]) -> Self:
         """Return the objects at these positions, in this order."""
         return replace(self, outlines=tuple(self.outlines[i] for i in which))
 
@@ -268,4 +268,4 @@ def _corners(polygon: Any) -> NDArray[np.float64] | None:
         corners = np.asarray(polygon, np.float64).reshape(-1, 2)
     except OverflowError:  # an int of hundreds of digits
         return None
-    return corners if (abs(corners) <= FARTHEST).all() else None  # NaN is not
+    return corners if (abs(corners) <= MAX_COORDINATE).all() else None  # NaN is not

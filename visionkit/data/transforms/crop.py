@@ -23,7 +23,7 @@ __all__ = ["RandomScaledCrop"]
 T = TypeVar("T", bound=Target)
 Classes = NDArray[Any]  # uint8 or int32 [H, W], class ids + 1; 0 says nothing
 
-TRIES = 10  # further crops that are drawn where one class takes too much
+MAX_TRIES = 10  # further crops that are drawn where one class takes too much
 
 
 class RandomScaledCrop(Component):
@@ -132,7 +132,7 @@ class RandomScaledCrop(Component):
         balanced = rng.random() < self.balanced
         counts = _count(classes) if balanced and classes is not None and part != edges else None
         corner = (0, 0)
-        for _ in range(1 + TRIES):
+        for _ in range(1 + MAX_TRIES):
             first, last = (0, 0), (edges[0] - part[0], edges[1] - part[1])
             if counts is not None and counts.any():
                 assert classes is not None

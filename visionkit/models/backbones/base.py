@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
-from visionkit.models.backbones.guess import hint
+from visionkit.models.backbones.identify import hint
 from visionkit.models.backbones.statistics import per_channel
 from visionkit.models.weights.file import WeightsFile, read_weights
 from visionkit.models.weights.load import Statistics, WeightsReport, load_weights
@@ -189,7 +189,7 @@ class Backbone(Component, nn.Module):
                 raise UsageError(f"the backbone has no stage {name!r}; it has {', '.join(names)}")
         return [n for n in names if stages is None or n in stages]
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return class and settings in words, for the first lines of a run."""
         hidden = ["weights", "partial", "mean", "std"]
         if self._arguments.get("layers") is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from visionkit.models.backbones.guess import Architecture, guess_architecture, skeleton
+from visionkit.models.backbones.identify import Architecture, identify_architecture, skeleton
 from visionkit.models.weights.file import COUNTER, read_weights
 from visionkit.models.weights.load import Generation, lineage_of
 from visionkit.models.weights.match import fit, top_level
@@ -110,7 +110,7 @@ def inspect_weights(source: str | Path) -> Inspection:
         DataError: The file is damaged, of another format, holds no tensors or would run code.
     """
     file = read_weights(source)
-    guess = guess_architecture(file) or Architecture("not recognised")
+    guess = identify_architecture(file) or Architecture("not recognised")
     net = skeleton(guess)
     container, prefix, averaged = file.container, "", file.is_averaged(file.container)
     unused: tuple[str, ...] = ()

@@ -40,7 +40,7 @@ class Neck(Component, nn.Module):
         """
         raise NotImplementedError
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return its name, for the first lines of a run."""
         return type(self).__name__
 

@@ -14,7 +14,7 @@ from visionkit.core.machine import cpu_bf16
 
 __all__ = ["DilatedConv2d"]
 
-TINY = 4  # cells along a side of sub-images, below which torch's gradient of a depthwise weight is slow
+MIN_CELLS = 4  # cells along a side of sub-images, below which torch's gradient of a depthwise weight is slow
 
 
 class DilatedConv2d(nn.Conv2d):
@@ -111,7 +111,7 @@ class _Depthwise(torch.autograd.Function):
 def _weight_gradient(x: Tensor, gradient: Tensor, weight: Tensor, dilation: int) -> Tensor:
     height, width = x.shape[2:]
     step = _step(weight, dilation)
-    if min(height // step[0], width // step[1]) >= TINY:
+    if min(height // step[0], width // step[1]) >= MIN_CELLS:
         parts, goals = _split(x, step), _split(gradient, step)
         padding = [weight.shape[2] // 2, weight.shape[3] // 2]
         found = torch.ops.aten.convolution_backward(

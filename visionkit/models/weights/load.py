@@ -172,7 +172,7 @@ class WeightsReport:
         return "\n".join(lines + [f"itself from {g.source} ({g.kind}), {g.coverage:.1%}" for g in self.lineage])
 
     def plain(self) -> dict[str, Any]:
-        """Return the passport in plain data (for JSON and checkpoints); :meth:`revive` makes it again.
+        """Return the passport in plain data (for JSON and checkpoints); :meth:`from_plain` makes it again.
 
         Of a file's path the name alone: who is given the checkpoint need not know where the file lay.
         """
@@ -183,7 +183,7 @@ class WeightsReport:
         return self.source if is_hub_name(self.source) else Path(self.source).name
 
     @classmethod
-    def revive(cls, data: Mapping[str, Any]) -> WeightsReport:
+    def from_plain(cls, data: Mapping[str, Any]) -> WeightsReport:
         """Make a passport from what :meth:`plain` returned; entries of later versions are left out.
 
         Raises:
@@ -265,7 +265,7 @@ def lineage_of(file: WeightsFile) -> tuple[Generation, ...]:
     if file.passport is None:
         return ()
     try:
-        parent = WeightsReport.revive(file.passport)
+        parent = WeightsReport.from_plain(file.passport)
     except DataError as e:
         raise DataError(f"{file.source}: {e}") from e
     return (Generation(parent.source, parent.sha256, parent.kind, parent.coverage), *parent.lineage)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from visionkit.models.model import VisionModel
-from visionkit.prediction.records import Agreement, Comparable
+from visionkit.prediction.writers import Agreement, Comparable
 
-__all__ = ["LEAST", "Comparison", "compare"]
+__all__ = ["MIN_AGREEMENT", "Comparison", "compare"]
 
-LEAST = 0.95
+MIN_AGREEMENT = 0.95
 """Share from which on predictions agree. Of what small trained networks say bf16 keeps 99 %, 8 bits 97 % and more, with
 metrics as good (benchmarks/int8_accuracy.py); where 8 bits kept 95 % a detector had lost a point of precision."""
 
@@ -32,14 +32,14 @@ class Comparison:
 
     @property
     def good(self) -> bool:
-        """Whether at least ``LEAST`` of what each head says stays the same, as far as it was compared."""
-        return all(found is None or found.share >= LEAST for found in self.heads.values())
+        """Whether at least ``MIN_AGREEMENT`` of what each head says stays the same, as far as it was compared."""
+        return all(found is None or found.share >= MIN_AGREEMENT for found in self.heads.values())
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return it in words: ``99.0% of the pictures keep their class, ...``."""
         parts = []
         for name, found in self.heads.items():
-            words = "not compared (its predictions offer no agreement())" if found is None else found.describe()
+            words = "not compared (its predictions offer no agreement())" if found is None else found.summary()
             parts.append(f"{name}: {words}" if name else words)
         return "; ".join(parts)
 

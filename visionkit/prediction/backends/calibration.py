@@ -13,32 +13,32 @@ from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.agreement import compare
 from visionkit.prediction.backends.convert import PredictionModel, convert
 
-__all__ = ["MOST", "look", "quantised"]
+__all__ = ["MAX_IMAGES", "calibration_views", "quantised"]
 
 T = TypeVar("T")
 
-MOST = 150
+MAX_IMAGES = 150
 """Pictures that are read: ranges of fifty are as good as of three hundred, and fifty more tell 9 % from 1 %."""
-FEWEST_APART = 30  # below, all pictures serve both
+MIN_IMAGES_APART = 30  # below, all pictures serve both
 
 
-def look(pictures: Sequence[T], see: Callable[[T], list[Tensor] | str]) -> list[list[Tensor]]:
-    """Return what the network sees of at most ``MOST`` of the pictures, uint8 [1, C, H, W] each.
+def calibration_views(pictures: Sequence[T], view: Callable[[T], list[Tensor] | str]) -> list[list[Tensor]]:
+    """Return what the network sees of at most ``MAX_IMAGES`` of the pictures, uint8 [1, C, H, W] each.
 
     They are evenly spaced, always the same ones. Of each comes one view of each size; where there are more, such as
     windows, they are windows here and there.
 
     Args:
         pictures: The pictures.
-        see: Returns the views of a picture, uint8 [C, H, W] each, or what is wrong with it.
+        view: Returns the views of a picture, uint8 [C, H, W] each, or what is wrong with it.
 
     Raises:
         DataError: None of them can be read.
     """
-    count = min(len(pictures), MOST)
+    count = min(len(pictures), MAX_IMAGES)
     found, problems = [], []
     for number in range(count):
-        views = see(pictures[number * len(pictures) // count])
+        views = view(pictures[number * len(pictures) // count])
         if isinstance(views, str):
             problems.append(views)
         else:
@@ -60,7 +60,7 @@ def quantised(
             kept apart, to compare what the network in 8 bits says with what the model says.
         tell: Is told in one line how near they are; None does not compare.
     """
-    apart = len(pictures) >= FEWEST_APART
+    apart = len(pictures) >= MIN_IMAGES_APART
     learnt = [p for k, p in enumerate(pictures) if not apart or k % 3 != 2]
     fast = convert(model, "openvino", precision="int8", calibration=[view for views in learnt for view in views])
     if tell is None:
@@ -69,7 +69,7 @@ def quantised(
     found = compare(model, fast, (view for views in compared for view in views))
     plural = "picture" if len(learnt) == 1 else "pictures"
     others = f"on {len(compared)} others" if apart else "on the same"
-    line = f"int8: ranges from {len(learnt)} {plural}; {others} {found.describe()}"
+    line = f"int8: ranges from {len(learnt)} {plural}; {others} {found.summary()}"
     if not found.good:
         line = f"warning: {line}: give more or other pictures with --calibrate, or take --precision bf16"
     tell(line)

@@ -18,7 +18,7 @@ from visionkit.core.errors import UsageError
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.outputs import Rebuild, flatten_outputs
 
-__all__ = ["Compute", "Engine", "Exported", "ExportedNetwork", "engine", "export", "openvino_core", "quiet"]
+__all__ = ["Compute", "Engine", "Exported", "ExportedNetwork", "engine", "export", "openvino_core", "silenced"]
 
 Compute: TypeAlias = Callable[[Tensor], list[Tensor]]
 """Makes tensors of uint8 images [B, C, H, W] of one shape."""
@@ -92,7 +92,7 @@ class ExportedNetwork(Exported):
 
     def _export(self, network: nn.Module, images: Tensor) -> Callable[[Tensor], Any]:
         rebuilds: list[Rebuild] = []
-        with quiet():
+        with silenced():
             compute = self.engine(export(network, images, rebuilds.append))
         return lambda images: rebuilds[-1](compute(images.contiguous()))
 
@@ -212,7 +212,7 @@ def _onnx(device: torch.device) -> Engine:
     return make
 
 
-class quiet(warnings.catch_warnings):  # noqa: N801  # a context manager, like its base
+class silenced(warnings.catch_warnings):  # noqa: N801  # a context manager, like its base
     """Keep exporters' notices to their developers off the screen."""
 
     def __enter__(self) -> None:

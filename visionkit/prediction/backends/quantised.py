@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from visionkit.core.errors import UsageError
 from visionkit.models.model import VisionModel
-from visionkit.prediction.backends.exported import Exported, export, openvino_core, quiet
+from visionkit.prediction.backends.exported import Exported, export, openvino_core, silenced
 from visionkit.prediction.backends.outputs import flatten_outputs
 
 __all__ = ["QuantisedNetwork", "check_calibration"]
@@ -86,7 +86,7 @@ class QuantisedNetwork(Exported):
         core, settings = openvino_core(self.fast)
         import openvino  # now that it is kept from reporting
 
-        with quiet():
+        with silenced():
             model = openvino.convert_model(export(network, image, lambda _: None))
         quantised = quantise(model, _of_size(self.pictures, image.shape[2:]))
         return _Singles(lambda hint: core.compile_model(quantised, "CPU", {**settings, "PERFORMANCE_HINT": hint}))
@@ -140,7 +140,7 @@ def quantise(model: Any, pictures: Sequence[Tensor]) -> Any:
         pictures: uint8 [1, C, H, W] each.
     """
     kind = logging.getLoggerClass()
-    with quiet(), contextlib.redirect_stdout(io.StringIO()):  # its progress bars
+    with silenced(), contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         try:
             import nncf  # after openvino_core or engine: those keep it, too, from reporting to its makers
         finally:

@@ -116,7 +116,7 @@ class ClassificationHead(Head):
             probabilities = logits.softmax(dim=1)
         return [ClassPrediction(p, self.multilabel, self.threshold) for p in probabilities.unbind()]
 
-    def condense(self, features: list[Tensor]) -> list[Tensor]:
+    def reduce_for_cache(self, features: list[Tensor]) -> list[Tensor]:
         """Return the coarsest level's mean, [B, C, 1, 1]."""
         return [features[-1].mean(dim=(2, 3), keepdim=True)]
 

@@ -9,7 +9,7 @@ from visionkit.training.plots import name_ticks, save_figure, short
 
 __all__ = ["write_average_precision"]
 
-NAMES = 200
+MAX_NAMED_CLASSES = 200
 """At most this many classes are named."""
 
 
@@ -24,13 +24,15 @@ def write_average_precision(precisions: Mapping[str, float], folder: Path, prefi
     from matplotlib.figure import Figure
 
     ranked = sorted(precisions.items(), key=lambda item: -item[1])
-    figure = Figure(figsize=(6.4, 1.2 + 0.22 * max(4, min(len(ranked), NAMES))), dpi=100, layout="constrained")
+    figure = Figure(
+        figsize=(6.4, 1.2 + 0.22 * max(4, min(len(ranked), MAX_NAMED_CLASSES))), dpi=100, layout="constrained"
+    )
     axes = figure.subplots()
     axes.barh(range(len(ranked)), [v for _, v in ranked], color="#3b6ea5")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlabel("average precision")
-    name_ticks(axes.yaxis, [f"{short(n)}  {v:.2f}" for n, v in ranked], NAMES)
+    name_ticks(axes.yaxis, [f"{short(n)}  {v:.2f}" for n, v in ranked], MAX_NAMED_CLASSES)
     axes.grid(axis="x", alpha=0.3)
     picture = folder / f"{prefix}average_precision.png"
     save_figure(figure, picture)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.records import Agreement
+from visionkit.prediction.writers import Agreement
 
 __all__ = ["ClassPrediction", "ClassTarget"]
 

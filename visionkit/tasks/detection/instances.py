@@ -16,13 +16,13 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks, encode_window
-from visionkit.prediction.records import Format
+from visionkit.prediction.writers import Format
 from visionkit.tasks.detection.types import DRAWN_SCORE, BoxPrediction, boxes_to_original
 from visionkit.tasks.detection.writers import CocoMaskWriter, YoloWriter
 
 __all__ = ["InstancePrediction", "paste"]
 
-THRESHOLD = 0.5
+MASK_THRESHOLD = 0.5
 """Probability from which a pixel belongs to an object."""
 
 
@@ -105,7 +105,7 @@ class InstancePrediction(BoxPrediction):
 def paste(
     mask: NDArray[np.float32], frame: Sequence[float], size: tuple[int, int]
 ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return the pixels of an object: where the mask, stretched over its frame bilinearly, reaches ``THRESHOLD``.
+    """Return the pixels of an object: where the mask, stretched over its frame bilinearly, reaches ``MASK_THRESHOLD``.
 
     A mask's values lie in the middles of its parts, and zeros around it (Wu et al., "Detectron2", 2019).
 
@@ -128,4 +128,4 @@ def paste(
         weights.append(np.maximum(1 - np.abs(place[:, None] - parts), 0))  # [pixels, M]
         corner.append(first)
     rows, columns = weights
-    return rows @ mask @ columns.T >= THRESHOLD, (corner[0], corner[1])
+    return rows @ mask @ columns.T >= MASK_THRESHOLD, (corner[0], corner[1])

@@ -16,7 +16,7 @@ from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.ops.boxes import area, clip, pairwise_iou
-from visionkit.prediction.records import Agreement, Format
+from visionkit.prediction.writers import Agreement, Format
 from visionkit.tasks.detection.writers import CocoWriter, YoloWriter
 
 __all__ = ["DRAWN_SCORE", "BoxPrediction", "BoxTarget", "boxes_to_original"]
@@ -114,7 +114,7 @@ class BoxTarget:
         crowd = self.crowd | (area(clipped) < MIN_VISIBLE * area(whole))
         placed = replace(self, boxes=clipped, crowd=crowd, original=self if self.original is None else self.original)
         thick = _thick(clipped)
-        placed = placed if bool(thick.all()) else placed.take(thick)
+        placed = placed if bool(thick.all()) else placed.select(thick)
         if placed.masks is None:
             return placed
         masks = placed.masks.place(scale, offset, size)
@@ -154,14 +154,14 @@ class BoxTarget:
             dense = arrays["masks"][index] if len(index) else np.zeros((0, *size), np.uint8)
             masks = ObjectMasks.from_dense(dense)
             boxes = torch.from_numpy(masks.boxes())
-        changed = replace(self, masks=None).take(torch.from_numpy(index))
-        return replace(changed, boxes=boxes, masks=masks, original=None).take(_thick(boxes))
+        changed = replace(self, masks=None).select(torch.from_numpy(index))
+        return replace(changed, boxes=boxes, masks=masks, original=None).select(_thick(boxes))
 
-    def take(self, which: Tensor) -> Self:
+    def select(self, which: Tensor) -> Self:
         """Return some of the boxes: a bool mask [N] or int64 positions; the original stays whole."""
         masks = self.masks
         if masks is not None:
-            masks = masks.take((which.nonzero()[:, 0] if which.dtype == torch.bool else which).tolist())
+            masks = masks.select((which.nonzero()[:, 0] if which.dtype == torch.bool else which).tolist())
         return replace(
             self,
             boxes=self.boxes[which],
@@ -203,7 +203,7 @@ class BoxPrediction:
         """Return the boxes in pixels of the original image, clipped to it; those outside of it are dropped."""
         clipped = clip(boxes_to_original(self.boxes, info), info.size)
         kept = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
-        return replace(self, boxes=clipped, size=info.size).take(kept)
+        return replace(self, boxes=clipped, size=info.size).select(kept)
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
@@ -215,9 +215,9 @@ class BoxPrediction:
 
     def at_least(self, score: float) -> Self:
         """Return the boxes alone that have at least this score, 0..1."""
-        return self.take(self.scores >= score)
+        return self.select(self.scores >= score)
 
-    def take(self, which: Tensor) -> Self:
+    def select(self, which: Tensor) -> Self:
         """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         parts: dict[str, Any] = {name: v[which] for name, v in values if isinstance(v, Tensor)}

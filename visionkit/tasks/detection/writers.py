@@ -14,7 +14,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.files import write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.records import FormatJob, files_beside
+from visionkit.prediction.writers import FormatJob, files_beside
 
 __all__ = ["CocoMaskWriter", "CocoWriter", "YoloWriter"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.dataset import DataSplits, ReadWhole, VisionDataset, can_describe, load_sample
+from visionkit.data.dataset import DataSplits, ReadWhole, VisionDataset, knows_targets, load_sample
 from visionkit.data.images.decode import Scale
 from visionkit.tasks.multitask.types import MultiTaskTarget, flat_classes
 
@@ -55,15 +55,15 @@ class MultiTaskDataset(VisionDataset[MultiTaskTarget]):
         targets = {name: first.target}
         for name, k in others:
             part = self.parts[name]
-            if can_describe(part):
-                targets[name], _ = part.describe(k, first.info.size)
+            if knows_targets(part):
+                targets[name], _ = part.target_of(k, first.info.size)
             else:
                 targets[name] = load_sample(part, k, scale).target
         return first.replace(target=MultiTaskTarget(targets))
 
-    def describe(self, index: int, size: tuple[int, int]) -> tuple[MultiTaskTarget, ImageInfo]:
+    def target_of(self, index: int, size: tuple[int, int]) -> tuple[MultiTaskTarget, ImageInfo]:
         """Return the targets and the info of picture ``index``, whose height and width are given."""
-        found = {name: self.parts[name].describe(k, size) for name, k in self.members[index].items()}
+        found = {name: self.parts[name].target_of(k, size) for name, k in self.members[index].items()}
         return MultiTaskTarget({name: target for name, (target, _) in found.items()}), next(iter(found.values()))[1]
 
     def with_originals(self, read: ReadWhole) -> Self:

@@ -111,7 +111,7 @@ class MultiTaskHead(Head):
         everything = list(range(len(features[0])))  # one list: it is not changed
         return self._ask(features, dict.fromkeys(self.heads, everything))
 
-    def answer(self, features: list[Tensor], targets: Sequence[MultiTaskTarget]) -> MultiTaskOutputs:
+    def forward_for(self, features: list[Tensor], targets: Sequence[MultiTaskTarget]) -> MultiTaskOutputs:
         """Ask each head about the images that are labelled for it.
 
         Args:
@@ -153,7 +153,7 @@ class MultiTaskHead(Head):
                     parts[row][name] = prediction
         return [self.kind(p) for p in parts]
 
-    def labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
+    def count_labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
         """Return how many of the targets are labelled for the head of a loss."""
         return len(labelled(loss.partition("/")[0], targets))
 
@@ -164,7 +164,7 @@ class MultiTaskHead(Head):
         made = {name: head.metric(names_of(name, classes)) for name, head in self.each().items()}
         return MultiTaskMetric(classes, made)
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return the heads' names, for the first lines of a run."""
         return " + ".join(f"{type(head).__name__} ({name})" for name, head in self.each().items())
 

@@ -34,9 +34,9 @@ class MultiTaskNeck(Neck):
         """Compute the levels: first the incoming ones, then the neck's, each fine to coarse."""
         return [*features, *self.neck(features)]
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return the name of the neck inside, for the first lines of a run."""
-        return self.neck.describe()
+        return self.neck.summary()
 
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the neck inside instead of what made it."""

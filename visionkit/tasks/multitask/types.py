@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.sample import ImageInfo, SpatialTarget, Target, is_spatial
-from visionkit.prediction.records import Agreement, Comparable, Filtered, Format
+from visionkit.prediction.writers import Agreement, Comparable, Filtered, Format
 
 __all__ = ["MultiTaskPrediction", "MultiTaskTarget", "flat_classes", "names_of"]
 

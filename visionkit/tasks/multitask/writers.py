@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.records import Format, FormatJob, FormatWriter, Tabular, open_table
+from visionkit.prediction.writers import Format, FormatJob, FormatWriter, Tabular, open_table
 from visionkit.tasks.multitask.types import MultiTaskPrediction, names_of
 
 __all__ = ["prediction_class"]

@@ -19,7 +19,7 @@ from visionkit.training.datamodule import VisionDataModule
 
 __all__ = ["SegmentationData"]
 
-BALANCED = 0.5  # share of the crops around a pixel of a class drawn at random, where crops are balanced
+BALANCED_SHARE = 0.5  # share of the crops around a pixel of a class drawn at random, where crops are balanced
 
 
 class SegmentationData(VisionDataModule[MaskTarget]):
@@ -83,7 +83,7 @@ class SegmentationData(VisionDataModule[MaskTarget]):
         cache_folder: str | None = None,
         cache_limit: float = 20.0,
     ) -> None:
-        balanced = BALANCED if balance == "crops" else 0.0
+        balanced = BALANCED_SHARE if balance == "crops" else 0.0
         super().__init__(
             preprocessing=Preprocessing(
                 size, resize=resize, denoise=denoise, denoise_strength=denoise_strength, channels=channels

@@ -15,14 +15,14 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import IGNORE, place_mask
-from visionkit.prediction.records import Agreement, Format
+from visionkit.prediction.writers import Agreement, Format
 from visionkit.tasks.segmentation.writers import MaskWriter
 
-__all__ = ["MOST_CLASSES", "MaskPrediction", "MaskTarget", "View"]
+__all__ = ["MAX_CLASSES", "MaskPrediction", "MaskTarget", "View"]
 
-MOST_CLASSES = 255
-ROWS = 2**22  # values of all classes that are computed at a time
-FAINTEST = 1e-3  # least weight of a view within its region
+MAX_CLASSES = 255
+CHUNK_VALUES = 2**22  # values of all classes that are computed at a time
+MIN_VIEW_WEIGHT = 1e-3  # least weight of a view within its region
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class MaskPrediction:
     def _scores(self) -> Iterator[Tensor]:
         """Yield scores, float32 [K, rows, W], rows by rows: logits of one view, mean probabilities of several."""
         height, width = self.size
-        step = max(1, ROWS // (width * len(self.views[0].scores)))
+        step = max(1, CHUNK_VALUES // (width * len(self.views[0].scores)))
         for top in range(0, height, step):
             rows = range(top, min(top + step, height))
             if len(self.views) == 1:
@@ -210,7 +210,7 @@ class MaskPrediction:
             here = slice(seen.start - rows.start, seen.stop - rows.start), slice(left, right)
             total[:, *here] += _sample(view, seen, columns).softmax(0) * share
             weight[here] += share
-        return total / weight.clamp(min=FAINTEST**2 / 2)
+        return total / weight.clamp(min=MIN_VIEW_WEIGHT**2 / 2)
 
 
 def _sample(view: View, rows: range, columns: range) -> Tensor:
@@ -241,4 +241,4 @@ def _taper(pixels: range, region: tuple[int, int], length: int) -> Tensor:
         weight = torch.minimum(weight, (place - region[0]) / half)
     if region[1] < length:
         weight = torch.minimum(weight, (region[1] - place) / half)
-    return weight.clamp(FAINTEST, 1.0)
+    return weight.clamp(MIN_VIEW_WEIGHT, 1.0)

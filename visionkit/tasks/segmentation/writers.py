@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionkit.core.files import replacing, write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.records import FormatJob, files_beside
+from visionkit.prediction.writers import FormatJob, files_beside
 
 __all__ = ["MaskWriter"]
 

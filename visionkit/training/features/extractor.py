@@ -35,11 +35,11 @@ __all__ = ["Extractor", "Pictures", "collect", "picture_key", "read_levels"]
 
 T = TypeVar("T", bound=Target)
 
-MEMORY = 4e9  # bytes of targets that are kept in memory, at most
+MAX_TARGET_BYTES = 4e9  # bytes of targets that are kept in memory, at most
 
 
 class Extractor:
-    """Computes what is kept of pictures: the backbone's levels, condensed where no neck stands behind them.
+    """Computes what is kept of pictures: the backbone's levels, reduced where no neck stands behind them.
 
     Args:
         model: Its backbone is frozen and on its device.
@@ -63,7 +63,7 @@ class Extractor:
         self.precision = precision
         self.context = context
         self.device = model.scale.device
-        self.condenses = isinstance(model.neck, IdentityNeck)
+        self.reduces = isinstance(model.neck, IdentityNeck)
         black = torch.zeros((2, model.backbone.in_channels, *size), dtype=torch.uint8)
         levels = self._compute(black)
         with context(), torch.random.fork_rng(devices=[]):
@@ -87,18 +87,18 @@ class Extractor:
         model.backbone.eval()
         with self.context():
             levels = model.backbone(model.normalise(images))
-            if self.condenses:
-                levels = model.head.condense(levels)
+            if self.reduces:
+                levels = model.head.reduce_for_cache(levels)
         model.backbone.train(mode)
         return list(levels)
 
     def key(self) -> str:
         """Return what the numbers depend on, beside the picture, as 16 hexadecimal digits."""
-        backbone, condense = self.model.backbone, type(self.model.head).condense
+        backbone, reduction = self.model.backbone, type(self.model.head).reduce_for_cache
         facts = {
             "backbone": spec_of(backbone),
             "code": _code(type(backbone)),
-            "condense": f"{condense.__module__}.{condense.__qualname__}" if self.condenses else None,
+            "reduction": f"{reduction.__module__}.{reduction.__qualname__}" if self.reduces else None,
             "levels": [asdict(level) for level in self.levels],
             "precision": [self.precision, torch.get_float32_matmul_precision(), self.device.type],
             "versions": [__version__, torch.__version__, getattr(sys.modules.get("timm"), "__version__", "")],
@@ -174,8 +174,8 @@ def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T
     for batch in batches:
         plain = pickle.dumps(batch.targets)  # workers share tensors, each by an open file: a copy has none
         memory += len(plain)
-        if memory > MEMORY:
-            raise CacheError(f"their labels alone take more than {MEMORY / 1e9:g} GB of memory")
+        if memory > MAX_TARGET_BYTES:
+            raise CacheError(f"their labels alone take more than {MAX_TARGET_BYTES / 1e9:g} GB of memory")
         targets += pickle.loads(plain)  # noqa: S301  # our own bytes
         infos += batch.infos
         for image in batch.images:

@@ -15,7 +15,7 @@ from visionkit.training.task import Task
 __all__ = ["EpochLines", "QuietBar"]
 
 
-NOTABLE = 0.2  # share of a training
+NOTABLE_WAIT = 0.2  # share of a training
 
 
 class EpochLines(Callback):
@@ -48,7 +48,7 @@ class EpochLines(Callback):
         """Say what would make the next training faster, where this one waited for its pictures."""
         later = self.run.rows[1:]  # in the first epoch the workers start
         shares = [float(row["seconds_waiting"]) / float(row["seconds"]) for row in later if "seconds_waiting" in row]
-        if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE:
+        if trainer.is_global_zero and shares and (share := statistics.median(shares)) > NOTABLE_WAIT:
             advice = ["--data.num_workers N reads with more processes"]
             if _decodes_anew(trainer):
                 advice.insert(0, "--data.cache ram (or disk) decodes each only once")

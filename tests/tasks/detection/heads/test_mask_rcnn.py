@@ -17,7 +17,7 @@ from visionkit.tasks.detection.heads.faster_rcnn import FasterRCNNHead
 from visionkit.tasks.detection.heads.mask_rcnn import MaskRCNNHead
 from visionkit.tasks.detection.instances import InstancePrediction
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 from visionkit.tasks.detection.task import Detector
 from visionkit.tasks.detection.types import BoxTarget
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visionkit.core.errors import DataError
-from visionkit.tasks.detection.readers.hygiene import RawBox, clean
+from visionkit.tasks.detection.readers.box_cleaning import RawBox, clean
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, make_entry
 
 CLASSES = ("cat", "dog")

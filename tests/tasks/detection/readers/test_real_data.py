@@ -14,7 +14,7 @@ def test_coco_and_yolo_files_of_the_same_photos_give_the_same_targets(data_root)
     names = {i.rpartition("/")[2]: k for k, i in enumerate(yolo.ids)}
     for k, image in enumerate(coco.ids[:20]):
         a, b = coco[k].target, yolo[names[image.rpartition("/")[2]]].target
-        a = a.take(~a.crowd)
+        a = a.select(~a.crowd)
         order = [sorted(range(len(t)), key=lambda j, t=t: [round(v, 1) for v in t.boxes[j].tolist()]) for t in (a, b)]
         assert a.labels[order[0]].tolist() == b.labels[order[1]].tolist()
         assert len(a) == len(b)

@@ -7,7 +7,7 @@ from PIL import Image
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.shapes import SHAPES
 from visionkit.tasks.detection.readers.coco import CocoDataset
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 from visionkit.tasks.detection.readers.splits import find_box_splits
 from visionkit.tasks.detection.readers.voc import VocDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset

@@ -6,7 +6,7 @@ from PIL import Image
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.shapes import SHAPES
-from visionkit.tasks.segmentation.readers.drawn import ShapesSegmentation
+from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation
 from visionkit.tasks.segmentation.readers.splits import find_mask_splits
 
 VOC_NAMES = ("background", "aeroplane", "bicycle")

@@ -90,11 +90,11 @@ class ClassDataset(VisionDataset[ClassTarget]):
     def load(self, index: int, scale: Scale | None = None) -> Sample[ClassTarget]:
         """Read image and target ``index``; see :meth:`VisionDataset.load`."""
         decoded = self._pixels(self.entries[index], scale)
-        target, info = self.describe(index, decoded.size)
+        target, info = self.target_of(index, decoded.size)
         image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
         return Sample(image, target, info, decoded.reduced)
 
-    def describe(self, index: int, size: tuple[int, int]) -> tuple[ClassTarget, ImageInfo]:
+    def target_of(self, index: int, size: tuple[int, int]) -> tuple[ClassTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given."""
         entry = self.entries[index]
         scores = np.zeros(len(self.classes), np.float32)  # several times as fast as torch

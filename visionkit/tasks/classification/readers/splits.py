@@ -10,10 +10,10 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.data.dataset import DataSplits
 from visionkit.data.shapes import SHAPES
 from visionkit.data.split import SPLIT_WORDS, divide
-from visionkit.tasks.classification.readers.drawn import ShapesClassification
 from visionkit.tasks.classification.readers.folder import FolderDataset, class_folders, loose_images
 from visionkit.tasks.classification.readers.manifest import MANIFEST_SUFFIXES, ManifestDataset, looks_like_manifest
 from visionkit.tasks.classification.readers.reader import ClassDataset
+from visionkit.tasks.classification.readers.shapes import ShapesClassification
 
 __all__ = ["find_splits"]
 

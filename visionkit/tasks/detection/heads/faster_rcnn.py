@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FasterRCNNHead", "FasterRCNNOutputs", "Sampled"]
 
-WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which brings them to a spread of about one
-BETA = 1 / 9  # where the box losses turn from square to linear
+OFFSET_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # of the second stage's offsets, which brings them to a spread of about one
+SMOOTH_L1_BETA = 1 / 9  # where the box losses turn from square to linear
 MIN_SIDE = 1e-2  # pixels; thinner detections are dropped
 
 
@@ -242,7 +242,9 @@ class FasterRCNNHead(Head):
         scores = logits.softmax(1)[:, 1:]
         row, label = torch.nonzero(scores > self.score_threshold, as_tuple=True)
         scores = scores[row, label]
-        boxes = clip(decode_offsets(offsets[row, label + 1], torch.cat(proposals)[row], WEIGHTS), self._size(outputs))
+        boxes = clip(
+            decode_offsets(offsets[row, label + 1], torch.cat(proposals)[row], OFFSET_WEIGHTS), self._size(outputs)
+        )
         counts = torch.tensor([len(p) for p in proposals], device=row.device)
         image = torch.arange(len(proposals), device=row.device).repeat_interleave(counts)[row]
         thick = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
@@ -300,7 +302,9 @@ class FasterRCNNHead(Head):
         wanted = (torch.arange(len(chosen), device=chosen.device) < sum(map(len, positive))).float()
         loss = F.binary_cross_entropy_with_logits(objectness.flatten()[chosen], wanted, reduction="none")
         positions = torch.cat(positive)
-        move = F.smooth_l1_loss(offsets.flatten(0, 1)[positions], torch.cat(goals), beta=BETA, reduction="none")
+        move = F.smooth_l1_loss(
+            offsets.flatten(0, 1)[positions], torch.cat(goals), beta=SMOOTH_L1_BETA, reduction="none"
+        )
         return {
             "rpn_objectness": (loss * share[chosen // len(anchors)]).sum(),
             "rpn_box": (move.sum(1) * share[positions // len(anchors)]).sum(),
@@ -340,9 +344,9 @@ class FasterRCNNHead(Head):
         share = self._shares(counts, logits.device).repeat_interleave(torch.tensor(counts, device=logits.device))
         loss = F.cross_entropy(logits, sampled.labels, reduction="none")
         objects = torch.nonzero(sampled.labels)[:, 0]
-        goals = encode_offsets(sampled.truth, torch.cat(sampled.boxes)[objects], WEIGHTS)
+        goals = encode_offsets(sampled.truth, torch.cat(sampled.boxes)[objects], OFFSET_WEIGHTS)
         found = offsets[objects, sampled.labels[objects]]
-        move = F.smooth_l1_loss(found, goals, beta=BETA, reduction="none").sum(1)
+        move = F.smooth_l1_loss(found, goals, beta=SMOOTH_L1_BETA, reduction="none").sum(1)
         return {"classification": (loss * share).sum(), "box": (move * share[objects]).sum()}
 
     def _generator(self) -> torch.Generator | None:

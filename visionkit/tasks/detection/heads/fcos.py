@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FCOSHead", "FCOSOutputs"]
 
-PRIOR = 0.01  # probability of an object at a location before anything is learnt (Lin et al., ICCV 2017)
+PRIOR_PROBABILITY = 0.01  # probability of an object at a location before anything is learnt (Lin et al., ICCV 2017)
 
 
 class FCOSOutputs(NamedTuple):
@@ -158,7 +158,7 @@ class FCOSHead(Head):
         self.class_tower = Tower(features.channels[0], channels, depth, norm, levels)
         self.box_tower = Tower(features.channels[0], channels, depth, norm, levels)
         width = channels if depth else features.channels[0]
-        self.classes = _last(width, num_classes, -math.log((1 - PRIOR) / PRIOR))
+        self.classes = _last(width, num_classes, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
         self.edges = _last(width, 4 * (bins or 1), 0.0 if bins else 2.0)  # directly, boxes start 4 cells wide
         self.centerness = _last(width, 1, 0.0) if class_loss == "focal" else None
 

@@ -148,7 +148,7 @@ class MaskRCNNHead(FasterRCNNHead):
             return boxes.new_zeros(len(boxes), side, side)
         used, place = torch.unique(match, return_inverse=True)  # only these become pixels
         real = torch.nonzero(~target.crowd)[:, 0].tolist()
-        dense = target.masks.take([real[k] for k in used.tolist()]).dense()
+        dense = target.masks.select([real[k] for k in used.tolist()]).dense()
         pixels = torch.from_numpy(dense).to(boxes.device).to(boxes.dtype)[:, None]  # [U, 1, H, W]
         rois = torch.cat([place[:, None].to(boxes), boxes], 1)
         goals: Tensor = torchvision_roi_align(pixels, rois, side, aligned=True)  # else half a pixel off

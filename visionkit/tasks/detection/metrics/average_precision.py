@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 
-__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "MOST", "OVERLAPS", "SMALL", "ImageMasks", "evaluate_coco"]
+__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "LAST_NUMBER", "OVERLAPS", "SMALL", "ImageMasks", "evaluate_coco"]
 
 Array = NDArray[Any]
 
@@ -26,8 +26,8 @@ ALL, SMALL, MEDIUM, LARGE = range(4)
 """Positions of COCO's areas: any, below 32², up to 96², above."""
 AREAS = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 """Pixels of the original, both ends included; areas far above the last one are nowhere."""
-NUMBERS = (1, 10, 100)  # detections of a class in an image that count
-MOST = 2
+MAX_DETECTIONS = (1, 10, 100)  # detections of a class in an image that count
+LAST_NUMBER = 2
 """Position of 100 in the numbers of detections."""
 EVERY = np.uint64(2 ** len(OVERLAPS) - 1)  # bits of all overlaps of an area
 WORLDS = [np.uint64(len(OVERLAPS) * k) for k in range(len(AREAS))]  # how far the bits of an area are shifted
@@ -89,7 +89,7 @@ def evaluate_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks]
     outside = [(wide < low) | (wide > high) | boxes.crowd for low, high in AREAS]
     objects = np.stack([np.bincount(boxes.truth_labels[~o], minlength=classes) for o in outside], 1)  # [K, 4]
     precision = np.full((len(OVERLAPS), len(RECALLS), classes, len(AREAS)), -1.0)
-    recall = np.full((len(OVERLAPS), classes, len(AREAS), len(NUMBERS)), -1.0)
+    recall = np.full((len(OVERLAPS), classes, len(AREAS), len(MAX_DETECTIONS)), -1.0)
     if not objects.any():
         return precision, recall
     found = _sort(boxes, classes, np.asarray(objects.any(1)))
@@ -121,9 +121,11 @@ def evaluate_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks]
             wrong -= (before[start] - matching[np.searchsorted(label[own], np.arange(classes))])[label[own]]
             good = (right[own] & bit) != 0
             own = own[good]
-            number = np.stack([np.bincount(label[own][rank[own] < n], minlength=classes) for n in NUMBERS], 1)[counted]
+            number = np.stack([np.bincount(label[own][rank[own] < n], minlength=classes) for n in MAX_DETECTIONS], 1)[
+                counted
+            ]
             recall[k, counted, area] = number / objects[counted, area, None]
-            precision[k][:, counted, area] = _curves(wrong[good], number[:, MOST], needed).T
+            precision[k][:, counted, area] = _curves(wrong[good], number[:, LAST_NUMBER], needed).T
     return precision, recall
 
 
@@ -147,7 +149,7 @@ def _sort(boxes: DataSetBoxes, classes: int, wanted: Array) -> _Found:
     truth = np.argsort(truth_place, kind="stable")
     first, last = (np.searchsorted(truth_place[truth], place[begin], side) for side in ("left", "right"))
     values = (np.repeat(v, length) for v in (np.arange(len(begin)), first, last - first))
-    kept = np.flatnonzero(rank < NUMBERS[-1])
+    kept = np.flatnonzero(rank < MAX_DETECTIONS[-1])
     origin, score = origin[kept], score[kept]
     labels = boxes.labels[origin]
     curve = np.empty(len(kept), np.int64)
@@ -234,8 +236,8 @@ def _mask_pairs(boxes: DataSetBoxes, found: _Found, masks: Sequence[ImageMasks])
         image = int(boxes.image[found.origin[start]])
         columns = np.arange(found.first[start], found.first[start] + found.length[start])
         truth = found.truth[columns]
-        ours = masks[image].found.take((found.origin[start:end] - starts[image]).tolist()).rles()
-        theirs = masks[image].truth.take((truth - truth_starts[image]).tolist()).rles()
+        ours = masks[image].found.select((found.origin[start:end] - starts[image]).tolist()).rles()
+        theirs = masks[image].truth.select((truth - truth_starts[image]).tolist()).rles()
         overlap = np.asarray(coco.iou(ours, theirs, boxes.crowd[truth].astype(np.uint8).tolist()))  # [D, G]
         row, column = np.nonzero(overlap >= OVERLAPS[0])
         parts.append(Pairs(row + start, columns[column], overlap[row, column]))

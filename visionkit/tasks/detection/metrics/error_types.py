@@ -59,14 +59,14 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     there = near.overlap >= iou_threshold
     wrong = np.ones(len(strong), bool)
     free = np.ones(len(truth_labels), bool)
-    row, column = _match(near.take(same & there), image, len(free))
+    row, column = _match(near.select(same & there), image, len(free))
     wrong[row], free[column] = False, False
     confusion = _count((truth_labels[column], labels[row]), classes)
 
     within, crowd_labels = _near(boxes, strong, boxes.crowd, iou_threshold)
     wrong[within.row[labels[within.row] == crowd_labels[within.column]]] = False
 
-    row, column = _match(near.take(there & wrong[near.row] & free[near.column]), image, len(free))
+    row, column = _match(near.select(there & wrong[near.row] & free[near.column]), image, len(free))
     mixed, missed = np.zeros(len(strong), bool), free.copy()
     mixed[row], missed[column] = True, False
     confusion += _count((truth_labels[column], labels[row]), classes)
@@ -74,7 +74,7 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     confusion += _count((np.full(len(nothing[0]), classes), nothing[0]), classes)
     confusion += _count((nothing[1], np.full(len(nothing[1]), classes)), classes)
     left = wrong[near.row]
-    return ErrorCounts(confusion, _kinds(near.take(left), same[left], wrong, free, iou_threshold))
+    return ErrorCounts(confusion, _kinds(near.select(left), same[left], wrong, free, iou_threshold))
 
 
 def _near(boxes: DataSetBoxes, rows: Array, which: Array, least: float) -> tuple[Pairs, Array]:
@@ -119,8 +119,8 @@ def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: floa
         free: bool [T], objects that have no right detection.
         threshold: Overlap from which a detection is where an object is.
     """
-    own_best, own = _best(pairs.take(same), len(wrong))
-    other_best, other = _best(pairs.take(~same), len(wrong))
+    own_best, own = _best(pairs.select(same), len(wrong))
+    other_best, other = _best(pairs.select(~same), len(wrong))
     poor = wrong & (own_best >= NEAR) & (own_best < threshold)
     confused = wrong & ~poor & (other_best >= threshold)
     duplicate = wrong & ~poor & ~confused & (own_best >= threshold)

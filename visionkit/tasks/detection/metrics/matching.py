@@ -60,13 +60,13 @@ class Pairs(NamedTuple):
     column: Array
     overlap: Array
 
-    def take(self, which: Array) -> Pairs:
+    def select(self, which: Array) -> Pairs:
         """Return some of the pairs: a bool mask [P] or positions."""
         return Pairs(self.row[which], self.column[which], self.overlap[which])
 
     def best_first(self, *, last: bool) -> Pairs:
         """Return them with each row's columns by falling overlap; of equal ones the ``last`` or the first leads."""
-        return self.take(np.lexsort((-self.column if last else self.column, -self.overlap, self.row)))
+        return self.select(np.lexsort((-self.column if last else self.column, -self.overlap, self.row)))
 
 
 def starts_of(values: Array) -> Array:

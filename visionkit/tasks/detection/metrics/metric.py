@@ -17,8 +17,8 @@ from visionkit.tasks.detection.instances import InstancePrediction
 from visionkit.tasks.detection.metrics.average_precision import (
     ALL,
     LARGE,
+    LAST_NUMBER,
     MEDIUM,
-    MOST,
     SMALL,
     ImageMasks,
     evaluate_coco,
@@ -196,8 +196,8 @@ def _masks(prediction: BoxPrediction, target: BoxTarget, finite: NDArray[np.bool
         raise UsageError("the metric compares masks and the predictions have none: use a head such as MaskRCNNHead")
     if target.masks is None and len(target):
         raise UsageError("the metric compares masks and the truth has none: set --data.masks true")
-    found = prediction.pasted.take(np.flatnonzero(finite).tolist())
-    truth = found.take([]) if target.masks is None else target.masks.encoded()
+    found = prediction.pasted.select(np.flatnonzero(finite).tolist())
+    truth = found.select([]) if target.masks is None else target.masks.encoded()
     if truth.size != found.size:
         raise UsageError(f"masks of {truth.size} (truth) and of {found.size} pixels (prediction): restore both first")
     return ImageMasks(found, truth)
@@ -214,10 +214,10 @@ def _coco_values(precision: Array, recall: Array) -> dict[str, float]:
         "map_large": precision[:, :, :, LARGE],
         "mar_1": recall[:, :, ALL, 0],
         "mar_10": recall[:, :, ALL, 1],
-        "mar_100": recall[:, :, ALL, MOST],
-        "mar_small": recall[:, :, SMALL, MOST],
-        "mar_medium": recall[:, :, MEDIUM, MOST],
-        "mar_large": recall[:, :, LARGE, MOST],
+        "mar_100": recall[:, :, ALL, LAST_NUMBER],
+        "mar_small": recall[:, :, SMALL, LAST_NUMBER],
+        "mar_medium": recall[:, :, MEDIUM, LAST_NUMBER],
+        "mar_large": recall[:, :, LARGE, LAST_NUMBER],
     }
     return {name: float(part[part >= 0].mean()) for name, part in means.items() if (part >= 0).any()}
 

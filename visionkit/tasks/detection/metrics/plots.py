@@ -13,7 +13,7 @@ from visionkit.training.plots import save_figure, short
 
 __all__ = ["write_curves", "write_errors"]
 
-CURVES = 12
+MAX_CURVES = 12
 """At most this many classes have a curve."""
 EXPLANATIONS = {
     "missed": "no detection of it",
@@ -47,9 +47,9 @@ def write_curves(
 
     figure = Figure(figsize=(9.6, 4.8), dpi=100, layout="constrained")
     axes = figure.subplots()
-    shown = sorted(curves, key=lambda name: -frequency[name])[:CURVES]
+    shown = sorted(curves, key=lambda name: -frequency[name])[:MAX_CURVES]
     for i, name in enumerate(shown):
-        colour = tuple(c / 255 for c in PALETTE[i])  # its last, white, is beyond CURVES
+        colour = tuple(c / 255 for c in PALETTE[i])  # its last, white, is beyond MAX_CURVES
         axes.plot(recall, curves[name], color=colour, linewidth=1.5, label=f"{short(name)}  {precisions[name]:.3f}")
     if len(curves) > 1:
         mean = np.mean([c.numpy() for c in curves.values()], axis=0)
@@ -59,7 +59,7 @@ def write_curves(
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_title("IoU ≥ 0.5" + (f", the {CURVES} most frequent classes" if len(curves) > CURVES else ""))
+    axes.set_title("IoU ≥ 0.5" + (f", the {MAX_CURVES} most frequent classes" if len(curves) > MAX_CURVES else ""))
     axes.grid(alpha=0.3)
     legend = figure.legend(loc="outside right upper", title="average precision", frameon=False)
     for text in legend.get_texts():

@@ -11,7 +11,7 @@ from visionkit.core.errors import DataError
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.coco_json import CocoObject, read_coco
 from visionkit.data.labels.masks import Outline, read_segmentation
-from visionkit.tasks.detection.readers.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 
 __all__ = ["CocoDataset"]

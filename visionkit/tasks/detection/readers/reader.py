@@ -19,7 +19,7 @@ from visionkit.data.dataset import VisionDataset
 from visionkit.data.images.decode import Scale
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.masks import ObjectMasks, Outline
-from visionkit.tasks.detection.readers.hygiene import THINNEST, Correction, RawBox, clean
+from visionkit.tasks.detection.readers.box_cleaning import MIN_BOX_SIDE, Correction, RawBox, clean
 from visionkit.tasks.detection.types import BoxTarget
 
 __all__ = ["BoxDataset", "BoxEntry", "make_entry", "present", "refuse_no_masks"]
@@ -68,7 +68,7 @@ class BoxEntry:
             sides = boxes[:, 2:] - boxes[:, :2]
             changed = self.relative | (boxes != whole).any(1)
             areas = np.where(changed, sides.prod(1), areas)
-            kept = np.asarray((sides >= THINNEST).all(1))
+            kept = np.asarray((sides >= MIN_BOX_SIDE).all(1))
             rows = np.concatenate([boxes, self.objects[:, 4:6], areas[:, None]], 1)[kept]
         else:
             rows = self.objects
@@ -164,11 +164,11 @@ class BoxDataset(VisionDataset[BoxTarget]):
     def load(self, index: int, scale: Scale | None = None) -> Sample[BoxTarget]:
         """Read image and target ``index``; see :meth:`VisionDataset.load`."""
         decoded = self._decode(self.entries[index].id, self.channels, scale)
-        target, info = self.describe(index, decoded.size)
+        target, info = self.target_of(index, decoded.size)
         image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
         return Sample(image, target, info, decoded.reduced)
 
-    def describe(self, index: int, size: tuple[int, int]) -> tuple[BoxTarget, ImageInfo]:
+    def target_of(self, index: int, size: tuple[int, int]) -> tuple[BoxTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given.
 
         Raises:

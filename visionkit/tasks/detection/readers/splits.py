@@ -16,8 +16,8 @@ from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.shapes import SHAPES
 from visionkit.data.split import divide
 from visionkit.tasks.detection.readers.coco import CocoDataset
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
 from visionkit.tasks.detection.readers.reader import BoxDataset
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 from visionkit.tasks.detection.readers.voc import VocDataset, voc_splits
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.detection.readers.yolo_layout import YAML_SUFFIXES, find_yolo

@@ -13,7 +13,7 @@ from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.split import SPLIT_WORDS
-from visionkit.tasks.detection.readers.hygiene import RawBox
+from visionkit.tasks.detection.readers.box_cleaning import RawBox
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, make_entry
 from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
 

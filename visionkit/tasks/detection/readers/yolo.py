@@ -14,7 +14,7 @@ from visionkit.core.files import read_text
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.masks import Outline
-from visionkit.tasks.detection.readers.hygiene import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, find_yolo, list_split
 

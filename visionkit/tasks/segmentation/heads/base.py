@@ -23,7 +23,7 @@ from visionkit.tasks.segmentation.heads.losses import (
     ohem_cross_entropy,
     pixel_cross_entropy,
 )
-from visionkit.tasks.segmentation.types import MOST_CLASSES, MaskPrediction, MaskTarget
+from visionkit.tasks.segmentation.types import MAX_CLASSES, MaskPrediction, MaskTarget
 
 if TYPE_CHECKING:
     from visionkit.training.metric import TaskMetric
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 LOSSES = ("cross_entropy", "dice", "focal", "lovasz", "ohem")
-COARSEST = 32  # stride beyond which logits have lost the picture
+MAX_STRIDE = 32  # stride beyond which logits have lost the picture
 AUX_STRIDE = 16
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
@@ -241,10 +241,11 @@ class FCNHead(SegmentationHead):
             raise UsageError(
                 f"head.level={level}: the features have levels 0..{len(strides) - 1} (strides {list(strides)})"
             )
-        if strides[level] > COARSEST:
+        if strides[level] > MAX_STRIDE:
             raise UsageError(
-                f"head.level={level}: its cells of {strides[level]} pixels are too coarse for FCNHead: take a level of "
-                f"stride {COARSEST} or less (strides {list(strides)}), or leave the neck out (model.neck IdentityNeck)"
+                f"head.level={level}: its cells of {strides[level]} pixels are too coarse for FCNHead: take a "
+                f"level of stride {MAX_STRIDE} or less (strides {list(strides)}), or leave the neck out "
+                "(model.neck IdentityNeck)"
             )
         self.level = level
         self.stride = strides[level]
@@ -325,8 +326,8 @@ def _check_classes(num_classes: int) -> None:
         raise UsageError(
             f"got {num_classes} class: a segmenter needs two classes or more: name the background as a class too"
         )
-    if num_classes > MOST_CLASSES:
-        raise UsageError(f"got {num_classes} classes: a mask of 8 bits holds {MOST_CLASSES} at most: merge some")
+    if num_classes > MAX_CLASSES:
+        raise UsageError(f"got {num_classes} classes: a mask of 8 bits holds {MAX_CLASSES} at most: merge some")
 
 
 def _check_losses(losses: Mapping[str, float]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from visionkit.models.ops.dilated import DilatedConv2d
 from visionkit.models.ops.fused_norm import ConvNormReLU
 from visionkit.models.ops.norm import BatchNorm2d
 from visionkit.tasks.segmentation.heads.base import (
-    COARSEST,
+    MAX_STRIDE,
     SegmentationHead,
     check_channels,
     convolution,
@@ -155,7 +155,7 @@ def _fine_level(features: FeatureSpec) -> int:
     """Return the position of the level that shows the borders."""
     strides = features.strides
     remedy = "leave the neck out (model.neck IdentityNeck) or take FPNSegmentationHead"
-    if strides[-1] > COARSEST or (len(strides) > 1 and len(set(features.channels)) == 1):
+    if strides[-1] > MAX_STRIDE or (len(strides) > 1 and len(set(features.channels)) == 1):
         raise UsageError(
             f"DeepLabV3PlusHead takes a backbone's own levels, got a pyramid's (strides {list(strides)}, channels "
             f"{list(features.channels)}): {remedy}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from visionkit.core.errors import UsageError
 from visionkit.data.labels.masks import IGNORE
 from visionkit.tasks.segmentation.metrics.boundary import boundary_counts
-from visionkit.tasks.segmentation.types import MOST_CLASSES, MaskPrediction, MaskTarget
+from visionkit.tasks.segmentation.types import MAX_CLASSES, MaskPrediction, MaskTarget
 from visionkit.training.metric import TaskMetric
 from visionkit.training.plots import write_confusion_matrix
 
@@ -59,8 +59,8 @@ class SegmentationMetric(TaskMetric):
         super().__init__(classes)
         if not 0 <= boundary_tolerance <= 1:
             raise UsageError(f"boundary_tolerance={boundary_tolerance}: a share of the diagonal from 0 to 1, as 0.0075")
-        if len(self.classes) > MOST_CLASSES:
-            raise UsageError(f"{len(self.classes)} classes: a mask holds {MOST_CLASSES} at most")
+        if len(self.classes) > MAX_CLASSES:
+            raise UsageError(f"{len(self.classes)} classes: a mask holds {MAX_CLASSES} at most")
         self.boundary_tolerance = boundary_tolerance
         self.monitor = "miou"
         k = len(self.classes)

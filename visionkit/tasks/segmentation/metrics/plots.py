@@ -9,7 +9,7 @@ from visionkit.training.plots import name_ticks, save_figure, short
 
 __all__ = ["write_class_iou"]
 
-NAMES = 255
+MAX_NAMED_CLASSES = 255
 """At most this many classes are named: all that there can be."""
 COLUMNS = ((36, "IoU"), (72, "Dice"), (122, "pixels"))  # right ends in points from the bars' panel
 
@@ -43,7 +43,7 @@ def write_class_iou(
     line = axes.axvline(mean, color="black", linestyle="--", linewidth=1, label=f"mean IoU {mean:.3f}")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(ranked) - 0.4, -0.6)
-    name_ticks(axes.yaxis, [short(name) for name, _ in ranked], NAMES)
+    name_ticks(axes.yaxis, [short(name) for name, _ in ranked], MAX_NAMED_CLASSES)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     beside = axes.get_yaxis_transform()  # x in widths of the panel, y in rows

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 
-__all__ = ["MOST_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
+__all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
 
-MOST_ID = 65535
+MAX_ID = 65535
 TABLE_FILES = (
     *("semantic_classes.txt", "classes.txt", "class_names.txt", "labels.txt", "label_colors.txt", "label_colours.txt"),
     *("labelmap.txt", "class_dict.csv", "classes.csv", "classes.json"),
@@ -147,8 +147,8 @@ def read_table(path: str | os.PathLike[str]) -> ClassTable:
         raise DataError(f"{file}: names no classes; write a line for each, such as `0 background`")
     seen: dict[int, str] = {}
     for where, row in rows:
-        if row.id > MOST_ID:
-            raise DataError(f"{where}: id {row.id} of {row.name!r} is above {MOST_ID}; correct it")
+        if row.id > MAX_ID:
+            raise DataError(f"{where}: id {row.id} of {row.name!r} is above {MAX_ID}; correct it")
         if row.id in seen:
             raise DataError(f"{where}: id {row.id} is that of {seen[row.id]!r} too; give each class its own id")
         if row.colour is not None and max(row.colour) > 255:

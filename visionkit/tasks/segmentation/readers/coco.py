@@ -98,7 +98,7 @@ class CocoMaskDataset(MaskDataset):
         order = sorted(range(len(outlines)), key=lambda i: (not entry.objects[i][2], -areas[i]))
         mask = np.full(entry.size, self.background, np.uint8)
         for i in order:
-            mask[outlines.take([i]).dense()[0] != 0] = entry.objects[i][1]
+            mask[outlines.select([i]).dense()[0] != 0] = entry.objects[i][1]
         return mask
 
     def mismatch(self, index: int) -> str | None:

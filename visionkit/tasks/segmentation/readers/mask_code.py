@@ -16,7 +16,7 @@ from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.masks import IGNORE
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable, Form
 from visionkit.tasks.segmentation.readers.mask_files import FoundIds, MaskFile, find_ids, gray, pack, unpack
-from visionkit.tasks.segmentation.types import MOST_CLASSES
+from visionkit.tasks.segmentation.types import MAX_CLASSES
 
 __all__ = ["VOID_NAMES", "MaskCode", "complete_table", "make_code"]
 
@@ -25,7 +25,7 @@ VOID_NAMES = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "ignore_la
 
 Mask: TypeAlias = NDArray[np.uint8]
 _UNKNOWN = 256
-_SHOWN = 5  # unknown ids that a message lists
+_MAX_SHOWN_IDS = 5  # unknown ids that a message lists
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def make_code(
     names = fixed if fixed is not None else tuple(r.name for r in sorted(kept, key=lambda r: r.id))
     if not names:
         raise DataError(f"{table.source}: all its classes are ignored ({_short(void)}); name some that are not")
-    if len(names) > MOST_CLASSES:
-        raise DataError(f"{table.source}: {len(names)} classes, a mask can tell {MOST_CLASSES} apart; leave some out")
+    if len(names) > MAX_CLASSES:
+        raise DataError(f"{table.source}: {len(names)} classes, a mask can tell {MAX_CLASSES} apart; leave some out")
     ids: dict[int, int] = {IGNORE: IGNORE}
     colours: dict[int, int] = {}
     owner: dict[int, str] = {}
@@ -292,6 +292,6 @@ def _short(rows: Sequence[ClassRow]) -> str:
 
 
 def _listed(what: str, found: Sequence[tuple[str, int]]) -> str:
-    shown = ", ".join(f"{value} ({n} pixel{'s' if n != 1 else ''})" for value, n in found[:_SHOWN])
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    shown = ", ".join(f"{value} ({n} pixel{'s' if n != 1 else ''})" for value, n in found[:_MAX_SHOWN_IDS])
+    more = f" and {len(found) - _MAX_SHOWN_IDS} more" if len(found) > _MAX_SHOWN_IDS else ""
     return f"{what}{'s' if len(found) > 1 else ''} {shown}{more}"

@@ -94,11 +94,11 @@ class MaskDataset(VisionDataset[MaskTarget]):
     def load(self, index: int, scale: Scale | None = None) -> Sample[MaskTarget]:
         """Read image and target ``index``; see :meth:`VisionDataset.load`."""
         decoded = self._decode(self.entries[index].id, self.channels, scale)
-        target, info = self.describe(index, decoded.size)
+        target, info = self.target_of(index, decoded.size)
         image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
         return Sample(image, target, info, decoded.reduced)
 
-    def describe(self, index: int, size: tuple[int, int]) -> tuple[MaskTarget, ImageInfo]:
+    def target_of(self, index: int, size: tuple[int, int]) -> tuple[MaskTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given; reads its mask.
 
         Raises:

@@ -15,11 +15,11 @@ from visionkit.data.shapes import SHAPES
 from visionkit.data.split import divide
 from visionkit.tasks.segmentation.readers.class_table import ClassTable, find_table
 from visionkit.tasks.segmentation.readers.coco import CocoMaskDataset
-from visionkit.tasks.segmentation.readers.drawn import ShapesSegmentation
 from visionkit.tasks.segmentation.readers.layouts import MaskLayout, MaskPlace, find_masks
 from visionkit.tasks.segmentation.readers.mask_code import complete_table, make_code
 from visionkit.tasks.segmentation.readers.pairing import Pairs, pair_masks
 from visionkit.tasks.segmentation.readers.reader import MaskDataset, MaskFileDataset
+from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation
 
 __all__ = ["find_mask_splits"]
 

@@ -23,7 +23,7 @@ from visionkit.models.backbones.residual import DEPTHS
 from visionkit.models.weights.file import WeightsFile
 from visionkit.models.weights.match import fit, top_level
 
-__all__ = ["Architecture", "guess_architecture", "hint", "skeleton"]
+__all__ = ["Architecture", "identify_architecture", "hint", "skeleton"]
 
 _OWN = ("ResNet", "TimmBackbone")
 _FIRST_CONV = re.compile(r"^(.*?)layer1\.0\.conv1\.(?:0\.)?weight$")
@@ -94,7 +94,7 @@ class Architecture:
         return " ".join([f"--model.backbone {self.name}", *_options(self.arguments or {})]) if self.name else ""
 
 
-def guess_architecture(file: WeightsFile, *, seconds: float = 5.0) -> Architecture | None:
+def identify_architecture(file: WeightsFile, *, seconds: float = 5.0) -> Architecture | None:
     """Tell the backbone of a file.
 
     A visionkit file says it; a ResNet is read from names and shapes; timm's networks of the family and with a name
@@ -125,7 +125,7 @@ def hint(backbone: Any, file: WeightsFile) -> str:
         backbone: The backbone into which the file does not go.
         file: The file.
     """
-    found = guess_architecture(file)
+    found = identify_architecture(file)
     if found is None:
         return ""
     if not found.name:
@@ -159,7 +159,7 @@ def skeleton(architecture: Architecture) -> Any:
     """Build one of visionkit's own backbones without memory for its weights, or return None where that fails.
 
     Args:
-        architecture: What :func:`guess_architecture` returned.
+        architecture: What :func:`identify_architecture` returned.
     """
     if architecture.name not in _OWN:
         return None

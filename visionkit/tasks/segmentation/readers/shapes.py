@@ -18,7 +18,7 @@ from visionkit.tasks.segmentation.types import MaskTarget
 
 __all__ = ["ShapesSegmentation"]
 
-_MOST = 6  # objects a picture
+_MAX_OBJECTS = 6  # objects a picture
 
 
 class ShapesSegmentation(MaskDataset):
@@ -46,7 +46,7 @@ class ShapesSegmentation(MaskDataset):
         for i in range(count):
             name = f"shapes/{i:06d}"
             rng = np.random.default_rng((seed, i, 2))
-            number = 0 if rng.integers(0, 16) == 0 else int(rng.integers(1, _MOST + 1))
+            number = 0 if rng.integers(0, 16) == 0 else int(rng.integers(1, _MAX_OBJECTS + 1))
             self._shown[name] = rng.integers(0, len(SHAPES), number).tolist()
             entries.append(MaskEntry(name, name))
         super().__init__(entries, ("background", *SHAPES), channels=channels)

@@ -4,7 +4,7 @@ import torch
 
 from visionkit.core.errors import UsageError
 from visionkit.data.shapes import SHAPES
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
 
 
 def test_same_seed_same_pictures_and_boxes():

@@ -20,7 +20,7 @@ from visionkit import (
     VisionModel,
     checkpoint,
 )
-from visionkit.tasks.multitask.surgery import join_heads, single_heads, take_head
+from visionkit.tasks.multitask.take_join import join_heads, single_heads, take_head
 
 HEADS = {
     "ground": lambda f, k: FPNSegmentationHead(f, k, channels=16),

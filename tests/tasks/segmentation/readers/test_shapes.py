@@ -4,8 +4,8 @@ import torch
 
 from visionkit.core.errors import UsageError
 from visionkit.data.shapes import SHAPES
-from visionkit.tasks.detection.readers.drawn import ShapesDetection
-from visionkit.tasks.segmentation.readers.drawn import ShapesSegmentation
+from visionkit.tasks.detection.readers.shapes import ShapesDetection
+from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation
 
 
 def test_same_seed_same_pictures_and_masks():

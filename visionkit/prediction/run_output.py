@@ -16,7 +16,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo, Prediction
 from visionkit.data.images.reading import read_image
-from visionkit.prediction.records import Filtered, Format, FormatJob, FormatWriter, Table, Tabular, flatten, open_table
+from visionkit.prediction.writers import Filtered, Format, FormatJob, FormatWriter, Table, Tabular, flatten, open_table
 
 __all__ = ["Results", "refuse_existing"]
 
@@ -53,7 +53,7 @@ class Results:
         """The files and folders that are written in any case."""
         return [self.records, self.out / "predictions.csv", *([self.out / "images"] if self.save_images else [])]
 
-    def take(self, formats: Sequence[str], job: FormatJob, *, overwrite: bool) -> None:
+    def open_writers(self, formats: Sequence[str], job: FormatJob, *, overwrite: bool) -> None:
         """Make the writer of each format: those that such predictions are always written in, and those asked for.
 
         Args:

@@ -11,13 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-__all__ = ["ahead", "map_ahead"]
+__all__ = ["prefetch", "prefetch_map"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, depth: int) -> Iterator[R]:
+def prefetch_map(function: Callable[[T], R], items: Iterable[T], *, threads: int, depth: int) -> Iterator[R]:
     """Yield ``function(item)`` in order; threads compute the next ones meanwhile.
 
     Of use for functions that give up Python's lock, as reading and decoding pictures does.
@@ -44,7 +44,7 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, d
         pool.shutdown(cancel_futures=True)
 
 
-def ahead(items: Generator[T], depth: int) -> Iterator[T]:
+def prefetch(items: Generator[T], depth: int) -> Iterator[T]:
     """Yield the items of a generator, which another thread makes meanwhile.
 
     What the generator raises is raised here, at the same place. When this one is closed, that one is, too.
@@ -69,7 +69,7 @@ def ahead(items: Generator[T], depth: int) -> Iterator[T]:
         except BaseException as e:  # whatever it is, the other thread wants to know
             made.put(("error", e))
 
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread = threading.Thread(target=make, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

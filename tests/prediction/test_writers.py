@@ -1,6 +1,6 @@
 import pytest
 
-from visionkit.prediction.records import files_beside
+from visionkit.prediction.writers import files_beside
 
 
 @pytest.mark.parametrize(

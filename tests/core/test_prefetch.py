@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from visionkit.core.ahead import ahead, map_ahead
+from visionkit.core.prefetch import prefetch, prefetch_map
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
@@ -12,13 +12,13 @@ def test_results_come_in_order(threads):
         time.sleep(0.002 * (k % 3))
         return k * k
 
-    assert list(map_ahead(slow, range(20), threads=threads, depth=4)) == [k * k for k in range(20)]
-    assert list(map_ahead(slow, [], threads=threads, depth=4)) == []
+    assert list(prefetch_map(slow, range(20), threads=threads, depth=4)) == [k * k for k in range(20)]
+    assert list(prefetch_map(slow, [], threads=threads, depth=4)) == []
 
 
 def test_no_more_wait_than_are_allowed():
     done, taken = [], []
-    for k in map_ahead(done.append, range(30), threads=2, depth=3):
+    for k in prefetch_map(done.append, range(30), threads=2, depth=3):
         taken.append(k)
         assert len(done) <= len(taken) + 3
     assert len(done) == 30
@@ -33,7 +33,7 @@ def test_threads_work_while_the_caller_does():
             started.set()
         return k
 
-    results = map_ahead(work, range(10), threads=1, depth=4)
+    results = prefetch_map(work, range(10), threads=1, depth=4)
     assert next(results) == 0
     assert started.wait(10)
     assert list(results) == list(range(1, 10))
@@ -45,7 +45,7 @@ def test_an_error_comes_at_its_place_and_ends_the_threads():
             raise ValueError("three")
         return k
 
-    results = map_ahead(fail, range(10), threads=2, depth=2)
+    results = prefetch_map(fail, range(10), threads=2, depth=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
         next(results)
@@ -54,8 +54,8 @@ def test_an_error_comes_at_its_place_and_ends_the_threads():
 
 class TestAhead:
     def test_everything_comes_in_order(self):
-        assert list(ahead((k for k in range(50)), 3)) == list(range(50))
-        assert list(ahead((k for k in ()), 3)) == []
+        assert list(prefetch((k for k in range(50)), 3)) == list(range(50))
+        assert list(prefetch((k for k in ()), 3)) == []
 
     def test_another_thread_makes_them_but_no_more_than_may_wait(self):
         made, here = [], threading.get_ident()
@@ -66,7 +66,7 @@ class TestAhead:
                 made.append(k)
                 yield k
 
-        for count, k in enumerate(ahead(items(), 3)):
+        for count, k in enumerate(prefetch(items(), 3)):
             assert k == count
             assert len(made) <= count + 5
 
@@ -76,7 +76,7 @@ class TestAhead:
             yield 1
             raise error
 
-        results = ahead(items(), 3)
+        results = prefetch(items(), 3)
         assert next(results) == 1
         with pytest.raises(type(error)):
             next(results)
@@ -92,8 +92,8 @@ class TestAhead:
             finally:
                 closed.append(True)
 
-        results = ahead(items(), 2)
+        results = prefetch(items(), 2)
         next(results)
         results.close()
         assert closed == [True]
-        assert not [t for t in threading.enumerate() if t.name == "ahead"]
+        assert not [t for t in threading.enumerate() if t.name == "prefetch"]

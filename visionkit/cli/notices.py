@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-__all__ = ["quiet"]
+__all__ = ["hide_notices"]
 
 NOISE = (
     *("Tip:", "Loading `train_dataloader`", "GPU available", "TPU available", "HPU available", "Using"),
@@ -26,7 +26,7 @@ def _useful(record: logging.LogRecord) -> bool:
     return not any(n in record.getMessage() for n in NOISE)
 
 
-def quiet() -> None:
+def hide_notices() -> None:
     """Keep Lightning's advertisements and notices off the screen."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(_useful)

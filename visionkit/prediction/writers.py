@@ -113,7 +113,7 @@ class Agreement:
         """How much agrees, 0..1; 1 where there is nothing that could differ."""
         return self.same / self.total if self.total else 1.0
 
-    def describe(self) -> str:
+    def summary(self) -> str:
         """Return it in words."""
         if not self.total:
             return f"nothing to compare: 0 {self.what}"

@@ -14,8 +14,8 @@ from visionkit.data.labels.masks import Outline
 __all__ = ["Correction", "RawBox", "clean", "without_mask"]
 
 TOLERANCE = 1.0  # pixels outside that are cut off silently: formats count from 0 or 1 and round
-THINNEST = 1e-3  # pixels; what is thinner is no box
-FARTHEST = float(2**24)  # pixels; stands for the side of a picture of unknown size
+MIN_BOX_SIDE = 1e-3  # pixels; what is thinner is no box
+MAX_COORDINATE = float(2**24)  # pixels; stands for the side of a picture of unknown size
 
 
 class RawBox(NamedTuple):
@@ -64,7 +64,7 @@ def clean(
     classes: Sequence[str],
     *,
     tolerance: float = TOLERANCE,
-    thinnest: float = THINNEST,
+    thinnest: float = MIN_BOX_SIDE,
 ) -> tuple[NDArray[np.float32], list[Correction], tuple[Outline, ...]]:
     """Clip boxes to the picture and drop those that are none.
 
@@ -79,7 +79,7 @@ def clean(
         float32 [N, 7], a row an object: x1, y1, x2, y2, class id, 1 for a crowd, area. A line for each box that was
         changed or dropped. And the outlines of these N objects as they were, or none where there are none.
     """
-    height, width = (FARTHEST, FARTHEST) if size is None else size
+    height, width = (MAX_COORDINATE, MAX_COORDINATE) if size is None else size
     limit = np.array([width, height, width, height])
     found = np.array([r.box for r in raw], np.float64).reshape(-1, 4)
     with np.errstate(invalid="ignore", over="ignore"):

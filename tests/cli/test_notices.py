@@ -1,13 +1,13 @@
 import logging
 
-from visionkit.cli.quiet import quiet
+from visionkit.cli.notices import hide_notices
 
 
 def test_noise_is_kept_off_the_screen_and_words_are_not(caplog):
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     before = list(logger.filters)
     try:
-        quiet()
+        hide_notices()
         for text in (
             "Tip: buy this",
             "GPU available: False",

@@ -18,7 +18,7 @@ from visionkit.tasks.detection.types import BoxTarget
 
 __all__ = ["ShapesDetection"]
 
-_MOST = 6  # objects a picture
+_MAX_OBJECTS = 6  # objects a picture
 
 
 class ShapesDetection(BoxDataset):
@@ -48,7 +48,7 @@ class ShapesDetection(BoxDataset):
         for i in range(count):
             name = f"shapes/{i:06d}"
             rng = np.random.default_rng((seed, i, 2))
-            number = 0 if rng.integers(0, 16) == 0 else int(rng.integers(1, _MOST + 1))
+            number = 0 if rng.integers(0, 16) == 0 else int(rng.integers(1, _MAX_OBJECTS + 1))
             shown = rng.integers(0, len(SHAPES), number).tolist()
             self._shown[name] = shown
             entries.append(BoxEntry(name, name, np.zeros((0, 7), np.float32), tuple(sorted(set(shown)))))
