@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import lightning  # noqa: F401  # before nncf, as in a process of its own; see train_cli._whole_numbers_first
+import lightning  # noqa: F401  # before nncf, as in a process of its own; see cli.lightning._whole_numbers_first
 import numpy as np
 import pytest
 import torch

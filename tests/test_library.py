@@ -119,7 +119,7 @@ HEADS = [
     (FCNHead, "mask", IdentityNeck, {"level": 1, "dropout": 0.0}),
 ]
 
-STEPS = {"label": 16, "boxes": 35, "mask": 30}
+STEPS = {"label": 24, "boxes": 35, "mask": 30}
 LEARNT = {"label": 0.9, "boxes": 0.5, "mask": 0.35}  # share that is right then; by chance near 0.17, 0 and 0
 
 

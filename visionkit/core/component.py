@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from visionkit.core.errors import UsageError
 
-__all__ = ["Component", "Spec", "build", "check", "spec_of"]
+__all__ = ["Component", "Spec", "build", "check", "parameters_of", "spec_of"]
 
 Spec = dict[str, Any]
 """A component in plain data: ``{"class_path": str, "init_args": {name: plain value or Spec}}``."""
@@ -108,23 +108,42 @@ def check(spec: Any, *, trust: Collection[str] = ()) -> None:
     arguments = spec.get("init_args", {})
     if set(spec) - {"class_path", "init_args"} or not isinstance(arguments, Mapping):
         raise UsageError(f"the checkpoint describes {spec['class_path']} by {', '.join(map(str, spec))}; refused")
-    parameters = inspect.signature(cls).parameters
-    try:
-        hints = typing.get_type_hints(cls.__init__)
-    except NameError:  # of a trusted package: it names a type for type checkers alone
-        hints = dict.fromkeys(parameters, str)
+    known = parameters_of(cls)
     for name, value in arguments.items():
-        if name not in parameters:
+        if name not in known:
             raise UsageError(f"the checkpoint gives {spec['class_path']} an argument {name!r}, which it has not")
-        if _takes_component(hints.get(name)) and (word := _word(value)) is not None:
+        if _takes_component(known[name].annotation) and (word := _word(value)) is not None:
             raise UsageError(f"the checkpoint gives {spec['class_path']}({name}=...) the word {word!r}; refused")
         check(value, trust=trust)
+
+
+def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class by name, its own first, then those that it passes on to its base.
+
+    Annotations are types where their names can be found, else text.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner) or owner is object:
+            continue
+        constructor = vars(owner)["__init__"]
+        try:
+            hints = typing.get_type_hints(constructor)
+        except NameError:  # a type for type checkers alone
+            hints = {}
+        parameters = list(inspect.signature(constructor).parameters.values())[1:]
+        for p in parameters:
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                found.setdefault(p.name, p.replace(annotation=hints.get(p.name, p.annotation)))
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return found
 
 
 def _takes_component(hint: Any) -> bool:
     """Return whether an argument of this type can be a component or what makes one."""
     inner = [part for part in typing.get_args(hint) if not isinstance(part, list)]
-    callable_ = typing.get_origin(hint) is Callable or hint in (Any, object, None)
+    callable_ = typing.get_origin(hint) is Callable or hint in (Any, object, inspect.Parameter.empty)
     return callable_ or (isinstance(hint, type) and issubclass(hint, Component)) or any(map(_takes_component, inner))
 
 

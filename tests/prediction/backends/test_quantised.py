@@ -26,7 +26,7 @@ from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.multitask.types import MultiTaskPrediction
 from visionkit.tasks.segmentation.types import MaskPrediction
 
-pytestmark = pytest.mark.skipif(  # not imported here: see train_cli._whole_numbers_first
+pytestmark = pytest.mark.skipif(  # not imported here: see cli.lightning._whole_numbers_first
     any(importlib.util.find_spec(name) is None for name in ("openvino", "nncf")), reason="needs openvino and nncf"
 )
 
@@ -132,7 +132,7 @@ def test_nncf_reports_to_nobody():
 def test_one_batch_is_not_all_of_them_where_nncf_came_first():
     code = (
         "import nncf\n"
-        "from visionkit.commands import train_cli\n"
+        "from visionkit.cli import lightning\n"
         "from lightning.pytorch import Trainer\n"
         "from jsonargparse import ArgumentParser\n"
         "parser = ArgumentParser()\n"

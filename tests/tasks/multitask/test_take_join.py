@@ -18,8 +18,8 @@ from visionkit import (
     ResNet,
     UsageError,
     VisionModel,
-    checkpoint,
 )
+from visionkit.models import checkpoint
 from visionkit.tasks.multitask.take_join import join_heads, single_heads, take_head
 
 HEADS = {

@@ -286,7 +286,7 @@ TWO = """
 import sys
 sys.path.insert(0, {tests!r})
 import json, torch, lightning as L
-import test_feature_cache as tests
+import test_cache as tests
 torch.set_num_threads(1)
 results = []
 for cached in (True, False):
