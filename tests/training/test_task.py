@@ -127,6 +127,9 @@ def test_validation_takes_loss_and_metric_from_one_forward():
     run.validate(t, datamodule=d, verbose=False)
     assert len(calls) == 2  # 6 images in batches of 5
     assert {"val/loss", "val/top1"} <= set(run.callback_metrics)
+    metric = t.metric("val")
+    assert metric.image_ids() == [info.id for batch in d.val_dataloader() for info in batch.infos]
+    assert metric.redraw(range(6))["top1"] == run.callback_metrics["val/top1"]
 
 
 def test_logged_loss_is_the_mean_over_images():

@@ -206,7 +206,9 @@ class Task(L.LightningModule):
             self._images[name] = self._images.get(name, 0) + images
         predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
         truth = [t.restore(i) for t, i in zip(batch.targets, batch.infos, strict=True)]
-        self.metric(stage).update(predictions, truth)  # in pixels of the originals
+        metric = self.metric(stage)
+        metric.update(predictions, truth)  # in pixels of the originals
+        metric.add_infos(batch.infos)
 
     def _finish_evaluation(self, stage: str) -> None:
         """Log losses and metric over all images of all processes, each counted once."""

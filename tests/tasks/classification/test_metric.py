@@ -1,13 +1,10 @@
 import csv
-import os
 import pickle
 
 import numpy as np
 import pytest
 import sklearn.metrics
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from visionkit.core.errors import UsageError
@@ -177,68 +174,6 @@ def test_order_and_batches_do_not_matter(multilabel):
     assert first.keys() == other.keys()
     assert all(torch.allclose(first[k].float(), other[k].float(), atol=1e-7) for k in first)
     assert torch.equal(first["ece"], other["ece"])
-
-
-# ---- several processes
-
-SPLITS = [(4, 3), (3, 0), (0, 3), (0, 0)]
-
-
-def compute_on_rank(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results = []
-    for multilabel in (False, True):
-        for split in SPLITS:
-            metric = ClassificationMetric(names(6), multilabel=multilabel)
-            probabilities, scores = (several_labels if multilabel else one_label)(sum(split), 6)
-            part = slice(0, split[0]) if rank == 0 else slice(split[0], None)
-            if split[rank]:
-                feed(metric, probabilities[part], scores[part], batch=2)
-            values = metric.compute()
-            results.append({k: v.tolist() for k, v in values.items()})
-            if split[rank]:  # the synchronised state is taken back: more updates count once
-                feed(metric, probabilities[part], scores[part], batch=2)
-                assert int(metric.bin_sizes.sum()) == 2 * split[rank] * (6 if multilabel else 1)
-    queue.put((rank, results))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_equal_one(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if os.path.exists("/sys/class/net/lo"):
-        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    port = free_port()
-    workers = [context.Process(target=compute_on_rank, args=(rank, port, queue), daemon=True) for rank in (0, 1)]
-    for w in workers:
-        w.start()
-    got = dict(queue.get(timeout=120) for _ in workers)
-    for w in workers:
-        w.join(60)
-        assert w.exitcode == 0
-    assert got[0] == got[1]
-    expected = []
-    for multilabel in (False, True):
-        for split in SPLITS:
-            metric = ClassificationMetric(names(6), multilabel=multilabel)
-            if sum(split):
-                feed(metric, *(several_labels if multilabel else one_label)(sum(split), 6))
-            expected.append({k: v.tolist() for k, v in metric.compute().items()})
-    for ours, alone in zip(got[0], expected, strict=True):
-        assert ours.keys() == alone.keys()
-        for key, value in alone.items():
-            assert np.allclose(ours[key], value, atol=1e-7), key
 
 
 # ---- pictures

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
-from visionkit.training.metric import TaskMetric
 from visionkit.training.plots import write_confusion_matrix
+from visionkit.training.redraw import ImageCounts, RedrawnMetric
 
 __all__ = ["ClassificationMetric", "average_precision"]
+
+Array = NDArray[Any]
 
 FIXED_POINT = 2**30
 """Confidences are summed as whole numbers of this fraction: the sum is the same in any order and on any processes."""
 
 
-class ClassificationMetric(TaskMetric):
+class _Part(NamedTuple):
+    """What B images bring."""
+
+    probabilities: Tensor
+    """float32: of the predicted class, [B]; with several labels of each class, [B, K]."""
+    answers: Tensor
+    """int64 [B], cell of the confusion matrix; with several labels uint8 [B, K], 1 if true, + 2 if predicted."""
+    top5: Tensor
+    """bool [B], whether the true class is among the five best; empty where that is not asked."""
+
+
+class _Ready(NamedTuple):
+    """What values are computed from."""
+
+    counts: ImageCounts
+    """Confusions and hits among the best five, or hits, false and missed ones of several labels by class; then bins."""
+    rankings: list[_Ranking]
+    """With several labels: all images ranked by each class."""
+
+
+class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
     """Compares class probabilities with the truth over a whole data set.
 
     One label: "top1"; "top5" with more than 5 classes; "macro_f1" over the classes that occur in truth or predictions;
@@ -40,31 +63,13 @@ class ClassificationMetric(TaskMetric):
         bins: Number of equally wide bins of the calibration error, from 1 on.
     """
 
-    counts: Tensor
-    confusion: Tensor
-    top5_hits: Tensor
-    bin_sizes: Tensor
-    bin_hits: Tensor
-    bin_confidence: Tensor
-    probabilities: list[Tensor] | Tensor
-    truth: list[Tensor] | Tensor
-
     def __init__(self, classes: Sequence[str], *, multilabel: bool = False, bins: int = 15) -> None:
         super().__init__(classes)
         if bins < 1:
             raise UsageError(f"bins={bins}: a whole number from 1 on")
         self.multilabel = multilabel
         self.monitor = "map" if multilabel else "top1"
-        k = len(self.classes)
-        if multilabel:
-            self.add_state("counts", torch.zeros(3, k, dtype=torch.int64), dist_reduce_fx="sum")  # tp, fp, fn
-            self.add_state("probabilities", [], dist_reduce_fx="cat")  # float32 [B, K] a batch
-            self.add_state("truth", [], dist_reduce_fx="cat")  # uint8 [B, K] a batch
-        else:
-            self.add_state("confusion", torch.zeros(k, k, dtype=torch.int64), dist_reduce_fx="sum")
-            self.add_state("top5_hits", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        for name in ("bin_sizes", "bin_hits", "bin_confidence"):
-            self.add_state(name, torch.zeros(bins, dtype=torch.int64), dist_reduce_fx="sum")
+        self.bins = bins
 
     def update(self, predictions: Sequence[ClassPrediction], targets: Sequence[ClassTarget]) -> None:
         """Add the predictions and targets of a batch, both of length B.
@@ -84,17 +89,54 @@ class ClassificationMetric(TaskMetric):
                 f"the metric has {shape[1]} classes, the predictions have {probabilities.shape[1]}, "
                 f"the targets {scores.shape[1]}"
             )
+        top5 = torch.zeros(0, dtype=torch.bool, device=self.device)
         if self.multilabel:
             thresholds = torch.tensor([[p.threshold] for p in predictions], device=self.device)  # [B, 1]
-            self._update_several(probabilities, scores > 0.5, probabilities >= thresholds)
-        else:
-            self._update_one(probabilities, scores.argmax(1))
+            answers = (scores > 0.5).to(torch.uint8) + 2 * (probabilities >= thresholds).to(torch.uint8)
+            self.keep(len(targets), _Part(probabilities, answers, top5))
+            return
+        truth = scores.argmax(1)
+        confidence, predicted = probabilities.max(1)  # [B] each
+        if len(self.classes) > 5:
+            top5 = (probabilities.topk(5).indices == truth[:, None]).any(1)
+        self.keep(len(targets), _Part(confidence, truth * len(self.classes) + predicted, top5))
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the values over all updates since the last reset; an empty dict without any image."""
-        if not self.bin_sizes.sum():
-            return {}
-        return self._compute_several() if self.multilabel else self._compute_one()
+    def join(self, parts: Sequence[_Part]) -> _Part:
+        """Return what all images bring, one after another."""
+        return _Part(*(torch.cat(values).cpu() for values in zip(*parts, strict=True)))
+
+    def prepare(self, part: _Part, order: Array) -> _Ready:
+        """Return what each image adds to counts and bins and, with several labels, the rankings."""
+        probabilities, answers, top5 = (v[order] if len(v) else v for v in part)
+        if not self.multilabel:
+            k = len(self.classes)
+            image = torch.arange(len(order))
+            best = top5.nonzero().flatten()
+            counts = [(image, answers, None), (best, torch.full_like(best, k * k), None)]
+            right = answers % k == answers // k
+            return _Ready(self._counted([*counts, *self._binned(image, probabilities, right)]), [])
+        truth = (answers & 1).bool()
+        counts = []
+        for row, answer in enumerate((3, 2, 1)):
+            image, cell = (answers == answer).nonzero(as_tuple=True)
+            counts.append((image, cell + row * len(self.classes), None))
+        image = torch.arange(len(order)).repeat_interleave(len(self.classes))
+        binned = self._binned(image, probabilities.flatten(), truth.flatten())
+        return _Ready(self._counted([*counts, *binned]), _rankings(probabilities, truth))
+
+    def values(self, ready: _Ready, weight: Array) -> dict[str, Tensor]:
+        """Return the values when each image counts as often as its weight says."""
+        first = self._first_bin
+        total = ready.counts.total(weight, first + 3 * self.bins)
+        sizes, hits, confidence = total[first:].view(3, self.bins)
+        ece = (hits * FIXED_POINT - confidence).abs().sum() / (sizes.sum() * FIXED_POINT)
+        if self.multilabel:
+            scalars = self._values_of_several(total[:first].view(3, -1), ece, ready.rankings, weight)
+            return self._on_device(scalars)
+        k = len(self.classes)
+        confusion = total[: k * k].view(k, k)
+        scalars = self._values_of_one(confusion, total[k * k], ece)
+        return {**self._on_device(scalars), "confusion_matrix": confusion.to(self.device)}
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, or with several labels the average precisions as .png."""
@@ -110,79 +152,69 @@ class ClassificationMetric(TaskMetric):
             return write_average_precision(precisions, folder, prefix)
         return []
 
-    # ---- one label
-
-    def _update_one(self, probabilities: Tensor, truth: Tensor) -> None:
-        k = len(self.classes)
-        confidence, predicted = probabilities.max(1)  # [B] each
-        self.confusion.view(-1).index_add_(0, truth * k + predicted, torch.ones_like(truth))
-        if k > 5:
-            self.top5_hits += (probabilities.topk(5).indices == truth[:, None]).sum()
-        self._update_bins(confidence, predicted == truth)
-
-    def _compute_one(self) -> dict[str, Tensor]:
-        hits, truths, predicted = self.confusion.diag(), self.confusion.sum(1), self.confusion.sum(0)  # [K] each
+    def _values_of_one(self, confusion: Tensor, top5_hits: Tensor, ece: Tensor) -> dict[str, Tensor]:
+        hits, truths, predicted = confusion.diag(), confusion.sum(1), confusion.sum(0)  # [K] each
         total = truths.sum()
         values = {"top1": hits.sum() / total}
         if len(self.classes) > 5:
-            values["top5"] = self.top5_hits / total
+            values["top5"] = top5_hits / total
         values["macro_f1"] = _f1(hits, predicted - hits, truths - hits)
-        values["ece"] = self._calibration_error()
+        values["ece"] = ece
         recalls = (hits / truths.clamp_min(1)).unbind()
         for name, recall, count in zip(self.classes, recalls, truths.tolist(), strict=True):
             if count:
                 values[f"accuracy/{name}"] = recall
-        values["confusion_matrix"] = self.confusion.clone()
         return values
 
-    # ---- several labels
-
-    def _update_several(self, probabilities: Tensor, truth: Tensor, predicted: Tensor) -> None:
-        self.counts += torch.stack(
-            [(truth & predicted).sum(0), (~truth & predicted).sum(0), (truth & ~predicted).sum(0)]
-        )
-        cast("list[Tensor]", self.probabilities).append(probabilities)
-        cast("list[Tensor]", self.truth).append(truth.to(torch.uint8))
-        self._update_bins(probabilities.flatten(), truth.flatten())
-
-    def _compute_several(self) -> dict[str, Tensor]:
-        precisions = average_precision(_joined(self.probabilities), _joined(self.truth).bool()).to(self.device)
+    def _values_of_several(
+        self, counts: Tensor, ece: Tensor, rankings: Sequence[_Ranking], weight: Array
+    ) -> dict[str, Tensor]:
+        precisions = torch.cat([r.average_precision(torch.from_numpy(weight)) for r in rankings])
         present = ~precisions.isnan()
         values = {
             "map": precisions[present].mean() if present.any() else precisions.new_zeros(()),
-            "micro_f1": _f1(*self.counts.sum(1, keepdim=True)),
-            "macro_f1": _f1(*self.counts),
-            "ece": self._calibration_error(),
+            "micro_f1": _f1(*counts.sum(1, keepdim=True)),
+            "macro_f1": _f1(*counts),
+            "ece": ece,
         }
         for name, precision, is_present in zip(self.classes, precisions.unbind(), present.tolist(), strict=True):
             if is_present:
                 values[f"ap/{name}"] = precision
         return values
 
-    def _sync_dist(self, dist_sync_fn: Callable[..., Any] | None = None, process_group: Any | None = None) -> None:
-        """Let a process without images take part with empty tensors of the right shape and type."""
-        if self.multilabel and isinstance(self.probabilities, list) and not self.probabilities:
-            empty = torch.empty(0, len(self.classes), device=self.device)
-            self.probabilities, self.truth = [empty], [empty.to(torch.uint8)]
-        if dist_sync_fn is None:
-            super()._sync_dist(process_group=process_group)
-        else:
-            super()._sync_dist(dist_sync_fn, process_group)
+    def _on_device(self, scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return numbers on the metric's device, all in one copy."""
+        return dict(zip(scalars, torch.stack(list(scalars.values())).to(self.device).unbind(), strict=True))
 
-    # ---- calibration
+    # ---- what images add
 
-    def _update_bins(self, confidence: Tensor, hits: Tensor) -> None:
-        """Count probabilities [N] and whether they came true, bool [N], in bins (0, 1/bins], (1/bins, 2/bins], ..."""
+    @property
+    def _first_bin(self) -> int:
+        """How many cells of the counts stand before the bins."""
+        return 3 * len(self.classes) if self.multilabel else len(self.classes) ** 2 + 1
+
+    def _binned(self, image: Tensor, confidence: Tensor, hits: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Return images, cells and numbers of sizes, hits and confidences in bins (0, 1/bins], (1/bins, 2/bins], ...
+
+        Args:
+            image: int64 [N], position of the image.
+            confidence: float32 [N].
+            hits: bool [N], whether it came true.
+        """
         confidence = confidence.nan_to_num(0.0)
-        bins = len(self.bin_sizes)
-        index = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
-        self.bin_sizes.index_add_(0, index, torch.ones_like(index))
-        self.bin_hits.index_add_(0, index, hits.long())
-        self.bin_confidence.index_add_(0, index, (confidence * FIXED_POINT).round().long())
+        cell = self._first_bin + ((confidence * self.bins).ceil().long() - 1).clamp(0, self.bins - 1)
+        numbers = (torch.ones_like(image), hits.long(), (confidence * FIXED_POINT).round().long())
+        key = image * (self._first_bin + self.bins) + cell
+        key, where = key.unique(return_inverse=True)  # several labels: one entry for all classes in a bin
+        image, cell = key // (self._first_bin + self.bins), key % (self._first_bin + self.bins)
+        summed = (torch.zeros_like(key).index_add_(0, where, n) for n in numbers)
+        return [(image, cell + row * self.bins, n) for row, n in enumerate(summed)]
 
-    def _calibration_error(self) -> Tensor:
-        gaps = (self.bin_hits * FIXED_POINT - self.bin_confidence).abs().sum()
-        return gaps / (self.bin_sizes.sum() * FIXED_POINT)
+    @staticmethod
+    def _counted(entries: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> ImageCounts:
+        """Return images, cells and numbers in one."""
+        parts = [ImageCounts.make(*entry) for entry in entries]
+        return ImageCounts(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def average_precision(probabilities: Tensor, truth: Tensor) -> Tensor:
@@ -195,21 +227,46 @@ def average_precision(probabilities: Tensor, truth: Tensor) -> Tensor:
         probabilities: float32 [N, K].
         truth: bool [N, K].
     """
-    step = max(1, 2_000_000 // len(truth))  # classes at a time, to bound the memory
-    parts = zip(probabilities.cpu().split(step, dim=1), truth.cpu().split(step, dim=1), strict=True)
-    return torch.cat([_average_precision(p, t) for p, t in parts])
+    weight = torch.ones(len(truth), dtype=torch.int64)
+    return torch.cat([r.average_precision(weight) for r in _rankings(probabilities.cpu(), truth.cpu())])
 
 
-def _average_precision(probabilities: Tensor, truth: Tensor) -> Tensor:
-    n = len(truth)
-    ranked, order = probabilities.sort(dim=0, descending=True)
-    hits = truth.gather(0, order)  # [N, K]
-    rank = torch.arange(n)[:, None]
-    is_last = torch.ones_like(hits)
-    is_last[:-1] = ranked[:-1] != ranked[1:]
-    last = torch.where(is_last, rank, n).flip(0).cummin(0).values.flip(0)  # rank of the last one of equal probability
-    precision = (hits.cumsum(0) / (rank + 1.0).double()).gather(0, last)
-    return ((precision * hits).sum(0) / hits.sum(0)).float()  # 0 / 0 is nan
+def _rankings(probabilities: Tensor, truth: Tensor) -> list[_Ranking]:
+    """Return the images ranked by each class, some classes at a time, to bound the memory."""
+    step = max(1, 2_000_000 // len(truth))
+    return [
+        _Ranking.make(p, t) for p, t in zip(probabilities.split(step, dim=1), truth.split(step, dim=1), strict=True)
+    ]
+
+
+class _Ranking(NamedTuple):
+    """Images by falling probability of each class.
+
+    Args:
+        order: int32 [N, K], positions of the images.
+        hits: bool [N, K], whether they have the class.
+        last: int32 [N, K], rank of the last image of equal probability.
+    """
+
+    order: Tensor
+    hits: Tensor
+    last: Tensor
+
+    @classmethod
+    def make(cls, probabilities: Tensor, truth: Tensor) -> _Ranking:
+        n = len(truth)
+        ranked, order = probabilities.sort(dim=0, descending=True)
+        is_last = torch.ones_like(truth)
+        is_last[:-1] = ranked[:-1] != ranked[1:]
+        last = torch.where(is_last, torch.arange(n)[:, None], n).flip(0).cummin(0).values.flip(0)
+        return cls(order.int(), truth.gather(0, order), last.int())
+
+    def average_precision(self, weight: Tensor) -> Tensor:
+        """Return that of each class, float32 [K], when image k counts ``weight[k]`` times; nan without positives."""
+        counted = weight[self.order]  # [N, K]
+        hits = self.hits * counted
+        precision = (hits.cumsum(0) / counted.cumsum(0).clamp_min(1).double()).gather(0, self.last.long())
+        return ((precision * hits).sum(0) / hits.sum(0)).float()  # 0 / 0 is nan
 
 
 def _f1(hits: Tensor, false: Tensor, missed: Tensor) -> Tensor:
@@ -217,7 +274,3 @@ def _f1(hits: Tensor, false: Tensor, missed: Tensor) -> Tensor:
     weight = 2 * hits + false + missed
     occurs = weight > 0
     return (2 * hits / weight.clamp_min(1)).sum() / occurs.sum().clamp_min(1)
-
-
-def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    return state if isinstance(state, Tensor) else torch.cat(state)  # a synchronised state is joined already

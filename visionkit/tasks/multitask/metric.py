@@ -5,18 +5,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from visionkit.core.distributed import order_of_images
 from visionkit.core.errors import UsageError
 from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget
 from visionkit.training.metric import TaskMetric
+from visionkit.training.redraw import RedrawnMetric
 
 __all__ = ["MultiTaskMetric"]
 
+Array = NDArray[Any]
 
-class MultiTaskMetric(TaskMetric):
+
+class MultiTaskMetric(RedrawnMetric[Array, dict[str, Array]]):
     """Judges each head by its own metric over the images that are labelled for it.
 
     Values are named ``head/value``; "combined" is the mean of the values that the heads' metrics monitor (those of
@@ -50,22 +57,60 @@ class MultiTaskMetric(TaskMetric):
 
     def update(self, predictions: Sequence[MultiTaskPrediction], targets: Sequence[MultiTaskTarget]) -> None:
         """Add a batch: to each head's metric the images that are labelled for it."""
-        for name, metric in self.each().items():
-            rows = [k for k, target in enumerate(targets) if name in target.parts]
-            if rows:
-                metric.update([predictions[k].parts[name] for k in rows], [targets[k].parts[name] for k in rows])
+        if not targets:
+            return
+        metrics = self.each()
+        labelled = np.array([[name in target.parts for name in metrics] for target in targets], bool)
+        for (name, metric), rows in zip(metrics.items(), labelled.T, strict=True):
+            some = np.flatnonzero(rows).tolist()
+            if some:
+                metric.update([predictions[k].parts[name] for k in some], [targets[k].parts[name] for k in some])
+        turns = self._held + np.arange(len(targets))
+        self.keep(len(targets), np.column_stack([turns, labelled]))
+
+    def join(self, parts: Sequence[Array]) -> Array:
+        """Return of all images, one after another, their position on their process and for which heads they count.
+
+        Whole numbers [B, 1 + H].
+        """
+        return np.concatenate(parts)
+
+    def prepare(self, part: Array, order: Array) -> dict[str, Array]:
+        """Return by head the positions of its images among all, int64 [N_h], in the order of its own metric."""
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        processes = np.flatnonzero(part[:, 0] == 0)  # where those of another process begin
+        owners = {}
+        for name, labelled in zip(self.each(), part[:, 1:].T, strict=True):
+            own = order_of_images(np.add.reduceat(labelled, processes).tolist())
+            owners[name] = place[np.flatnonzero(labelled)[own]]
+        return owners
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values of all heads, and "combined"."""
-        values: dict[str, Tensor] = {}
-        chosen = []
+        self._ready = self.gather()
+        own = {}
         for name, metric in self.each().items():
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "The ``compute`` method")  # another process may have its images
-                own = metric.compute()
-            values |= {f"{name}/{key}": value for key, value in own.items()}
-            if metric.monitor_mode == "max" and metric.monitor in own:
-                chosen.append(own[metric.monitor].float())
+                own[name] = metric.compute()
+        return self._combined(own)
+
+    def values(self, ready: dict[str, Array], weight: Array) -> dict[str, Tensor]:
+        """Return the values when each image counts as often as its weight says."""
+        own = {}
+        for name, metric in self.each().items():
+            times = weight[ready[name]]
+            own[name] = metric.redraw(np.repeat(np.arange(len(times)), times).tolist())
+        return self._combined(own)
+
+    def _combined(self, own: Mapping[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
+        chosen = []
+        for name, metric in self.each().items():
+            values |= {f"{name}/{key}": value for key, value in own[name].items()}
+            if metric.monitor_mode == "max" and metric.monitor in own[name]:
+                chosen.append(own[name][metric.monitor].float())
         return {"combined": torch.stack(chosen).mean(), **values} if chosen else values
 
     def reset(self) -> None:

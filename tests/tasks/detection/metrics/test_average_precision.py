@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visionkit.tasks.detection.metrics.average_precision import RECALLS, _curves, _falling, _needed, evaluate_coco
+from visionkit.tasks.detection.metrics.average_precision import RECALLS, _curves, _falling, _needed, match_coco
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 
 
@@ -26,7 +26,7 @@ def test_right_detections_that_reach_a_recall():
 
 def test_a_curve_by_hand():
     """Right, wrong, right, right, wrong: precisions of 1, 2/3 and 3/4; the second is raised to the third."""
-    found = _curves(np.array([0, 1, 1]), np.array([0, 3]), _needed(np.array([2, 4])))
+    found = _curves(np.array([0, 1, 1]), np.ones(3, np.int64), np.array([0, 3]), _needed(np.array([2, 4])))
     assert (found[0] == 0).all()
     assert found[1, [0, 25]] == pytest.approx([1, 1])
     assert found[1, [26, 50, 75]] == pytest.approx([0.75] * 3)
@@ -43,7 +43,7 @@ def test_ties_between_images_keep_their_order():
             np.arange(2), np.array([box, box], np.float32), np.zeros(2, np.int64), np.arange(2), np.zeros(2, bool),
             np.array([2500.0, 2500.0], np.float32),
         )  # fmt: skip
-        return evaluate_coco(boxes, 1)[0][0, :, 0, 0]
+        return match_coco(boxes, 1).evaluate(np.ones(2, np.int64))[0][0, :, 0, 0]
 
     assert evaluated(far, box)[:51] == pytest.approx(0.5)
     assert evaluated(box, far)[:51] == pytest.approx(1.0)

@@ -1,15 +1,12 @@
-"""The metric of masks beside COCO's own code, and on several processes."""
+"""The metric of masks beside COCO's own code."""
 
 import contextlib
 import io
-import os
 import pickle
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -222,50 +219,7 @@ def test_masks_that_are_missing():
 
 def test_it_holds_run_lengths_alone():
     metric = feed(DetectionMetric(names(3), masks=True), random_data(20, 3))
-    assert len(pickle.dumps(metric._batches)) < 20 * 12 * 1000
-    masks = [m for batch in metric._batches for m in batch.masks]
+    assert len(pickle.dumps(metric._parts)) < 20 * 12 * 1000
+    masks = [m for batch in metric._parts for m in batch.masks]
     assert len(masks) == 20
     assert all(isinstance(o, bytes) for m in masks for o in (*m.found.outlines, *m.truth.outlines))
-
-
-# ---- several processes
-
-COUNTS = [5, 1]
-
-
-def compute_on_rank(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results = []
-    metric = DetectionMetric(names(3), masks=True)
-    for count in COUNTS:
-        metric.reset()
-        feed(metric, random_data(count, 3)[rank::2], batch=2)
-        results.append({k: v.nan_to_num(-1).tolist() for k, v in metric.compute().items()})
-    queue.put((rank, results))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_equal_one_bit_by_bit(monkeypatch):
-    import socket
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if os.path.exists("/sys/class/net/lo"):
-        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=compute_on_rank, args=(rank, port, queue), daemon=True) for rank in (0, 1)]
-    for w in workers:
-        w.start()
-    got = dict(queue.get(timeout=120) for _ in workers)
-    for w in workers:
-        w.join(60)
-        assert w.exitcode == 0
-    assert got[0] == got[1]
-    for count, ours in zip(COUNTS, got[0], strict=True):
-        alone = feed(DetectionMetric(names(3), masks=True), random_data(count, 3)).compute()
-        assert ours == {k: v.nan_to_num(-1).tolist() for k, v in alone.items()}

@@ -2,16 +2,12 @@ import contextlib
 import copy
 import io
 import json
-import os
 import pickle
-import socket
 from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,10 +200,8 @@ def test_hits_are_those_of_pycocotools():
     metric = feed(DetectionMetric(names(3), score_threshold=0), kept)
     again = metric.compute()
     assert torch.equal(values["confusion_matrix"], again["confusion_matrix"])
-    from visionkit.tasks.detection.metrics.average_precision import evaluate_coco
-    from visionkit.tasks.detection.metrics.metric import _whole
-
-    recall = evaluate_coco(_whole(metric._batches)[0], 3)[1][0, :, 0, 2]
+    images, ready = metric.gather()
+    recall = ready.boxes.evaluate(np.ones(images, np.int64))[1][0, :, 0, 2]
     matrix = values["confusion_matrix"].numpy()
     assert matrix.diagonal()[:3] / matrix[:3].sum(1) == pytest.approx(recall)
     assert matrix[:3].sum() == sum(int((~t.crowd).sum()) for _, t in data)
@@ -313,66 +307,3 @@ def test_batches_do_not_matter_and_copies_are_whole():
 def test_nothing_is_printed(capsys):
     feed(DetectionMetric(names(3)), random_data(5, 3)).compute()
     assert capsys.readouterr() == ("", "")
-
-
-# ---- several processes
-
-SIZES = [7, 8, 1, 0]
-
-
-def compute_on_rank(rank, port, queue):
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results = []
-    metric = DetectionMetric(names(3))
-    for size in SIZES:
-        metric.reset()
-        feed(metric, random_data(size, 3)[rank::2], batch=2)
-        results.append({k: v.nan_to_num(-1).tolist() for k, v in metric.compute().items()})
-        if size:  # again, after more images on one process alone
-            if rank == 0:
-                feed(metric, random_data(1, 3, seed=9))
-            metric.compute()
-            assert sum(len(b.found_counts) for b in metric._batches) == len(range(rank, size, 2)) + (rank == 0)
-    queue.put((rank, results))
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_equal_one_bit_by_bit(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    if os.path.exists("/sys/class/net/lo"):
-        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    port = free_port()
-    workers = [context.Process(target=compute_on_rank, args=(rank, port, queue), daemon=True) for rank in (0, 1)]
-    for w in workers:
-        w.start()
-    got = dict(queue.get(timeout=120) for _ in workers)
-    for w in workers:
-        w.join(60)
-        assert w.exitcode == 0
-    assert got[0] == got[1]
-    for size, ours in zip(SIZES, got[0], strict=True):
-        alone = feed(DetectionMetric(names(3)), random_data(size, 3)).compute()
-        assert ours == {k: v.nan_to_num(-1).tolist() for k, v in alone.items()}
-
-
-def test_the_order_of_one_process_comes_back():
-    from visionkit.tasks.detection.metrics.metric import _joined, _whole
-
-    for count in range(8):
-        data = random_data(count, 3, seed=count)
-        alone = _whole(_joined(feed(DetectionMetric(names(3)), data)._batches))[0]
-        for processes in (1, 2, 3):
-            metrics = [feed(DetectionMetric(names(3)), data[rank::processes]) for rank in range(processes)]
-            boxes = _whole([p for m in metrics for p in _joined(m._batches)])[0]
-            assert boxes.images == alone.images == count
-            assert all(np.array_equal(a, b) for a, b in zip(boxes[1:], alone[1:], strict=True))

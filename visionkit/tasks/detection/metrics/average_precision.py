@@ -1,7 +1,8 @@
 """COCO's average precision and recall of a whole data set, by its rules and to its digits, without loops over images.
 
 What COCO's code does image by image is done for all at once: detections are sorted once, the forty worlds of ten
-overlaps and four ranges of area are bits of one number, and a curve is known from its right detections alone.
+overlaps and four ranges of area are bits of one number, and a curve is known from its right detections alone. What is
+matched once can be counted again, each image as often as one likes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 
-__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "LAST_NUMBER", "OVERLAPS", "SMALL", "ImageMasks", "evaluate_coco"]
+__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "LAST_NUMBER", "OVERLAPS", "SMALL", "ImageMasks", "Matches", "match_coco"]
 
 Array = NDArray[Any]
 
@@ -47,6 +48,97 @@ class ImageMasks(NamedTuple):
         return self.found.size
 
 
+class Matches(NamedTuple):
+    """Detections that count, by class and falling score, with the worlds in which they match.
+
+    Args:
+        classes: Number of classes, K.
+        labels: int64 [D].
+        image: int64 [D], positions of their images.
+        rank: int64 [D], position among those of the class in the image.
+        hits: uint64 [D], worlds in which they match an object.
+        right: uint64 [D], worlds in which that object counts.
+        inside: bool [4, D], ranges of area in which the detections lie.
+        runs: int64 [R], where a new class, score or image begins.
+        truth_labels: int64 [M], of the objects.
+        truth_image: int64 [M].
+        truth_inside: bool [4, M], ranges of area in which the objects count.
+    """
+
+    classes: int
+    labels: Array
+    image: Array
+    rank: Array
+    hits: Array
+    right: Array
+    inside: Array
+    runs: Array
+    truth_labels: Array
+    truth_image: Array
+    truth_inside: Array
+
+    def evaluate(self, weight: Array) -> tuple[Array, Array]:
+        """Return COCO's precision [10, 101, K, 4] and recall [10, K, 4, 3] by IoU, recall, class, area and number.
+
+        Precision is that of the best 100 detections of a class in an image, recall that of the best 1, 10 and 100. -1
+        stands where the truth holds no such object.
+
+        Args:
+            weight: int64 [N], how often each image counts, copies side by side.
+        """
+        asked = weight[self.truth_image]
+        objects = np.stack([_tally(self.truth_labels, asked * i, self.classes) for i in self.truth_inside], 1)  # [K, 4]
+        precision = np.full((len(OVERLAPS), len(RECALLS), self.classes, len(AREAS)), -1.0)
+        recall = np.full((len(OVERLAPS), self.classes, len(AREAS), len(MAX_DETECTIONS)), -1.0)
+        labels, rank, hits, right, inside, times = self._counted(weight)
+        start = np.searchsorted(labels, np.arange(self.classes))  # [K]
+        matching = np.flatnonzero(hits)  # those that match somewhere
+        for area, shift in enumerate(WORLDS):
+            counted = np.flatnonzero(objects[:, area])
+            needed = _needed(objects[counted, area])  # [C, 101]
+            ours = times * inside[area]
+            before = np.concatenate([[0], ours.cumsum()])  # detections of this size, along the curves
+            overlap, own = np.nonzero(_bits(hits[matching], shift))
+            own = matching[own]  # [T], detections that match, overlap by overlap
+            curve = overlap * self.classes + labels[own]
+            # wrong are the detections of this size that match nothing: all of them without those that match
+            met = np.concatenate([[0], ours[own].cumsum()])
+            begin = (
+                np.tile(before[start], len(OVERLAPS))
+                - met[np.searchsorted(curve, np.arange(precision[:, 0, :, 0].size))]
+            )
+            wrong = before[own + 1] - met[1:] - begin[curve]
+            good = (right[own] >> (shift + overlap.astype(np.uint64)) & np.uint64(1)) > 0
+            own, curve, wrong, copies = own[good], curve[good], wrong[good], times[own[good]]
+            best = [copies * (rank[own] < n) for n in MAX_DETECTIONS]
+            number = np.stack([_tally(curve, c, len(begin)).reshape(len(OVERLAPS), -1)[:, counted] for c in best], -1)
+            recall[:, counted, area] = number / objects[counted, area, None]
+            curves = _curves(wrong, copies, number[..., LAST_NUMBER].reshape(-1), np.tile(needed, (len(OVERLAPS), 1)))
+            precision[:, :, counted, area] = curves.reshape(len(OVERLAPS), -1, len(RECALLS)).transpose(0, 2, 1)
+        return precision, recall
+
+    def _counted(self, weight: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+        """Return labels, rank, hits, right and inside of the detections that count, and how often each does.
+
+        Copies of an image share their scores and stand side by side on a curve. Where an image has several detections
+        of one class and score, those of its first copy come before those of its second: they are repeated in turn.
+        """
+        times = weight[self.image]
+        lengths = np.diff(self.runs, append=len(times))
+        repeats = np.where((lengths > 1) & (times[self.runs] > 1), times[self.runs], 1)
+        if (repeats > 1).any():
+            first, length = np.repeat(self.runs, repeats), np.repeat(lengths, repeats)
+            times = np.where(np.repeat(repeats, lengths) > 1, 1, times)
+            offset = np.repeat(first - (length.cumsum() - length), length)
+            kept = offset + np.arange(len(offset))
+            kept = kept[times[kept] > 0]
+        else:
+            kept = np.flatnonzero(times)
+        return (
+            self.labels[kept], self.rank[kept], self.hits[kept], self.right[kept], self.inside[:, kept], times[kept],
+        )  # fmt: skip
+
+
 class _Found(NamedTuple):
     """The detections that count, by image, class and falling score.
 
@@ -58,7 +150,7 @@ class _Found(NamedTuple):
         first: int64 [D], the first object of the group in the order of ``truth``.
         length: int64 [D], how many there are.
         truth: int64 [M], positions of the objects by image and class.
-        curve: int64 [D], position by class and falling score.
+        curve: int64 [D], those of the detections here by class and falling score.
     """
 
     origin: Array
@@ -71,14 +163,11 @@ class _Found(NamedTuple):
     curve: Array
 
 
-def evaluate_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | None = None) -> tuple[Array, Array]:
-    """Return COCO's precision [10, 101, K, 4] and recall [10, K, 4, 3] by IoU, recall, class, area and number.
+def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | None = None) -> Matches:
+    """Match the detections of a data set by COCO's rules.
 
-    The overlap is that of the boxes, or of the masks where they are given. By COCO's rules, the area of an object is
-    the one that its file tells, and that of a prediction the one of its box or of its mask. Precision is that of the
-    best 100 detections of a class in an image, recall that of the best 1, 10 and 100.
-
-    -1 stands where the truth holds no such object.
+    The overlap is that of the boxes, or of the masks where they are given. The area of an object is the one that its
+    file tells, and that of a prediction the one of its box or of its mask.
 
     Args:
         boxes: Predictions and truth of all images.
@@ -87,12 +176,8 @@ def evaluate_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks]
     """
     wide = boxes.areas.astype(np.float64)
     outside = [(wide < low) | (wide > high) | boxes.crowd for low, high in AREAS]
-    objects = np.stack([np.bincount(boxes.truth_labels[~o], minlength=classes) for o in outside], 1)  # [K, 4]
-    precision = np.full((len(OVERLAPS), len(RECALLS), classes, len(AREAS)), -1.0)
-    recall = np.full((len(OVERLAPS), classes, len(AREAS), len(MAX_DETECTIONS)), -1.0)
-    if not objects.any():
-        return precision, recall
-    found = _sort(boxes, classes, np.asarray(objects.any(1)))
+    wanted = np.bincount(boxes.truth_labels[~np.all(outside, 0)], minlength=classes) > 0
+    found = _sort(boxes, classes, wanted)
     truth_crowd = boxes.crowd[found.truth]
     if masks is None:
         places = boxes.boxes[found.origin]
@@ -101,32 +186,27 @@ def evaluate_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks]
         areas = sides.prod(1)
     else:
         pairs, areas = _mask_pairs(boxes, found, masks)
-    rows, hits, right = _match(found, pairs, outside, truth_crowd)
-    held = np.bincount(found.labels, minlength=classes)
-    start = held.cumsum() - held  # [K], of each class in the order of the curves
-    sorted_by_curve = np.empty(len(found.curve), np.int64)
-    sorted_by_curve[found.curve] = np.arange(len(found.curve))
-    label, place, rank = found.labels[rows], found.curve[rows], found.rank[rows]
-    for area, (low, high) in enumerate(AREAS):
-        counted = np.flatnonzero(objects[:, area])
-        needed = _needed(objects[counted, area])  # [C, 101]
-        inside = (areas >= low) & (areas <= high)
-        before = np.concatenate([[0], inside[sorted_by_curve].cumsum()])  # detections of this size, along the curves
-        for k in range(len(OVERLAPS)):
-            bit = np.uint64(1) << (WORLDS[area] + np.uint64(k))
-            own = np.flatnonzero(hits & bit)
-            # wrong are the detections of this size that match nothing: all of them without those that match
-            matching = np.concatenate([[0], inside[rows[own]].cumsum()])
-            wrong = before[place[own] + 1] - matching[1:]
-            wrong -= (before[start] - matching[np.searchsorted(label[own], np.arange(classes))])[label[own]]
-            good = (right[own] & bit) != 0
-            own = own[good]
-            number = np.stack([np.bincount(label[own][rank[own] < n], minlength=classes) for n in MAX_DETECTIONS], 1)[
-                counted
-            ]
-            recall[k, counted, area] = number / objects[counted, area, None]
-            precision[k][:, counted, area] = _curves(wrong[good], number[:, LAST_NUMBER], needed).T
-    return precision, recall
+    hits, right = _match(found, pairs, outside, truth_crowd)
+    inside = np.stack([(areas >= low) & (areas <= high) for low, high in AREAS])
+    origin = found.origin[found.curve]
+    labels, image = boxes.labels[origin], boxes.image[origin]
+    score = _falling(boxes.scores[origin])
+    differs = [v[1:] != v[:-1] for v in (labels, image, score)]
+    runs = np.flatnonzero(np.concatenate([np.ones(min(1, len(score)), bool), np.any(differs, 0)]))
+    return Matches(
+        classes, labels, image, found.rank[found.curve], hits[found.curve], right[found.curve],
+        inside[:, found.curve], runs, boxes.truth_labels, boxes.truth_image, ~np.stack(outside),
+    )  # fmt: skip
+
+
+def _bits(worlds: Array, shift: np.uint64) -> Array:
+    """Return the worlds of an area one by one, bool [10, D]."""
+    return (worlds >> (shift + np.arange(len(OVERLAPS), dtype=np.uint64)[:, None]) & np.uint64(1)) > 0
+
+
+def _tally(values: Array, times: Array, size: int) -> Array:
+    """Return how often each value up to ``size`` occurs, int64 [size], when each counts some times."""
+    return np.bincount(values, times, minlength=size).astype(np.int64)
 
 
 def _sort(boxes: DataSetBoxes, classes: int, wanted: Array) -> _Found:
@@ -152,8 +232,7 @@ def _sort(boxes: DataSetBoxes, classes: int, wanted: Array) -> _Found:
     kept = np.flatnonzero(rank < MAX_DETECTIONS[-1])
     origin, score = origin[kept], score[kept]
     labels = boxes.labels[origin]
-    curve = np.empty(len(kept), np.int64)
-    curve[np.argsort(labels << 32 | score, kind="stable")] = np.arange(len(kept))
+    curve = np.argsort(labels << 32 | score, kind="stable")
     group, first, count = (v[kept] for v in values)
     return _Found(origin, labels, group, rank[kept], first, count, truth, curve)
 
@@ -164,7 +243,7 @@ def _falling(scores: Array) -> Array:
     return np.where(bits < 0, bits & 0x7FFFFFFF, -1 - bits) + 2**31
 
 
-def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) -> tuple[Array, Array, Array]:
+def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) -> tuple[Array, Array]:
     """Match detections and objects in all forty worlds.
 
     Args:
@@ -174,8 +253,8 @@ def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) 
         crowd: bool [M], in the order of ``found``.
 
     Returns:
-        The C detections with pairs, int64, in the order of the curves; worlds in which they match, uint64 [C]; and
-        worlds in which they match an object that counts, uint64 [C].
+        For each detection the worlds in which it matches, and those in which it matches an object that counts; uint64
+        [D] each.
     """
     pairs = pairs.best_first(last=True)
     ignored = np.zeros(len(found.truth), np.uint64)
@@ -184,13 +263,13 @@ def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) 
     reached = (np.uint64(1) << np.searchsorted(OVERLAPS, pairs.overlap, "right").astype(np.uint64)) - np.uint64(1)
     allowed = reached | reached << WORLDS[SMALL] | reached << WORLDS[MEDIUM] | reached << WORLDS[LARGE]
     matched = match_greedily(pairs, found.group, len(ignored), allowed, ignored, crowd)
+    hits, right = np.zeros(len(found.group), np.uint64), np.zeros(len(found.group), np.uint64)
     first = starts_of(pairs.row)
-    if not len(first):
-        return first, matched, matched
-    rows = pairs.row[first]
-    hits, right = (np.bitwise_or.reduceat(m, first) for m in (matched, matched & ~ignored[pairs.column]))
-    order = np.argsort(found.curve[rows])
-    return rows[order], hits[order], right[order]
+    if len(first):
+        rows = pairs.row[first]
+        hits[rows] = np.bitwise_or.reduceat(matched, first)
+        right[rows] = np.bitwise_or.reduceat(matched & ~ignored[pairs.column], first)
+    return hits, right
 
 
 def _needed(objects: Array) -> Array:
@@ -201,25 +280,29 @@ def _needed(objects: Array) -> Array:
     return np.asarray(np.maximum(number, 1), np.int64)
 
 
-def _curves(wrong: Array, number: Array, needed: Array) -> Array:
+def _curves(wrong: Array, copies: Array, number: Array, needed: Array) -> Array:
     """Return the precision of each class at each recall, [C, 101]; 0 at those that are not reached.
 
-    Precision falls with every wrong detection, so the highest one at a recall or above is that of a right detection.
+    Precision falls with every wrong detection, so the highest one at a recall or above is that of a right detection,
+    and of its copies that of the last one.
 
     Args:
         wrong: int64 [T], wrong detections before each right one, class by class and by falling score.
-        number: int64 [C], right detections of each class.
+        copies: int64 [T], how often each right one counts, from 1 on.
+        number: int64 [C], right detections of each class, counted that often.
         needed: int64 [C, 101], right detections that reach a recall.
     """
     start = number.cumsum() - number
-    right = np.arange(len(wrong)) - np.repeat(start, number) + 1
-    precision = right / (wrong + right + np.spacing(1))
-    for k in np.flatnonzero(number > 1):
-        part = precision[start[k] : start[k] + number[k]][::-1]
-        np.maximum.accumulate(part, out=part)
+    row = np.repeat(np.arange(len(copies)), copies)  # of each copy
+    ends = copies.cumsum()
+    first = np.append(row, len(copies))[np.append(start, len(row))]  # [C + 1], of each class
+    right = ends - np.repeat(start, np.diff(first))
+    precision = np.append(right / (wrong + right + np.spacing(1)), 0.0)
     reached = needed <= number[:, None]
-    place = np.where(reached, start[:, None] + needed - 1, len(precision))
-    return np.append(precision, 0.0)[place]
+    place = np.where(reached, start[:, None] + needed - 1, len(row))
+    place = np.where(reached, np.append(row, 0)[place], first[1:, None])
+    best: Array = np.maximum.reduceat(precision, place.reshape(-1)).reshape(place.shape)  # up to the next recall
+    return np.maximum.accumulate(np.where(reached, best, 0.0)[:, ::-1], 1)[:, ::-1]
 
 
 def _mask_pairs(boxes: DataSetBoxes, found: _Found, masks: Sequence[ImageMasks]) -> tuple[Pairs, Array]:

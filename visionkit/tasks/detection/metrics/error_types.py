@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
+from visionkit.training.redraw import ImageCounts
 
 __all__ = ["ERROR_TYPES", "ErrorCounts", "count_errors"]
 
@@ -31,9 +32,17 @@ class ErrorCounts(NamedTuple):
     confusion: Array
     errors: dict[str, int]
 
+    @classmethod
+    def over(cls, counts: ImageCounts, classes: int, weight: Array) -> Self:
+        """Return the errors when image k counts ``weight[k]`` times, of what ``count_errors`` found in each."""
+        cells = (classes + 1) ** 2
+        total = counts.total(weight, cells + len(ERROR_TYPES)).numpy()
+        kinds = dict(zip(ERROR_TYPES, total[cells:].tolist(), strict=True))
+        return cls(total[:cells].reshape(classes + 1, classes + 1), kinds)
 
-def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, iou_threshold: float) -> ErrorCounts:
-    """Count confusions and kinds of errors of the detections with at least a score.
+
+def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, iou_threshold: float) -> ImageCounts:
+    """Count confusions and kinds of errors of the detections with at least a score, in each image.
 
     A detection is right when it overlaps an object of its class that no detection with a higher score has taken; that
     is COCO's matching. One that lies in a crowd box of its class is left out. Of the rest, best score first, each that
@@ -50,6 +59,9 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
         classes: Number of classes, K.
         score_threshold: Lowest score that counts.
         iou_threshold: Overlap from which a detection is where an object is, in (0, 1].
+
+    Returns:
+        The cells of the confusion matrix [K + 1, K + 1], row by row, then the kinds.
     """
     strong = np.flatnonzero(boxes.scores >= score_threshold)
     strong = strong[np.lexsort((-boxes.scores[strong], boxes.image[strong]))]  # best first in each image
@@ -61,7 +73,7 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     free = np.ones(len(truth_labels), bool)
     row, column = _match(near.select(same & there), image, len(free))
     wrong[row], free[column] = False, False
-    confusion = _count((truth_labels[column], labels[row]), classes)
+    found = [(image[row], truth_labels[column] * (classes + 1) + labels[row])]
 
     within, crowd_labels = _near(boxes, strong, boxes.crowd, iou_threshold)
     wrong[within.row[labels[within.row] == crowd_labels[within.column]]] = False
@@ -69,12 +81,16 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     row, column = _match(near.select(there & wrong[near.row] & free[near.column]), image, len(free))
     mixed, missed = np.zeros(len(strong), bool), free.copy()
     mixed[row], missed[column] = True, False
-    confusion += _count((truth_labels[column], labels[row]), classes)
-    nothing = labels[wrong & ~mixed], truth_labels[missed]
-    confusion += _count((np.full(len(nothing[0]), classes), nothing[0]), classes)
-    confusion += _count((nothing[1], np.full(len(nothing[1]), classes)), classes)
+    found.append((image[row], truth_labels[column] * (classes + 1) + labels[row]))
+    nothing, truth_image = wrong & ~mixed, boxes.truth_image[~boxes.crowd]
+    found.append((image[nothing], classes * (classes + 1) + labels[nothing]))
+    found.append((truth_image[missed], truth_labels[missed] * (classes + 1) + classes))
     left = wrong[near.row]
-    return ErrorCounts(confusion, _kinds(near.select(left), same[left], wrong, free, iou_threshold))
+    kinds = _kinds(near.select(left), same[left], wrong, free, iou_threshold)
+    for number, kind in enumerate(ERROR_TYPES):
+        where = (truth_image if kind == "missed" else image)[kinds[kind]]
+        found.append((where, np.full(len(where), (classes + 1) ** 2 + number)))
+    return ImageCounts.make(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
 def _near(boxes: DataSetBoxes, rows: Array, which: Array, least: float) -> tuple[Pairs, Array]:
@@ -103,14 +119,8 @@ def _match(pairs: Pairs, image: Array, columns: int) -> tuple[Array, Array]:
     return pairs.row[matched], pairs.column[matched]
 
 
-def _count(pairs: tuple[Array, Array], classes: int) -> Array:
-    """Return how often each pair of truth and prediction occurs, int64 [K + 1, K + 1]."""
-    rows, columns = pairs
-    return np.bincount(rows * (classes + 1) + columns, minlength=(classes + 1) ** 2).reshape(classes + 1, classes + 1)
-
-
-def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: float) -> dict[str, int]:
-    """Count the kinds of errors.
+def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: float) -> dict[str, Array]:
+    """Return which detections, bool [P], or objects, bool [T], are errors of each kind.
 
     Args:
         pairs: Wrong detections (rows) and the objects that are near, by row, then by column.
@@ -130,7 +140,7 @@ def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: floa
     missed[own[poor]] = False
     missed[other[confused]] = False
     kinds = {"missed": missed, "confused": confused, "poorly_localised": poor, "both": near, "duplicate": duplicate}
-    return {k: int(v.sum()) for k, v in {**kinds, "background": rest & ~near}.items()}
+    return {**kinds, "background": rest & ~near}
 
 
 def _best(pairs: Pairs, rows: int) -> tuple[Array, Array]:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.distributed import gather_objects
 from visionkit.core.errors import UsageError
 from visionkit.tasks.detection.instances import InstancePrediction
 from visionkit.tasks.detection.metrics.average_precision import (
@@ -21,13 +20,14 @@ from visionkit.tasks.detection.metrics.average_precision import (
     MEDIUM,
     SMALL,
     ImageMasks,
-    evaluate_coco,
+    Matches,
+    match_coco,
 )
-from visionkit.tasks.detection.metrics.error_types import count_errors
+from visionkit.tasks.detection.metrics.error_types import ErrorCounts, count_errors
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
-from visionkit.training.metric import TaskMetric
 from visionkit.training.plots import write_confusion_matrix
+from visionkit.training.redraw import ImageCounts, RedrawnMetric
 
 __all__ = ["DetectionMetric"]
 
@@ -51,7 +51,15 @@ class _Batch(NamedTuple):
     """B, or none where masks are not compared."""
 
 
-class DetectionMetric(TaskMetric):
+class _Ready(NamedTuple):
+    """What values are computed from."""
+
+    errors: ImageCounts
+    boxes: Matches
+    masks: Matches | None
+
+
+class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
     """Compares boxes with the truth over a whole data set, in pixels of the original images.
 
     COCO's twelve numbers (Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and the rules of its
@@ -99,9 +107,6 @@ class DetectionMetric(TaskMetric):
         self.iou_threshold = iou_threshold
         self.masks = masks
         self.monitor = "mask_map" if masks else "map"
-        self.sync_on_compute = False  # processes hold different numbers of images: compute gathers by itself
-        self.compute_with_cache = False  # else a process with new images would wait for one without
-        self._batches: list[_Batch] = []
 
     def update(self, predictions: Sequence[BoxPrediction], targets: Sequence[BoxTarget]) -> None:
         """Add the predictions and targets of a batch, both of length B, in pixels of the originals.
@@ -129,24 +134,29 @@ class DetectionMetric(TaskMetric):
         if not finite.all():
             image = np.repeat(np.arange(len(counts)), counts)[finite]
             found, counts = found[finite], np.bincount(image, minlength=len(counts))
-        self._batches.append(_Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
+        self.keep(len(counts), _Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
 
-    def reset(self) -> None:
-        """Forget all images."""
-        super().reset()
-        self._batches = []
+    def join(self, parts: Sequence[_Batch]) -> _Batch:
+        """Return one batch of all, which is quicker to send."""
+        found, found_counts, truth, truth_counts, masks = zip(*parts, strict=True)
+        joined = (np.concatenate(values) for values in (found, found_counts, truth, truth_counts))
+        return _Batch(*joined, [m for some in masks for m in some])
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the values over all updates since the last reset; an empty dict without any image."""
-        boxes, masks = _whole([p for part in gather_objects(_joined(self._batches)) for p in part])
-        if not boxes.images:
-            return {}
+    def prepare(self, part: _Batch, order: Array) -> _Ready:
+        """Match what is found with the truth, in all images."""
+        boxes, masks = _in_order(part, order)
         thresholds = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
-        counts = count_errors(boxes, len(self.classes), **thresholds)
-        precision, recall = evaluate_coco(boxes, len(self.classes))
+        errors = count_errors(boxes, len(self.classes), **thresholds)
+        of_masks = match_coco(boxes, len(self.classes), masks) if self.masks else None
+        return _Ready(errors, match_coco(boxes, len(self.classes)), of_masks)
+
+    def values(self, ready: _Ready, weight: Array) -> dict[str, Tensor]:
+        """Return the values when each image counts as often as its weight says."""
+        counts = ErrorCounts.over(ready.errors, len(self.classes), weight)
+        precision, recall = ready.boxes.evaluate(weight)
         scalars = {"map": 0.0} | _coco_values(precision, recall) | self._class_values(precision, ("ap", "ap_50"))
-        if self.masks:
-            of_masks = evaluate_coco(boxes, len(self.classes), masks)
+        if ready.masks is not None:
+            of_masks = ready.masks.evaluate(weight)
             values_of_masks = {"map": 0.0} | _coco_values(*of_masks)
             scalars |= {f"mask_{k}": v for k, v in values_of_masks.items() if k not in BOX_ALONE}
             scalars |= self._class_values(of_masks[0], ("mask_ap",))
@@ -239,28 +249,13 @@ def _rows(items: Sequence[Any], fields: Sequence[str]) -> Array:
     return rows
 
 
-def _joined(batches: Sequence[_Batch]) -> list[_Batch]:
-    """Return one batch of all, which is quicker to send; none of none."""
-    if not batches:
-        return []
-    found, found_counts, truth, truth_counts, masks = zip(*batches, strict=True)
-    every = [m for some in masks for m in some]
-    joined = np.concatenate(found), np.concatenate(found_counts), np.concatenate(truth), np.concatenate(truth_counts)
-    return [_Batch(*joined, every)]
-
-
-def _whole(parts: Sequence[_Batch]) -> tuple[DataSetBoxes, list[ImageMasks]]:
-    """Return the images of all processes in the order of a single one; process r of W held r, r + W, r + 2W, ..."""
-    turns = [np.arange(len(p.found_counts)) for p in parts]
-    order = np.argsort(np.concatenate([*turns, np.zeros(0, np.int64)]), kind="stable")
+def _in_order(batch: _Batch, order: Array) -> tuple[DataSetBoxes, list[ImageMasks]]:
+    """Return the images of a batch in an order, int64 [B]."""
     place = np.empty_like(order)
     place[order] = np.arange(len(order))  # of each image
-    batch = (_joined(parts) or [_Batch(np.zeros((0, 6)), order, np.zeros((0, 7)), order, [])])[0]
     image, truth_image = np.repeat(place, batch.found_counts), np.repeat(place, batch.truth_counts)
-    found, truth = batch.found, batch.truth
-    if len(parts) > 1:
-        ways = np.argsort(image, kind="stable"), np.argsort(truth_image, kind="stable")
-        found, image, truth, truth_image = found[ways[0]], image[ways[0]], truth[ways[1]], truth_image[ways[1]]
+    ways = np.argsort(image, kind="stable"), np.argsort(truth_image, kind="stable")
+    found, image, truth, truth_image = batch.found[ways[0]], image[ways[0]], batch.truth[ways[1]], truth_image[ways[1]]
     boxes = DataSetBoxes(
         len(order), found[:, :4], found[:, 4], found[:, 5].astype(np.int64), image,
         truth[:, :4], truth[:, 4].astype(np.int64), truth_image, truth[:, 5] > 0, truth[:, 6],

@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
 from visionkit.data.labels.masks import IGNORE
 from visionkit.tasks.segmentation.metrics.boundary import boundary_counts
 from visionkit.tasks.segmentation.types import MAX_CLASSES, MaskPrediction, MaskTarget
-from visionkit.training.metric import TaskMetric
 from visionkit.training.plots import write_confusion_matrix
+from visionkit.training.redraw import ImageCounts, RedrawnMetric
 
 __all__ = ["SegmentationMetric"]
 
+Array = NDArray[Any]
+Part = tuple[Array, Array]  # int32 [E, 2], cells and their pixels; int64 [B], how many of them each image has
 
-class SegmentationMetric(TaskMetric):
+
+class SegmentationMetric(RedrawnMetric[Part, ImageCounts]):
     """Compares the class of each pixel with the truth over a whole data set, in pixels of the original images.
 
     Pixels that the truth ignores (255) are not counted. All others are counted over the data set, each once, whatever
@@ -51,10 +57,6 @@ class SegmentationMetric(TaskMetric):
         UsageError: The tolerance is out of range, or there are more than 255 classes.
     """
 
-    images: Tensor
-    confusion: Tensor
-    boundaries: Tensor
-
     def __init__(self, classes: Sequence[str], *, boundary_tolerance: float = 0.0075) -> None:
         super().__init__(classes)
         if not 0 <= boundary_tolerance <= 1:
@@ -63,10 +65,6 @@ class SegmentationMetric(TaskMetric):
             raise UsageError(f"{len(self.classes)} classes: a mask holds {MAX_CLASSES} at most")
         self.boundary_tolerance = boundary_tolerance
         self.monitor = "miou"
-        k = len(self.classes)
-        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("confusion", torch.zeros(k, k, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("boundaries", torch.zeros(k, 4, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Sequence[MaskPrediction], targets: Sequence[MaskTarget]) -> None:
         """Add the predictions and targets of a batch, both of length B, in pixels of the originals.
@@ -76,17 +74,31 @@ class SegmentationMetric(TaskMetric):
         """
         if len(predictions) != len(targets):
             raise UsageError(f"{len(predictions)} predictions for {len(targets)} targets")
-        pairs = [self._count(p, t) for p, t in zip(predictions, targets, strict=True)]
-        for confusion, boundaries in pairs:  # all or none: a batch that is refused leaves no trace
-            self.images += 1
-            self.confusion += confusion.to(self.device)
-            self.boundaries += boundaries.to(self.device)
+        if not predictions:
+            return
+        counts = torch.stack([self._count(p, t) for p, t in zip(predictions, targets, strict=True)])  # [B, K * K + 4 K]
+        image, cell = counts.nonzero(as_tuple=True)
+        filled = torch.stack([cell, counts[image, cell]], 1).int().cpu().numpy()
+        self.keep(len(counts), (filled, np.bincount(image.cpu().numpy(), minlength=len(counts))))
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return the values over all updates since the last reset; an empty dict without any image."""
-        if not self.images:
-            return {}
-        counts = self.confusion.cpu().double()
+    def join(self, parts: Sequence[Part]) -> Part:
+        """Return the cells of all images, one after another."""
+        cells, lengths = zip(*parts, strict=True)
+        return np.concatenate(cells), np.concatenate(lengths)
+
+    def prepare(self, part: Part, order: Array) -> ImageCounts:
+        """Return the pixels of each cell by image."""
+        cells, lengths = part
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        return ImageCounts.make(np.repeat(place, lengths), cells[:, 0], cells[:, 1])
+
+    def values(self, ready: ImageCounts, weight: Array) -> dict[str, Tensor]:
+        """Return the values when each image counts as often as its weight says."""
+        k = len(self.classes)
+        total = ready.total(weight, k * k + 4 * k)
+        confusion, boundaries = total[: k * k].view(k, k), total[k * k :].view(k, 4)
+        counts = confusion.double()
         hits, truth, predicted = counts.diag(), counts.sum(1), counts.sum(0)  # [K] each
         both = truth + predicted
         iou, dice, recall = _ratio(hits, both - hits), _ratio(2 * hits, both), _ratio(hits, truth)
@@ -96,7 +108,7 @@ class SegmentationMetric(TaskMetric):
             "pixel_accuracy": _ratio(hits.sum(), truth.sum()),
             "mean_accuracy": _mean(recall, truth > 0),
         }
-        found, all_found, met, all_true = self.boundaries.cpu().double().unbind(1)  # [K] each
+        found, all_found, met, all_true = boundaries.double().unbind(1)  # [K] each
         precision, met_share = _ratio(found, all_found), _ratio(met, all_true)
         f1, bounded = _ratio(2 * precision * met_share, precision + met_share), all_found + all_true > 0
         if bounded.any():
@@ -104,7 +116,7 @@ class SegmentationMetric(TaskMetric):
         for kind, values, which in (("iou", iou, both > 0), ("dice", dice, both > 0), ("boundary_f1", f1, bounded)):
             scalars |= {f"{kind}/{self.classes[i]}": values[i] for i in which.nonzero().flatten().tolist()}
         rounded = torch.stack(list(scalars.values())).float().to(self.device).unbind()
-        return {**dict(zip(scalars, rounded, strict=True)), "confusion_matrix": self.confusion.clone()}
+        return {**dict(zip(scalars, rounded, strict=True)), "confusion_matrix": confusion.to(self.device)}
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, and the IoU of each class as .png."""
@@ -123,8 +135,8 @@ class SegmentationMetric(TaskMetric):
         shares = dict(zip(self.classes, (counts.sum(1) / total).tolist(), strict=True))
         return written + write_class_iou(scores, shares, folder, prefix, mean=float(values["miou"]))
 
-    def _count(self, prediction: MaskPrediction, target: MaskTarget) -> tuple[Tensor, Tensor]:
-        """Return the confusion matrix, int64 [K, K], and the boundary counts, int64 [K, 4], of an image."""
+    def _count(self, prediction: MaskPrediction, target: MaskTarget) -> Tensor:
+        """Return the confusion matrix [K, K] and the boundary counts [K, 4] of an image, int64 [K * K + 4 K]."""
         labels, k = prediction.labels.detach(), len(self.classes)
         truth = target.mask.to(labels.device)
         if labels.shape != truth.shape:
@@ -136,7 +148,8 @@ class SegmentationMetric(TaskMetric):
         _check(table[:IGNORE].sum(1), k, "truth")
         _check(table.sum(0), k, "prediction")
         tolerance = max(1.0, self.boundary_tolerance * math.hypot(*truth.shape))
-        return table[:k, :k], boundary_counts(labels, truth, k, tolerance)
+        boundaries = boundary_counts(labels, truth, k, tolerance)
+        return torch.cat([table[:k, :k].flatten(), boundaries.flatten()])
 
 
 def _check(pixels: Tensor, classes: int, what: str) -> None:
