@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
+import select
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning  # noqa: F401  # before nncf, as in a process of its own; see cli.lightning._whole_numbers_first
@@ -53,3 +58,94 @@ def tiny_model():
         ["blue", "green", "red"],
         preprocessing=visionkit.Preprocessing(32),
     ).eval()
+
+
+class Pair:
+    """Two processes of one gloo group, started once: importing torch and lightning takes seconds each time."""
+
+    workers = ()
+
+    def __call__(self, function, *arguments):
+        """Return what a function of a test module returns on each process, and what the first one printed."""
+        return self.call(function.__code__.co_filename, function.__name__, arguments)
+
+    def run(self, *arguments):
+        """Run the command line on both and return what the first one printed."""
+        statuses, printed = self.call(str(Path(__file__).with_name("pair_worker.py")), "run_command", (arguments,))
+        assert statuses == [0, 0], self.log()
+        return printed
+
+    def call(self, file, name, arguments):
+        if not self.workers:
+            self.start()
+        for worker in self.workers:
+            pickle.dump((file, name, arguments), worker.stdin)
+            worker.stdin.flush()
+        answers = []
+        for worker in self.workers:
+            ready, _, _ = select.select([worker.stdout], [], [], 240)
+            answers.append(pickle.load(worker.stdout) if ready else (False, "no answer", ""))
+            if not answers[-1][0]:  # the other one may wait for it
+                log = self.log()
+                self.close()
+                pytest.fail(f"{answers[-1][1]}\n{log}")
+        return [value for _, value, _ in answers], answers[0][2]
+
+    def start(self):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+        group |= {"OMP_NUM_THREADS": "1"} | (
+            {"GLOO_SOCKET_IFNAME": "lo"} if os.path.exists("/sys/class/net/lo") else {}
+        )
+        self.logs = [self.folder / f"{rank}.log" for rank in (0, 1)]
+        self.workers = tuple(
+            subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("pair_worker.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log.open("w"),
+                env={**os.environ, **group, "LOCAL_RANK": str(rank)},
+                cwd=self.folder,
+            )
+            for rank, log in enumerate(self.logs)
+        )
+
+    def log(self):
+        return "\n".join(log.read_text()[-3000:] for log in self.logs)
+
+    def close(self):
+        for worker in self.workers:
+            worker.kill()
+            worker.communicate()
+        self.workers = ()
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Two processes to call functions of a test module on, or the command line; see :class:`Pair`."""
+    made = Pair()
+    made.folder = tmp_path_factory.mktemp("pair")
+    yield made
+    made.close()
+
+
+CUT_OFF = """
+import lightning as L
+class CutOff(Exception):
+    pass
+class Cut(L.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == (1, 1):
+            raise CutOff
+"""
+
+
+@pytest.fixture
+def cut_off(tmp_path, monkeypatch):
+    """An argument of ``fit`` that ends it with a CutOff in the second batch of the second epoch."""
+    (tmp_path / "cut_callback.py").write_text(CUT_OFF)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cut_callback", raising=False)
+    return "--trainer.callbacks+=cut_callback.Cut"

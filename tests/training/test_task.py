@@ -1,10 +1,5 @@
 """Training: exact resume, averaging, stopping, several processes."""
 
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import lightning as L
 import pytest
 import torch
@@ -279,43 +274,23 @@ def test_accumulated_batches_equal_a_larger_batch_in_steps():
     assert run.global_step == 4  # 4 batches an epoch, two together
 
 
-TWO = """
-import sys
-sys.path.insert(0, {tests!r})
-import json, torch, lightning as L
-import test_task as tt
-from visionkit.data.dataset import DataSplits
-from visionkit.training.run.folder import RunFolder
-torch.set_num_threads(1)
-d = tt.data(batch_size=2)
-d._splits = DataSplits(tt.ShapesClassification(21, size=32), tt.ShapesClassification(9, size=32, seed=1))
-t = tt.task(d.classes)
-run = L.Trainer(max_epochs=1, accelerator="cpu", devices={devices}, strategy={strategy!r}, logger=False,
-    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-    use_distributed_sampler=False)
-run.validate(t, datamodule=d, verbose=False)
-before = {{k: float(v) for k, v in run.callback_metrics.items()}}
-run.fit(t, datamodule=d)
-if run.is_global_zero:
-    print("RESULT", json.dumps(before), sum(p.double().sum().item() for p in t.parameters()))
-"""
+def validate_and_fit(settings):
+    """Return the values of a first validation, and the sum of all weights after an epoch."""
+    d = data(batch_size=2)
+    d._splits = DataSplits(ShapesClassification(21, size=32), ShapesClassification(9, size=32, seed=1))
+    t = task(d.classes)
+    run = trainer(1, **settings)
+    run.validate(t, datamodule=d, verbose=False)
+    before = {k: float(v) for k, v in run.callback_metrics.items()}
+    run.fit(t, datamodule=d)
+    return before, sum(p.double().sum().item() for p in t.parameters())
 
 
-def run_processes(tmp_path, devices):
-    script = tmp_path / f"run{devices}.py"
-    strategy = "ddp" if devices > 1 else "auto"
-    script.write_text(textwrap.dedent(TWO.format(tests=str(Path(__file__).parent), devices=devices, strategy=strategy)))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, done.stderr[-3000:]
-    return lines[0]
-
-
-def test_two_processes_measure_the_same_and_train_to_the_end(tmp_path):
-    import json
-
-    one, two = (run_processes(tmp_path, n).removeprefix("RESULT ").rpartition(" ")[0] for n in (1, 2))
-    one, two = json.loads(one), json.loads(two)
+def test_two_processes_measure_the_same_and_train_to_the_end(pair):
+    one, _ = validate_and_fit({})
+    ((two, weights), (other, others)), _ = pair(validate_and_fit, {"devices": 2, "strategy": "ddp"})
+    assert two == other
+    assert weights == others, "both end with the same weights"
     assert one.keys() == two.keys()
     for key, value in one.items():
         assert two[key] == pytest.approx(value, abs=1e-5), key

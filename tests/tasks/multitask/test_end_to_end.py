@@ -2,11 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
 
 import cv2
 import lightning as L
@@ -304,24 +300,11 @@ class TestPredict:
         assert not (tmp_path / "p").exists()
 
 
-CUT = """
-import lightning as L
-class Cut(Exception):
-    pass
-class CutOff(L.Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.current_epoch == 1 and batch_idx == 1:
-            raise Cut
-"""
-
-
-def test_a_run_that_was_cut_off_goes_on_to_bit_equal_weights(trained, pictures, tmp_path, monkeypatch):
-    (tmp_path / "cut_callback.py").write_text(CUT)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_run_that_was_cut_off_goes_on_to_bit_equal_weights(trained, pictures, tmp_path, cut_off):
     out = tmp_path / "out"
     with pytest.raises(Exception) as raised:  # noqa: PT011  # its class is in a file that the command line imports
-        fit(pictures, out, "--trainer.callbacks+=cut_callback.CutOff")
-    assert type(raised.value).__name__ == "Cut"
+        fit(pictures, out, cut_off)
+    assert type(raised.value).__name__ == "CutOff"
     assert len(rows_of(out)) == 1
     assert fit(pictures, out, "--ckpt_path", "last") == 0
     a, b = (torch.load(checkpoint_of(folder, "last"), weights_only=True)["state_dict"] for folder in (trained, out))
@@ -381,23 +364,15 @@ def test_a_run_resumed_within_an_epoch_is_bit_equal(pictures, tmp_path):
     assert whole.model.head.log_variances.abs().min() > 0
 
 
-TWO = """
-import sys
-import json, torch
-import importlib.util
-spec = importlib.util.spec_from_file_location("end_to_end", {file!r})
-e = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(e)
-torch.set_num_threads(1)
-data = e.all_data({pictures!r}, epoch=6)
-task = e.task(data.classes)
-run = e.trainer(1, devices={devices}, strategy={strategy!r})
-run.validate(task, datamodule=data, verbose=False)
-values = {{k: float(v) for k, v in run.callback_metrics.items()}}
-run.fit(task, datamodule=data)
-total = sum(p.double().sum().item() for p in task.model.parameters())
-open({out!r} + f"{{run.global_rank}}of{{run.world_size}}.json", "w").write(json.dumps([values, total]))
-"""
+def validate_and_fit(pictures, settings):
+    """Return the values of the first validation, and the sum of all weights after an epoch."""
+    data = all_data(pictures, epoch=6)
+    two = task(data.classes)
+    run = trainer(1, **settings)
+    run.validate(two, datamodule=data, verbose=False)
+    values = {k: float(v) for k, v in run.callback_metrics.items()}
+    run.fit(two, datamodule=data)
+    return values, sum(p.double().sum().item() for p in two.model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -407,25 +382,14 @@ open({out!r} + f"{{run.global_rank}}of{{run.world_size}}.json", "w").write(json.
         "shared",
     ],
 )
-def test_two_processes_measure_the_same_and_train_to_the_end(pictures, tmp_path, kept):
+def test_two_processes_measure_the_same_and_train_to_the_end(pictures, tmp_path, kept, pair):
     """Fourteen pictures that validate, in three data sets: the processes have unlike numbers of each."""
     root = pictures
     if kept == "apart":  # copies are pictures of their own
         root = tmp_path / "copy"
         shutil.copytree(pictures, root)
-    found = {}
-    for devices in (1, 2):
-        script = tmp_path / f"run{devices}.py"
-        words = {"file": __file__, "pictures": str(root), "out": f"{tmp_path}/", "devices": devices}
-        script.write_text(textwrap.dedent(TWO.format(**words, strategy="ddp" if devices > 1 else "auto")))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False, env=environment
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        for rank in range(devices):
-            found[devices, rank] = json.loads((tmp_path / f"{rank}of{devices}.json").read_text())
-    (one, _), (two, weights), (other, others) = found.values()
+    one, _ = validate_and_fit(root, {})
+    ((two, weights), (other, others)), _ = pair(validate_and_fit, root, {"devices": 2, "strategy": "ddp"})
     assert two == other or all(two[k] == other[k] or two[k] != two[k] for k in two)
     assert weights == others
     assert one.keys() == two.keys()

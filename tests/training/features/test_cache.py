@@ -1,13 +1,7 @@
 """Training from cached features: the same weights and values as without, resumed, on two processes, refused."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import textwrap
 from functools import partial
-from pathlib import Path
 
 import lightning as L
 import pytest
@@ -282,40 +276,25 @@ def test_mosaic_without_share_and_stages_by_number_or_name_are_fine(tmp_path, ca
     assert capsys.readouterr().out.count("features 5 pictures in") == 3
 
 
-TWO = """
-import sys
-sys.path.insert(0, {tests!r})
-import json, torch, lightning as L
-import test_cache as tests
-torch.set_num_threads(1)
-results = []
-for cached in (True, False):
-    d = tests.data(counts=(9, 5), batch_size=2)
-    t = tests.task(d.classes, head=tests.MLP, recipe=dict(cache_features=cached, cache_folder={folder!r}))
-    calls = []
-    t.model.backbone.register_forward_hook(lambda *_: calls.append(1))
-    run = tests.trainer({folder!r}, devices=2, strategy="ddp")
-    run.fit(t, datamodule=d)
-    values = {{k: float(v) for k, v in run.callback_metrics.items()}}
-    results.append([len(calls), values, {{k: v.tolist() for k, v in t.model.head.state_dict().items()}}])
-with open(f"{folder}/{{run.global_rank}}.json", "w") as file:
-    json.dump(results, file)
-run.strategy.barrier()
-"""
+def fit_with_and_without(folder):
+    """Return calls of the backbone, values and the head's weights of a training with kept features, and without."""
+    results = []
+    for cached in (True, False):
+        d = data(counts=(9, 5), batch_size=2)
+        t = task(d.classes, head=MLP, recipe={"cache_features": cached, "cache_folder": folder})
+        calls = []
+        t.model.backbone.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        run = trainer(folder, devices=2, strategy="ddp")
+        run.fit(t, datamodule=d)
+        values = {k: float(v) for k, v in run.callback_metrics.items()}
+        results.append([len(calls), values, {k: v.tolist() for k, v in t.model.head.state_dict().items()}])
+    return results
 
 
-def test_two_processes_fill_one_folder_and_train_as_without(tmp_path):
-    folder = tmp_path / "kept"
-    script = tmp_path / "run.py"
-    script.write_text(textwrap.dedent(TWO.format(tests=str(Path(__file__).parent), folder=str(folder))))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+def test_two_processes_fill_one_folder_and_train_as_without(tmp_path, pair):
+    results, printed = pair(fit_with_and_without, str(tmp_path / "kept"))
     assert sorted(cached[0] for cached, _ in results) == [1, 1 + 5 + 3], "who comes second finds all 14 pictures"
-    assert done.stdout.count("features 14 pictures") == 1
+    assert printed.count("features 14 pictures") == 1
     for cached, uncached in results:
         assert cached[1] == pytest.approx(uncached[1], abs=1e-6)
         assert cached[2] == uncached[2] == results[0][0][2]

@@ -201,7 +201,8 @@ def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | 
 
 def _bits(worlds: Array, shift: np.uint64) -> Array:
     """Return the worlds of an area one by one, bool [10, D]."""
-    return (worlds >> (shift + np.arange(len(OVERLAPS), dtype=np.uint64)[:, None]) & np.uint64(1)) > 0
+    bits: Array = (worlds >> (shift + np.arange(len(OVERLAPS), dtype=np.uint64)[:, None]) & np.uint64(1)) > 0
+    return bits
 
 
 def _tally(values: Array, times: Array, size: int) -> Array:

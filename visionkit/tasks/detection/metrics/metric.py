@@ -139,8 +139,14 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
     def join(self, parts: Sequence[_Batch]) -> _Batch:
         """Return one batch of all, which is quicker to send."""
         found, found_counts, truth, truth_counts, masks = zip(*parts, strict=True)
-        joined = (np.concatenate(values) for values in (found, found_counts, truth, truth_counts))
-        return _Batch(*joined, [m for some in masks for m in some])
+        every = [m for some in masks for m in some]
+        joined = (
+            np.concatenate(found),
+            np.concatenate(found_counts),
+            np.concatenate(truth),
+            np.concatenate(truth_counts),
+        )
+        return _Batch(*joined, every)
 
     def prepare(self, part: _Batch, order: Array) -> _Ready:
         """Match what is found with the truth, in all images."""
