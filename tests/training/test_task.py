@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from visionkit import ClassificationData, Classifier, DataError, LinearHead, MixUpCutMix, ResNet, UsageError
+from visionkit import Classifier, DataError, LinearHead, MixUpCutMix, ResNet, UsageError
 from visionkit.core.seeds import derive_seed
 from visionkit.data.dataset import DataSplits
 from visionkit.data.transforms.augmentation import Augmentation
@@ -307,7 +307,3 @@ def test_run_folder_rows_survive_a_resume(tmp_path):
     timeless = [[line.rsplit(",", 3)[0] for line in text.splitlines()] for text in (before, after)]
     assert timeless[0] == timeless[1]
     assert [r["epoch"] for r in again.rows] == [1, 2, 3]
-
-
-def test_classification_data_is_a_lightning_datamodule():
-    assert issubclass(ClassificationData, L.LightningDataModule)

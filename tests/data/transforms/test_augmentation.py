@@ -131,7 +131,10 @@ def test_input_means_the_pictures_own_size():
         ]
     )
     for shape in ((64, 64), (40, 56), (64, 64)):
-        assert crop(make_sample(*shape), 1).image.shape == (3, *shape)
+        sample = make_sample(*shape)
+        changed = crop(sample, 1).image
+        assert changed.shape == (3, *shape)
+        assert not torch.equal(changed, sample.image), "a part of it, enlarged"
 
 
 def test_nested_choices():

@@ -216,7 +216,9 @@ def test_info_names_the_image_that_was_asked_for():
 
 
 def test_no_objects():
-    assert make(Pictures("none")).target.boxes.shape == (0, 4)
+    made = make(Pictures("none"))
+    assert made.target.boxes.shape == (0, 4)
+    assert torch.equal(made.image, make(Pictures("boxes")).image), "the pictures are put together all the same"
 
 
 def test_share_of_mosaics():

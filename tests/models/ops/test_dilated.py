@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from visionkit.models.ops import dilated
 from visionkit.models.ops.dilated import DilatedConv2d
@@ -95,12 +96,16 @@ def test_the_other_form_is_taken_for_depthwise_ones_on_a_cpu(monkeypatch):
 def test_frozen_weights_and_inputs_without_gradient():
     conv = DilatedConv2d(4, 4, 3, groups=4)
     x = torch.randn(1, 4, 9, 9)
-    conv(x).sum().backward()
-    assert conv.weight.grad is not None
+    conv(x).square().sum().backward()
+    weight, y = conv.weight.detach().clone().requires_grad_(), x.clone().requires_grad_()
+    F.conv2d(y, weight, padding=3, dilation=3, groups=4).square().sum().backward()
+    torch.testing.assert_close(conv.weight.grad, weight.grad)
+    conv.weight.grad = None
     conv.weight.requires_grad_(False)
     x.requires_grad_()
-    conv(x).sum().backward()
-    assert x.grad is not None
+    conv(x).square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    assert conv.weight.grad is None
 
 
 def test_an_exported_graph_holds_torchs_own():

@@ -159,10 +159,15 @@ def test_other_ids_for_the_same_pictures_give_the_same_numbers(trained, data, tm
 
 
 def test_checkpoint_describes_itself(trained):
-    model = visionkit.load(trained / "checkpoints" / "best.ckpt")
+    best = trained / "checkpoints" / "best.ckpt"
+    model = visionkit.load(best)
     assert set(model.classes) == set(SHAPES)
+    kept = torch.load(best, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, kept[f"model.{key}"]) for key, value in model.state_dict().items())
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     for prediction in model.eval().predict(images):
+        assert len(prediction) > 0, "its score_threshold of 0.01 came along"
+        assert prediction.scores.min() >= 0.01
         assert prediction.boxes.shape == (len(prediction), 4)
 
 

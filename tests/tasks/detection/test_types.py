@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit import DataError, ImageInfo
-from visionkit.core.sample import Prediction, SpatialTarget
 from visionkit.tasks.detection.types import DRAWN_SCORE, BoxPrediction, BoxTarget
 
 NAMES = ("cat", "dog")
@@ -20,9 +19,6 @@ def prediction():
 
 
 class TestTarget:
-    def test_it_is_a_spatial_target(self):
-        assert isinstance(BoxTarget.make([], []), SpatialTarget)
-
     def test_made_from_lists(self):
         t = BoxTarget.make([[0, 0, 4, 5], [1, 1, 3, 2]], [1, 0], crowd=[False, True])
         assert (t.boxes.dtype, t.labels.dtype, t.crowd.dtype) == (torch.float32, torch.int64, torch.bool)
@@ -124,8 +120,3 @@ class TestPrediction:
         assert (picture[:, 30, 30:60] != 128).any(), "the threshold itself counts"
         assert (picture[:, 5, 5:9] == 128).all()
         assert (image == 128).all()
-
-    def test_it_is_a_prediction(self):
-        def takes(p: Prediction) -> None: ...
-
-        takes(prediction())

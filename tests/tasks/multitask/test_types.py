@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit import Augmentation, BoxTarget, ClassTarget, Mosaic, Preprocessing, RandomScaledCrop
-from visionkit.core.sample import ImageInfo, Sample, SpatialTarget
+from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.classification.types import ClassPrediction
@@ -101,10 +101,6 @@ def alone(name):
 
 TOGETHER = Several(lambda i: MultiTaskTarget(everything(i)))
 SPATIAL = ("parts", "ground", "signs", "cars", "lanes")
-
-
-def test_it_moves_with_its_picture():
-    assert isinstance(MultiTaskTarget({}), SpatialTarget)
 
 
 @settings(max_examples=40, deadline=None)

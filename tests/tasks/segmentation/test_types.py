@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit.core.errors import DataError
-from visionkit.core.sample import ImageInfo, SpatialTarget
+from visionkit.core.sample import ImageInfo
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.tasks.segmentation import types
 from visionkit.tasks.segmentation.types import MaskPrediction, MaskTarget, View
@@ -38,10 +38,6 @@ def logits(prediction):
 def test_a_mask_of_another_kind_is_refused(mask):
     with pytest.raises(DataError, match=r"a mask is uint8 \[H, W\], not"):
         MaskTarget(mask)
-
-
-def test_what_it_can_do():
-    assert isinstance(MaskTarget(random_mask((2, 3))), SpatialTarget)
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -226,7 +222,7 @@ def test_rows_in_parts_equal_all_at_once(several, monkeypatch):
     whole = windows(scores, regions, 4)
     labels, probabilities = whole.labels, whole.probabilities()
     for rows in (1, 7, 39):
-        monkeypatch.setattr(types, "ROWS", rows * 40 * 3)
+        monkeypatch.setattr(types, "CHUNK_VALUES", rows * 40 * 3)
         parts = windows(scores, regions, 4)
         assert len(list(parts._scores())) == -(-40 // rows)
         assert torch.equal(parts.labels, labels)

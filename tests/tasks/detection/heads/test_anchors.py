@@ -49,3 +49,6 @@ def test_offsets_of_boxes_without_area_are_finite():
     assert encode_offsets(flat, random_boxes(2, 1)).isfinite().all()
     assert encode_offsets(random_boxes(2, 1), flat).isfinite().all()
     assert decode_offsets(torch.full((2, 4), 1e3), flat).isfinite().all()
+    wild, anchors = torch.full((2, 4), 1e3), random_boxes(2, 1)
+    theirs = BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(wild, anchors)
+    torch.testing.assert_close(decode_offsets(wild, anchors), theirs, atol=0, rtol=1e-5)
