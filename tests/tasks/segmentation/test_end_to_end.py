@@ -208,9 +208,9 @@ def spoil_all_masks(root):
 BAD = {
     "size": (spoil_size, "masks/train/3.png", "40 x 30"),
     "ids": (spoil_ids, "masks/train/3.png", "id 12 (10 pixels)"),
-    "mask": (spoil_file, "masks/train/3.png", ""),
-    "picture": (spoil_picture, "images/train/3.png", ""),
-    "table": (spoil_table, "classes.txt:2", ""),
+    "mask": (spoil_file, "masks/train/3.png", "the mask cannot be read"),
+    "picture": (spoil_picture, "images/train/3.png", "not an image of a known kind"),
+    "table": (spoil_table, "classes.txt:2", "id 0 is that of 'background' too"),
     "no masks": (spoil_all_masks, "pictures", "mask"),
 }
 
@@ -241,7 +241,7 @@ def test_a_mask_that_does_not_fit_can_be_left_out(data, capsys, tmp_path):
 WRONG = {
     "loss": (["--model.head.losses.dise=1.0"], "dice"),
     "head without a pyramid": (["--model.head", "FPNSegmentationHead"], "FPN"),
-    "one class": (["--data.classes=[background]"], ""),
+    "one class": (["--data.classes=[background]"], "but the classes are background"),
     "crop_scale": (["--data.crop_scale=[2.0,0.5]"], "scale"),
     "fill_mask": (["--data.augment=[{Affine: {fill_mask: 255}}]"], "fill_mask"),
 }
