@@ -82,5 +82,5 @@ def test_text_that_cannot_be_read_is_named_with_its_line(tmp_path):
         read_text(tmp_path / "b.txt")
     with pytest.raises(DataError, match=r"c\.txt: no such file"):
         read_text(tmp_path / "c.txt")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"is a folder, not a file; give a file in it"):
         read_text(tmp_path)

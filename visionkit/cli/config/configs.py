@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import visionkit
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from visionkit.models.description import Description
 
 __all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
 
@@ -109,10 +112,10 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     return search(node, wanted) if wanted else None
 
 
-def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[str] = ()) -> list[str]:
+def from_checkpoint(described: Description, path: str, trust: Collection[str] = ()) -> list[str]:
     """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
 
-    The parser imports and makes what it is told, so only what ``visionkit.load`` would make is passed on to it.
+    The parser imports and makes what it is told, so it is told of a model that was made by ``make_model`` already.
 
     Args:
         described: What the checkpoint says of itself.
@@ -121,31 +124,27 @@ def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[s
 
     Raises:
         UsageError: The checkpoint does not say which task trained it, or names a class that is not trusted.
+        DataError: It describes no model, or none of that task.
     """
-    from visionkit.core.component import build, check, spec_of
+    from visionkit.core.component import spec_of
     from visionkit.data.transforms.preprocessing import Preprocessing
+    from visionkit.models.checkpoint import make_model
 
-    task = described.get("task")
-    cls = getattr(visionkit, str(task).removeprefix("visionkit."), None) if task else None
+    cls = getattr(visionkit, (described["task"] or "").removeprefix("visionkit."), None)
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
-    model = described["model"]
+    model = make_model(described, path, trust=trust)
+    if type(model.preprocessing) is not Preprocessing:
+        raise UsageError(f"{path}: its preprocessing is a {type(model.preprocessing).__name__}: name a config with -c")
+    spec = model.spec()
+    arguments = ["-c", str(_like(cls, spec["head"]["class_path"]))]
     try:
-        for part in ("backbone", "neck", "head", "preprocessing"):
-            if not isinstance(model[part], Mapping) or "class_path" not in model[part]:
-                raise UsageError(f"the checkpoint does not describe its {part}")
-            check(model[part], trust=trust)
-        preprocessing = build(model["preprocessing"], trust=trust)
-    except UsageError as e:
-        raise UsageError(f"{path}: {e}") from e
-    if type(preprocessing) is not Preprocessing:
-        raise UsageError(
-            f"{path}: the checkpoint names {model['preprocessing']['class_path']} as preprocessing; refused"
-        )
-    arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
-    for key, value in cls.config_of(model).items():
+        given = cls.config_of(spec)
+    except KeyError as e:
+        raise DataError(f"{path}: it describes no model of a {cls.__name__}, which has {e}") from e
+    for key, value in given.items():
         arguments.append(f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}")
-    for key, value in spec_of(preprocessing)["init_args"].items():
+    for key, value in spec_of(model.preprocessing)["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
 
