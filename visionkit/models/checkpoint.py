@@ -125,7 +125,6 @@ def restore(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, trus
     """
     model = make_model(checkpoint[KEY], path, trust=trust)
     fit_state(model, checkpoint, path)
-    adopt(model, checkpoint[KEY], path)
     return model.eval()
 
 
@@ -144,16 +143,18 @@ def make_model(description: Description, path: str | os.PathLike[str], *, trust:
         DataError: The description makes no model.
         UsageError: As in :func:`load`.
     """
-    model = description["model"]
+    said = description["model"]
     spec = {
-        "backbone": _checked(model["backbone"], Backbone, path, trust),
-        "neck": _checked(model["neck"], Neck, path, trust),
-        "head": _checked(model["head"], Head, path, trust),
-        "classes": model["classes"],
-        "preprocessing": _checked(model["preprocessing"], Preprocessing, path, trust),
+        "backbone": _checked(said["backbone"], Backbone, path, trust),
+        "neck": _checked(said["neck"], Neck, path, trust),
+        "head": _checked(said["head"], Head, path, trust),
+        "classes": said["classes"],
+        "preprocessing": _checked(said["preprocessing"], Preprocessing, path, trust),
     }
     with _no_model(path), torch.random.fork_rng(devices=()):  # whoever asks goes on with his own random numbers
-        return VisionModel.from_spec(spec, trust=trust)
+        model = VisionModel.from_spec(spec, trust=trust)
+    adopt(model, description, path)
+    return model
 
 
 def make_backbone(description: Description, path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> Backbone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 import visionkit
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
 
 if TYPE_CHECKING:
     from visionkit.models.description import Description
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
 
 OPTIONS = ("-c", "--config")
+MAX_BYTES = 10_000_000  # of a config
 NAMED = ("heads", "datasets")
 """Keys whose entries are classes under names of the user's."""
 
@@ -72,11 +75,13 @@ def check_syntax(path: Path) -> None:
         UsageError: The file cannot be parsed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path, limit=MAX_BYTES))
+    except DataError as e:  # a config is what was asked
+        raise UsageError(str(e)) from e
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise UsageError(f"{path}:{line}: not valid YAML: {e.problem or e}") from e
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: no UTF-8, or a date such as 2024-13-45
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date such as 2024-13-45
         raise UsageError(f"{path}: not valid YAML: {str(e).splitlines()[0]}") from e
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a config is a mapping of keys (trainer, model, data), this file holds none")
@@ -90,8 +95,8 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
         keys: The way to it, e.g. ``("model", "backbone", "depth")``; ``init_args`` levels are passed over.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        node = yaml.compose(read_text(path))
+    except (DataError, yaml.YAMLError):
         return None
     wanted = [k for k in keys if k != "init_args"]
 
@@ -134,6 +139,12 @@ def from_checkpoint(described: Description, path: str, trust: Collection[str] = 
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
     model = make_model(described, path, trust=trust)
+    usual = getattr(inspect.signature(cls).parameters.get("head"), "default", None)  # a joint task has several heads
+    kind = model.head.prediction
+    if usual is not None and kind is not None and not issubclass(kind, usual.prediction):
+        raise DataError(
+            f"{path}: it says that it is of a {cls.__name__}, but its head is a {type(model.head).__name__}"
+        )
     if type(model.preprocessing) is not Preprocessing:
         raise UsageError(f"{path}: its preprocessing is a {type(model.preprocessing).__name__}: name a config with -c")
     spec = model.spec()
@@ -152,7 +163,7 @@ def from_checkpoint(described: Description, path: str, trust: Collection[str] = 
 def _like(task: Any, head: str) -> Path:
     """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
     for name in shipped():
-        model = yaml.safe_load((folder() / name).read_text(encoding="utf-8"))["model"]
+        model = yaml.safe_load(read_text(folder() / name))["model"]
         own = model["init_args"].get("head", {}).get("class_path")
         if model["class_path"] == task.__name__ and own == head.rpartition(".")[2]:
             return folder() / name

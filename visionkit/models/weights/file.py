@@ -26,7 +26,8 @@ COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
 _PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
-_NO_WEIGHTS = ("optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
+_MAX_DEPTH = 10  # of mappings within mappings
+_NO_WEIGHTS = (KEY, "optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
 _AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
 
 
@@ -181,13 +182,14 @@ def _read(path: Path, source: str) -> WeightsFile:
     return WeightsFile(source, path, groups, digest, size, form, **_facts(source, path, content, metadata))
 
 
-def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]]) -> None:
-    """Gather the mappings from names to tensors, however deep they lie."""
+def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]], depth: int = 0) -> None:
+    """Gather the mappings from names to tensors; one that holds itself has no end."""
     if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
         groups[where] = tensors
     for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS):
-            _collect(value, f"{where}.{key}" if where else key, groups)
+        inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
+        if inner and depth < _MAX_DEPTH:
+            _collect(value, f"{where}.{key}" if where else key, groups, depth + 1)
 
 
 def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
