@@ -73,6 +73,51 @@ def test_steps_stand_in_task_alone():
                 assert name == "visionkit.training.task"
 
 
+OPENERS = {
+    *("open", "read_bytes", "read_text", "imread", "memmap", "fromfile", "loadtxt", "genfromtxt", "safe_open"),
+    *("ZipFile", "TarFile", "mmap", "np.load", "torch.load", "pickle.load", "FileIO"),
+}
+MAY_OPEN = {
+    "visionkit.core.files": {"os.open", "path.open"},  # the door, and the lock
+    "visionkit.data.caching.store": {"os.open", "mmap.mmap"},  # its own files, shared with other processes
+    "visionkit.data.images.formats": {"Image.open"},  # of a file that is open
+    "visionkit.data.labels.coco_files": {"mmap.mmap"},  # of a file that is open
+    "visionkit.models.torch_file": {"torch.load", "zipfile.ZipFile"},  # of a file that is open
+    "visionkit.prediction.writers": {"self._path.open"},  # the table that it is writing
+    "visionkit.training.features.store": {"np.memmap"},  # its own file
+}
+"""Beside core/files, and what opens a file to write it, these may open files, for the reasons named."""
+
+
+def openings(path: Path) -> set[str]:
+    """Calls that open a file to read it, or may."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        position = 1 if isinstance(node.func, ast.Name) else 0  # open(path, mode), path.open(mode)
+        mode = ast.unparse(node.args[position]).strip("'") if len(node.args) > position else "r"
+        writes = called.rpartition(".")[2] == "open" and mode in ("w", "wb", "a", "ab", "x", "xb")
+        door = called in ("read_bytes", "read_text")  # those of core/files, by their own names
+        if not writes and not door and {called, called.rpartition(".")[2]} & OPENERS:
+            found.add(called)
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_are_read_through_one_door(name):
+    assert openings(MODULES[name]) <= MAY_OPEN.get(name, set())
+
+
+def test_the_door_is_found_where_it_is_passed_by(tmp_path):
+    lines = "open(p)\nPath(p).open()\np.open('rb')\np.read_text()\nImage.open(p)\nnp.load(p)\nwith open(p, 'w'): pass\n"
+    (tmp_path / "a.py").write_text(lines + "p.open('w')\nread_text(p)\nself.load()\n")
+    assert openings(tmp_path / "a.py") == {
+        *("open", "Path(p).open", "p.open", "p.read_text", "Image.open", "np.load"),
+    }
+
+
 def test_import_and_help_are_light():
     code = (
         "import sys, visionkit; from visionkit.cli.main import run; run(['--help']);\n"

@@ -8,9 +8,11 @@ import pytest
 from torch import nn
 
 import visionkit
-from visionkit.core.component import Component, build, class_path, spec_of
-from visionkit.core.errors import UsageError
+from visionkit.core.component import Component, build, checked, class_path, spec_of
+from visionkit.core.errors import DataError, UsageError
+from visionkit.models.backbones.base import Backbone
 from visionkit.models.backbones.resnet import ResNet
+from visionkit.models.head import Head
 
 
 @dataclass
@@ -198,11 +200,59 @@ def test_trust_holds_inside_and_only_for_the_named(outside):
         ("visionkit.core.component.build", "no component"),
         ("outsider.Plain", "no component"),
         ("outsider.function", "no component"),
-        ("visionkit", "outside visionkit"),
-        ("", "outside visionkit"),
-        ("visionkitty.X", "outside visionkit"),
+        ("visionkit", "no path of a class"),
+        ("", "no path of a class"),
+        (None, "no path of a class"),
     ],
 )
 def test_what_is_no_component_is_refused(outside, path, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(DataError, match=message):
         build({"class_path": path, "init_args": {}}, trust=["outsider"])
+
+
+def test_a_name_that_begins_like_visionkit_is_outside():
+    with pytest.raises(UsageError, match="outside visionkit"):
+        build({"class_path": "visionkitty.X", "init_args": {}})
+
+
+class TestChecked:
+    def spec(self, path="visionkit.ResNet", **arguments):
+        return {"class_path": path, "init_args": arguments}
+
+    def test_weights_are_left_out_at_any_depth(self):
+        assert checked(self.spec(depth=18, weights="/etc/passwd", partial=True)) == self.spec(depth=18)
+        inner = self.spec("visionkit.FPN", channels=8, weights="hf-hub:nobody/evil")
+        neck = self.spec("visionkit.MultiTaskNeck", neck=inner)
+        assert checked(neck) == self.spec("visionkit.MultiTaskNeck", neck=self.spec("visionkit.FPN", channels=8))
+        head = self.spec("visionkit.MultiTaskHead", weights={"a": 2.0}, heads={"b": inner})
+        kept = checked(head)["init_args"]
+        assert kept["weights"] == {"a": 2.0}, "of losses"
+        assert kept["heads"]["b"]["init_args"] == {"channels": 8}
+        assert inner["init_args"]["weights"] == "hf-hub:nobody/evil", "what was given is not changed"
+
+    def test_kind(self):
+        assert checked(self.spec(depth=18), kind=Backbone) == self.spec(depth=18)
+        with pytest.raises(DataError, match=r"visionkit\.ResNet, which is no Head; refused"):
+            checked(self.spec(), kind=Head)
+
+    @pytest.mark.parametrize(
+        ("spec", "message"),
+        [
+            (None, "describes no Component with a class_path"),
+            ("visionkit.ResNet", "describes no Component with a class_path"),
+            ({"class_path": "visionkit.ResNet", "init_args": [1]}, "describes visionkit.ResNet by"),
+            ({"class_path": "visionkit.ResNet", "dict_kwargs": {}}, "describes visionkit.ResNet by"),
+            ({"class_path": "visionkit.ResNet", "init_args": {"dpth": 1}}, "an argument 'dpth', which it has not"),
+            ({"class_path": "visionkit.MultiTaskNeck", "init_args": {"neck": "os.system"}}, "the word 'os.system'"),
+        ],
+    )
+    def test_what_is_no_spec(self, spec, message):
+        with pytest.raises(DataError, match=message):
+            checked(spec)
+
+    def test_trust_holds_inside(self, outside):
+        spec = self.spec("visionkit.MultiTaskNeck", neck=self.spec("outsider.Mine", size=2))
+        with pytest.raises(UsageError, match=r"outsider\.Mine, outside visionkit.*--trust outsider"):
+            checked(spec)
+        assert not outside.exists()
+        assert checked(spec, trust=["outsider"]) == spec

@@ -1,10 +1,11 @@
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from visionkit.core.errors import DataError
-from visionkit.core.files import read_text, replacing, write_text
+from visionkit.core.files import open_binary, read_bytes, read_text, replacing, write_text
 
 
 def test_the_file_appears_when_the_block_ends_well(tmp_path):
@@ -82,5 +83,64 @@ def test_text_that_cannot_be_read_is_named_with_its_line(tmp_path):
         read_text(tmp_path / "b.txt")
     with pytest.raises(DataError, match=r"c\.txt: no such file"):
         read_text(tmp_path / "c.txt")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"is a folder, not a file; give a file in it"):
         read_text(tmp_path)
+
+
+class TestTheDoor:
+    READERS = (open_binary, read_bytes, read_text)
+
+    def test_content_comes_back(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"a\r\nb\0")
+        os.symlink(tmp_path / "a", tmp_path / "link")
+        for path in (tmp_path / "a", str(tmp_path / "link")):
+            assert read_bytes(path) == read_bytes(path, limit=5) == b"a\r\nb\0"
+            assert read_text(path) == "a\nb\0", "lines end alike, as open does it"
+            with open_binary(path) as file:
+                assert file.seek(3) == 3
+                assert file.read() == b"b\0"
+
+    @pytest.mark.parametrize("read", READERS)
+    def test_what_is_no_file_is_refused_at_once(self, tmp_path, read, monkeypatch):
+        monkeypatch.chdir(tmp_path)  # names of sockets are short
+        os.mkfifo("pipe")
+        os.symlink("pipe", "link.jpg")
+        os.symlink("/dev/zero", "zero.jpg")
+        with socket.socket(socket.AF_UNIX) as there:
+            there.bind("socket")
+            for name, kind in (("pipe", "pipe"), ("link.jpg", "pipe"), ("zero.jpg", "device"), ("socket", "socket")):
+                with pytest.raises(DataError, match=f"^{name}: is a {kind}, not a file; give a file, or remove it$"):
+                    read(name)
+        with pytest.raises(DataError, match=r"^\.: is a folder, not a file; give a file in it$"):
+            read(".")
+
+    @pytest.mark.parametrize("read", READERS)
+    def test_what_cannot_be_opened_is_named(self, tmp_path, read, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("a").touch()
+        os.symlink("loop", "loop")
+        cases = {"b": "no such file", "a/b": "cannot be read", "loop": "cannot be read", "a\0": "cannot be read"}
+        for name, words in cases.items():
+            with pytest.raises(DataError, match=f"^{name}: {words}"):
+                read(name)
+
+    @pytest.mark.parametrize("read", READERS)
+    def test_limit(self, tmp_path, read):
+        (tmp_path / "a").write_bytes(bytes(1001))
+        with pytest.raises(DataError, match=r"a: has more than 1,000 bytes, the most for such a file"):
+            read(tmp_path / "a", limit=1000)
+
+    def test_a_file_that_says_no_size_is_limited_too(self):
+        if not Path("/proc/self/status").exists():
+            pytest.skip("Linux alone has such files")
+        assert len(read_bytes("/proc/self/status")) > 100
+        with pytest.raises(DataError, match="more than 100 bytes"):
+            read_bytes("/proc/self/status", limit=100)
+
+    def test_no_handle_stays_open(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+        for path in (tmp_path, tmp_path / "pipe"):
+            with pytest.raises(DataError):
+                read_bytes(path)
+        assert (os.listdir("/proc/self/fd") if before else []) == before

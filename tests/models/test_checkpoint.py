@@ -43,7 +43,7 @@ def test_weights_file_is_not_needed_again(tiny_model, tmp_path):
 
 
 def test_missing_file():
-    with pytest.raises(DataError, match="nowhere.ckpt: no such checkpoint"):
+    with pytest.raises(DataError, match="nowhere.ckpt: no such file"):
         visionkit.load("nowhere.ckpt")
 
 
@@ -58,7 +58,7 @@ def test_truncated_file(tiny_model, tmp_path):
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     data = (tmp_path / "m.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"cut\.ckpt: no readable checkpoint"):
+    with pytest.raises(DataError, match=r"cut\.ckpt: damaged or no PyTorch file: .*: download or copy it again"):
         visionkit.load(tmp_path / "cut.ckpt")
 
 
@@ -93,7 +93,7 @@ def test_code_is_refused_and_does_not_run(tmp_path, legacy):
         path.write_bytes(pickle.dumps(payload))
     else:
         torch.save(payload, path)
-    with pytest.raises(DataError, match=r"evil\.ckpt: (refused, it holds code|no readable)"):
+    with pytest.raises(DataError, match=r"evil\.ckpt: refused, it holds (the Python object posix\.system|code)"):
         visionkit.load(path)
     assert not (tmp_path / "ran").exists()
 
@@ -104,7 +104,7 @@ def test_class_paths_outside_visionkit_need_trust(tiny_model, tmp_path):
     checkpoint.write(content, tmp_path / "m.ckpt")
     with pytest.raises(UsageError, match=r"antigravity.Head, outside visionkit.*trust"):
         visionkit.load(tmp_path / "m.ckpt")
-    with pytest.raises(UsageError, match="cannot be imported|no component"):
+    with pytest.raises(UsageError, match=r"m\.ckpt: .*antigravity.Head, which cannot be imported"):
         visionkit.load(tmp_path / "m.ckpt", trust=["antigravity"])
 
 
@@ -112,7 +112,7 @@ def test_names_inside_visionkit_that_are_no_components_are_refused(tiny_model, t
     content = {"state_dict": {}, KEY: checkpoint.spec_of_model(tiny_model)}
     content[KEY]["model"]["head"] = {"class_path": "visionkit.load_weights", "init_args": {}}
     checkpoint.write(content, tmp_path / "m.ckpt")
-    with pytest.raises(UsageError, match="no component"):
+    with pytest.raises(DataError, match=r"m\.ckpt: .*no component"):
         visionkit.load(tmp_path / "m.ckpt")
 
 

@@ -251,7 +251,15 @@ class CLI(LightningCLI):
                 f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
                 f"start from its backbone with --model.backbone.weights {path}"
             )
-        model = checkpoint[checkpoints.KEY]["model"]
+        described = checkpoint[checkpoints.KEY]
+        theirs, ours = described["task"] or "", str(config.model.class_path)
+        names = [task.rpartition(".")[2] for task in (theirs, ours) if task.startswith("visionkit.")]
+        if len(set(names)) == 2:
+            raise UsageError(
+                f"--ckpt_path {asked}: {path} is a checkpoint of a {names[0]}, the config makes a {names[1]}: name the "
+                "config that it was trained with, or none"
+            )
+        model = described["model"]
         data = config.data.init_args
         if data.get("classes") is None and self.subcommand != "fit":
             data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with

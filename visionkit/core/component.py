@@ -9,11 +9,11 @@ import typing
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 
-__all__ = ["Component", "Spec", "build", "check", "parameters_of", "spec_of"]
+__all__ = ["Component", "Spec", "build", "checked", "parameters_of", "spec_of"]
 
 Spec = dict[str, Any]
 """A component in plain data: ``{"class_path": str, "init_args": {name: plain value or Spec}}``."""
@@ -26,6 +26,9 @@ class Component:
     (no ``**kwargs``) whose values are plain data, dataclasses or other components.
     """
 
+    weights_arguments: ClassVar[frozenset[str]] = frozenset()
+    """Names of arguments that say which other file to start from, and how: a checkpoint, which brings the weights
+    itself, has no say in them."""
     _arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -77,44 +80,58 @@ def build(spec: Mapping[str, Any], *, trust: Collection[str] = (), **given: Any)
         given: Arguments that the spec left out because the caller knows them.
 
     Raises:
-        UsageError: The class lies outside the trusted packages, does not exist or is no component.
+        UsageError: The class lies outside the trusted packages.
+        DataError: The class does not exist or is no component.
     """
     return _constructor(spec, trust)(**given)
 
 
-def check(spec: Any, *, trust: Collection[str] = ()) -> None:
-    """Refuse a spec that names a class, at any depth, which :func:`build` would not make; nothing is made.
+def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[str] = ()) -> Spec:
+    """Return a spec as :func:`build` may have it, with all that it names looked at before anything of it is made.
 
-    For whoever hands a spec to something else that imports what it names, such as a parser of command lines. A word
-    where an argument takes a component is refused, too: such a parser would import it.
+    For whoever builds it, or hands it to something else that imports what it names, such as a parser of command
+    lines. Arguments that name other files to load (``Component.weights_arguments``) are left out, at any depth. A word
+    where an argument takes a component is refused: such a parser would import it.
 
     Args:
-        spec: A spec, or plain data that may hold some.
+        spec: A spec.
+        kind: What it must make.
         trust: Names of top-level packages, beside visionkit, whose classes may be imported.
 
     Raises:
-        UsageError: A class is not trusted, does not exist, is no component or has no such argument.
+        UsageError: A class lies outside the trusted packages.
+        DataError: A class does not exist, is of another kind or has no such argument.
     """
-    if isinstance(spec, list | tuple):
-        for entry in spec:
-            check(entry, trust=trust)
-    if not isinstance(spec, Mapping):
-        return
-    if "class_path" not in spec:
-        for entry in spec.values():
-            check(entry, trust=trust)
-        return
-    cls = _class(spec["class_path"], trust)
-    arguments = spec.get("init_args", {})
+    if not isinstance(spec, Mapping) or "class_path" not in spec:
+        raise DataError(f"the checkpoint describes no {kind.__name__} with a class_path")
+    path, arguments = spec["class_path"], spec.get("init_args", {})
     if set(spec) - {"class_path", "init_args"} or not isinstance(arguments, Mapping):
-        raise UsageError(f"the checkpoint describes {spec['class_path']} by {', '.join(map(str, spec))}; refused")
+        raise DataError(f"the checkpoint describes {path} by {', '.join(map(str, spec))}; refused")
+    cls = _class(path, trust)
+    if not issubclass(cls, kind):
+        raise DataError(f"the checkpoint names {path}, which is no {kind.__name__}; refused")
     known = parameters_of(cls)
+    kept: dict[str, Any] = {}
     for name, value in arguments.items():
         if name not in known:
-            raise UsageError(f"the checkpoint gives {spec['class_path']} an argument {name!r}, which it has not")
+            raise DataError(f"the checkpoint gives {path} an argument {name!r}, which it has not")
+        if name in cls.weights_arguments and value is not None:
+            continue
         if _takes_component(known[name].annotation) and (word := _word(value)) is not None:
-            raise UsageError(f"the checkpoint gives {spec['class_path']}({name}=...) the word {word!r}; refused")
-        check(value, trust=trust)
+            raise DataError(f"the checkpoint gives {path}({name}=...) the word {word!r}; refused")
+        kept[name] = _checked(value, trust)
+    return {"class_path": path, "init_args": kept}
+
+
+def _checked(value: Any, trust: Collection[str]) -> Any:
+    """Return an argument with the specs in it :func:`checked`."""
+    if isinstance(value, list | tuple):
+        return [_checked(entry, trust) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "class_path" in value:
+        return checked(value, trust=trust)
+    return {key: _checked(entry, trust) for key, entry in value.items()}
 
 
 def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
@@ -167,6 +184,8 @@ def _class(path: Any, trust: Collection[str]) -> type[Component]:
     """Return the class of a path, imported where it is trusted."""
     module_name, _, name = str(path).rpartition(".")
     package = module_name.partition(".")[0]
+    if not package:
+        raise DataError(f"the checkpoint names {path!r}, which is no path of a class")
     if package != "visionkit" and package not in trust:
         raise UsageError(
             f"the checkpoint names the class {path}, outside visionkit: load it with trust=[{package!r}] "
@@ -174,10 +193,11 @@ def _class(path: Any, trust: Collection[str]) -> type[Component]:
         )
     try:
         cls = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as e:
-        raise UsageError(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
+    except Exception as e:  # a trusted package can raise anything
+        error = DataError if package == "visionkit" else UsageError  # what the file says, or what is installed here
+        raise error(f"the checkpoint names the class {path}, which cannot be imported: {e}") from e
     if not (isinstance(cls, type) and issubclass(cls, Component)):
-        raise UsageError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
+        raise DataError(f"the checkpoint names {path}, which is no component of visionkit's kind; refused")
     return cls
 
 

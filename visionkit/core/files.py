@@ -1,8 +1,10 @@
-"""Text files in, with messages that help; files out, whole or not at all."""
+"""The one door for files: what is read comes in here, with messages that help; what is written is whole or absent."""
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +16,102 @@ from visionkit.core.errors import DataError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["locked", "read_text", "replacing", "write_text"]
+__all__ = ["locked", "open_binary", "read_bytes", "read_text", "replacing", "write_text"]
+
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
+_KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"))
+
+
+def open_binary(path: str | os.PathLike[str], *, limit: int | None = None) -> io.BufferedReader:
+    """Open a file for reading; links to files are followed.
+
+    All that is read goes through here. Anything but a regular file is refused at once: a pipe would be waited for, a
+    device never ends.
+
+    Args:
+        path: The file.
+        limit: Bytes that it may have; None for any number.
+
+    Raises:
+        DataError: It is not there, no regular file, larger or cannot be read.
+    """
+    try:
+        handle = os.open(path, _FLAGS)  # without waiting for what is no file; a look before opening could be outrun
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as e:  # ValueError: a zero byte in the path
+        raise _unreadable(path, e) from None
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise DataError(f"{path}: is a {_kind(facts)}, not a file; {_instead(facts)}")
+        if limit is not None and facts.st_size > limit:
+            raise _too_large(path, limit)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int | None = None) -> bytes:
+    """Return the content of a file.
+
+    Args:
+        path: As in :func:`open_binary`.
+        limit: As in :func:`open_binary`.
+
+    Raises:
+        DataError: As in :func:`open_binary`.
+    """
+    try:
+        with open_binary(path, limit=limit) as file:
+            data = file.read(-1 if limit is None else limit + 1) or b""  # None: nothing there yet, in /proc
+    except OSError as e:
+        raise _unreadable(path, e) from None
+    if limit is not None and len(data) > limit:  # it grew, or says no size
+        raise _too_large(path, limit)
+    return data
+
+
+def read_text(path: str | os.PathLike[str], *, limit: int | None = None) -> str:
+    """Return the content of a text file (UTF-8, with or without byte order mark), its lines ending in newlines.
+
+    Args:
+        path: As in :func:`open_binary`.
+        limit: As in :func:`open_binary`.
+
+    Raises:
+        DataError: As in :func:`open_binary`, or it is not UTF-8, with the line.
+    """
+    try:
+        return io.TextIOWrapper(io.BytesIO(read_bytes(path, limit=limit)), encoding="utf-8-sig").read()
+    except UnicodeDecodeError as e:
+        line = e.object[: e.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
+
+
+def _too_large(path: str | os.PathLike[str], limit: int) -> DataError:
+    return DataError(f"{path}: has more than {limit:,} bytes, the most for such a file; check the path")
+
+
+def _unreadable(path: str | os.PathLike[str], e: OSError | ValueError) -> DataError:
+    """Return what to say of a file that cannot be opened or read."""
+    try:
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):  # where opening it fails already: a socket, or a folder on Windows
+            return DataError(f"{path}: is a {_kind(facts)}, not a file; {_instead(facts)}")
+    except (OSError, ValueError):
+        pass
+    why = (e.strerror if isinstance(e, OSError) else None) or e
+    return DataError(f"{path}: cannot be read ({why}); check the path, its permissions and the disk")
+
+
+def _kind(facts: os.stat_result) -> str:
+    return next((kind for asks, kind in _KINDS if asks(facts.st_mode)), "device")
+
+
+def _instead(facts: os.stat_result) -> str:
+    return "give a file in it" if stat.S_ISDIR(facts.st_mode) else "give a file, or remove it"
 
 
 @contextmanager
@@ -53,23 +150,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
             except BlockingIOError:
                 held = False
         yield held  # closing the file gives the lock back
-
-
-def read_text(path: Path) -> str:
-    """Return the content of a text file (UTF-8, with or without byte order mark).
-
-    Raises:
-        DataError: It is not there, cannot be read or is not UTF-8, with the line.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
-    except UnicodeDecodeError as e:
-        line = e.object[: e.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -7,15 +7,10 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-
 import visionkit
-from visionkit.core.component import build, spec_of
-from visionkit.core.errors import DataError
+from visionkit.core.component import spec_of
 from visionkit.core.files import replacing
 from visionkit.models import checkpoint
-from visionkit.models.backbones.base import Backbone
-from visionkit.models.weights.file import read_weights
 from visionkit.models.weights.load import WeightsReport
 from visionkit.models.weights.match import wrapper
 
@@ -42,15 +37,7 @@ def export_backbone(
     from safetensors.torch import save_file
 
     path = Path(ckpt)
-    if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint file")
-    spec = read_weights(path).backbone
-    if spec is None:
-        checkpoint.read(path)  # says what is wrong
-        raise DataError(f"{path}: the checkpoint describes no backbone; use one of this version of visionkit")
-    with torch.random.fork_rng(devices=()):
-        backbone = build(spec, trust=trust)
-    assert isinstance(backbone, Backbone)
+    backbone = checkpoint.make_backbone(checkpoint.read(path)[checkpoint.KEY], path, trust=trust)
     backbone.load(path)
     state = backbone.state_dict()
     wrapped = wrapper(state)

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from visionkit.core.component import Spec
-from visionkit.core.errors import DataError
-from visionkit.core.files import replacing
+from visionkit.core.component import Component, Spec, build, checked
+from visionkit.core.errors import DataError, VisionkitError
+from visionkit.core.files import open_binary, replacing
+from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.models.backbones.base import Backbone
+from visionkit.models.backbones.statistics import per_channel
+from visionkit.models.description import FORMAT, KEY, Description, check_description
+from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
+from visionkit.models.necks.base import Neck
+from visionkit.models.torch_file import format_of, read_torch
 from visionkit.models.weights.load import WeightsReport
 
-__all__ = ["KEY", "adopt", "spec_of_model", "load", "read", "restore", "save", "write"]
+__all__ = [
+    "KEY",
+    "adopt",
+    "fit_state",
+    "load",
+    "make_backbone",
+    "make_model",
+    "read",
+    "restore",
+    "save",
+    "spec_of_model",
+    "write",
+]
 
-KEY = "visionkit"
-"""The entry of a checkpoint file that describes the model."""
-FORMAT = 1
 PREFIX = "model."
 """What the names of the model's tensors start with in ``state_dict`` (the task holds the model there)."""
 
@@ -40,7 +55,7 @@ def spec_of_model(model: VisionModel, *, task: str | None = None) -> Spec:
     return {**about, "model": model.spec(), "passport": passport}
 
 
-def adopt(model: VisionModel, description: Mapping[str, Any]) -> None:
+def adopt(model: VisionModel, description: Mapping[str, Any], path: str | os.PathLike[str] = "the checkpoint") -> None:
     """Take over what a checkpoint says of its backbone beside the weights: their passport and pixel statistics.
 
     A mean or std that the backbone's constructor was given stays.
@@ -48,18 +63,22 @@ def adopt(model: VisionModel, description: Mapping[str, Any]) -> None:
     Args:
         model: The model that is given the checkpoint's weights.
         description: What :func:`spec_of_model` returned.
+        path: The checkpoint file, for messages.
 
     Raises:
-        DataError: The passport cannot be read.
+        DataError: The passport or the statistics cannot be read.
     """
     backbone = model.backbone
-    if "passport" in description:
-        passport = description["passport"]
-        backbone.weights_report = None if passport is None else WeightsReport.from_plain(passport)
-    said = description.get("model", {}).get("backbone", {}).get("init_args", {})
-    for key in ("mean", "std"):
-        if said.get(key) is not None and backbone._arguments.get(key) is None:
-            setattr(backbone, key, tuple(said[key]))
+    try:
+        if "passport" in description:
+            passport = description["passport"]
+            backbone.weights_report = None if passport is None else WeightsReport.from_plain(passport)
+        said = description.get("model", {}).get("backbone", {}).get("init_args", {})
+        for key in ("mean", "std"):
+            if said.get(key) is not None and backbone._arguments.get(key) is None:
+                setattr(backbone, key, per_channel(key, said[key], (), backbone.in_channels))
+    except (VisionkitError, TypeError, ValueError) as e:
+        raise DataError(f"{path}: {e}") from e
     model.take_statistics()
 
 
@@ -93,47 +112,125 @@ def load(
 
 
 def restore(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> VisionModel:
-    """Make the model of a checkpoint that :func:`read` returned; ``path`` is for messages."""
-    model = VisionModel.from_spec(checkpoint[KEY]["model"], trust=trust)
-    state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as e:
-        raise DataError(f"{path}: the weights do not fit the model it describes ({_first_line(e)})") from e
-    try:
-        adopt(model, checkpoint[KEY])
-    except DataError as e:
-        raise DataError(f"{path}: {e}") from e
+    """Make the model of a checkpoint that :func:`read` returned, in evaluation mode.
+
+    Args:
+        checkpoint: What the file holds.
+        path: The file, for messages.
+        trust: As in :func:`load`.
+
+    Raises:
+        DataError: The description makes no model, or the weights do not fit it.
+        UsageError: As in :func:`load`.
+    """
+    model = make_model(checkpoint[KEY], path, trust=trust)
+    fit_state(model, checkpoint, path)
     return model.eval()
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint file without running code from it.
+def make_model(description: Description, path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> VisionModel:
+    """Make the model that a checkpoint describes, with fresh weights: the one gate from a description to classes.
+
+    Each class in it must be visionkit's or trusted, of the kind for its place, and have the arguments that it is given.
+    Arguments that name other files to start from are left out.
+
+    Args:
+        description: What the file says of its model.
+        path: The file, for messages.
+        trust: As in :func:`load`.
 
     Raises:
-        DataError: The file is missing, damaged, of another kind or holds code.
+        DataError: The description makes no model.
+        UsageError: As in :func:`load`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint file")
+    said = description["model"]
+    spec = {
+        "backbone": _checked(said["backbone"], Backbone, path, trust),
+        "neck": _checked(said["neck"], Neck, path, trust),
+        "head": _checked(said["head"], Head, path, trust),
+        "classes": said["classes"],
+        "preprocessing": _checked(said["preprocessing"], Preprocessing, path, trust),
+    }
+    with _no_model(path), torch.random.fork_rng(devices=()):  # whoever asks goes on with his own random numbers
+        model = VisionModel.from_spec(spec, trust=trust)
+    adopt(model, description, path)
+    return model
+
+
+def make_backbone(description: Description, path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> Backbone:
+    """Make the backbone alone that a checkpoint describes, as :func:`make_model` does; no other class is asked for."""
+    spec = _checked(description["model"]["backbone"], Backbone, path, trust)
+    with _no_model(path), torch.random.fork_rng(devices=()):
+        backbone = build(spec, trust=trust)
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def _checked(spec: Spec, kind: type[Component], path: str | os.PathLike[str], trust: Collection[str]) -> Spec:
     try:
-        _verify_check_sums(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise DataError(f"{path}: refused, it holds code and not only data ({_refused(e)})") from e
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, KeyError) as e:
-        raise DataError(f"{path}: no readable checkpoint, damaged or of another format ({_first_line(e)})") from e
-    if not (isinstance(checkpoint, dict) and isinstance(checkpoint.get(KEY), dict) and "state_dict" in checkpoint):
+        return checked(spec, kind=kind, trust=trust)
+    except VisionkitError as e:  # UsageError: its package is not trusted
+        raise type(e)(f"{path}: {e}") from e
+
+
+@contextmanager
+def _no_model(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of whatever a constructor raises that the file is to blame."""
+    try:
+        yield
+    except VisionkitError as e:
+        raise DataError(f"{path}: what it describes makes no model: {e}") from e
+    except MemoryError:
+        raise
+    except Exception as e:  # values of a wrong kind can raise anything in a constructor
+        raise DataError(f"{path}: what it describes makes no model ({type(e).__name__}: {_first_lines(e)})") from e
+
+
+def fit_state(
+    model: VisionModel,
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    what: str = "the model it describes",
+) -> None:
+    """Copy the weights of a checkpoint into a model.
+
+    Args:
+        model: The model.
+        checkpoint: What the file holds.
+        path: The file, for messages.
+        what: What messages call the model.
+
+    Raises:
+        DataError: They do not fit.
+    """
+    state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    try:
+        model.load_state_dict(state)
+    except Exception as e:  # RuntimeError, but for tensors of odd kinds
+        raise DataError(f"{path}: the weights do not fit {what} ({_first_lines(e)})") from e
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint file without running code from it; what it says of its model has the right form.
+
+    Raises:
+        DataError: The file is missing, damaged, of another kind, of another version or holds code.
+    """
+    with open_binary(path) as file:
+        content = read_torch(file, path) if format_of(file, path) == "PyTorch" else None
+    if not (isinstance(content, dict) and KEY in content and "state_dict" in content):
         raise DataError(
             f"{path}: not a visionkit checkpoint; if it holds weights of a backbone, use it with "
             f"--model.backbone.weights {path}"
         )
-    if checkpoint[KEY].get("format") != FORMAT:
-        raise DataError(
-            f"{path}: checkpoint format {checkpoint[KEY].get('format')} of visionkit {checkpoint[KEY].get('version')}, "
-            f"this version reads format {FORMAT}: upgrade visionkit"
-        )
-    return checkpoint
+    description = check_description(content[KEY], path)
+    state = content["state_dict"]
+    if not isinstance(state, Mapping):
+        raise DataError(f"{path}: its state_dict is a {type(state).__name__}, no mapping from names to tensors")
+    for name, value in state.items():
+        if not isinstance(name, str) or not (isinstance(value, Tensor) or name.endswith("_extra_state")):
+            raise DataError(f"{path}: its state_dict holds a {type(value).__name__} under {name!r:.60}, no tensor")
+    return {**content, KEY: description}
 
 
 def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -144,22 +241,6 @@ def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         os.fsync(file.fileno())
 
 
-def _verify_check_sums(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return  # torch.load reads older formats, or says what is wrong
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise DataError(f"{path}: damaged or tampered with (check sum of {damaged} is wrong); use another copy")
-
-
-def _first_line(e: BaseException) -> str:
+def _first_lines(e: BaseException) -> str:
     lines = str(e).strip().splitlines() or [type(e).__name__]
     return " ".join(part.strip() for part in lines[:2])
-
-
-def _refused(e: BaseException) -> str:
-    for line in str(e).splitlines():
-        if "GLOBAL" in line or "Unsupported" in line:
-            return line.strip()
-    return _first_line(e)

@@ -21,6 +21,7 @@ from visionkit.core.sample import Batch
 from visionkit.core.seeds import derive_seed
 from visionkit.data.loading import TrainingLoader
 from visionkit.models import checkpoint as checkpoints
+from visionkit.models.description import check_description
 from visionkit.models.model import VisionModel
 from visionkit.training.ema import EMA
 from visionkit.training.freezing import Freezing
@@ -274,14 +275,22 @@ class Task(L.LightningModule):
         checkpoint[checkpoints.KEY] = checkpoints.spec_of_model(self.model, task=class_path(type(self)))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose classes are not this model's, by name and order."""
-        theirs = tuple(checkpoint.get(checkpoints.KEY, {}).get("model", {}).get("classes", self.model.classes))
-        if theirs != self.model.classes:
+        """Refuse a checkpoint whose classes, by name and order, or weights are not this model's."""
+        if checkpoints.KEY not in checkpoint:
+            return
+        path = self.trainer.ckpt_path or "the checkpoint"
+        description = check_description(checkpoint[checkpoints.KEY], path)
+        theirs = description["model"]["classes"]
+        if tuple(theirs) != self.model.classes:
             raise DataError(
-                f"the checkpoint's classes are {list(theirs)}, the data's are {list(self.model.classes)}: "
+                f"{path}: the checkpoint's classes are {theirs}, the data's are {list(self.model.classes)}: "
                 "name the checkpoint's with --data.classes, or start without --ckpt_path"
             )
-        checkpoints.adopt(self.model, checkpoint.get(checkpoints.KEY, {}))  # a resumed backbone has no weights file
+        if self.strict_loading:
+            whose = (description["task"] or "").rpartition(".")[2]
+            what = f"this {type(self).__name__}'s model" + (f", it is a checkpoint of a {whose}" if whose else "")
+            checkpoints.fit_state(self.model, checkpoint, path, what)
+        checkpoints.adopt(self.model, description, path)  # a resumed backbone has no weights file
 
 
 def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -164,7 +164,7 @@ class TestFaults:
             (["inspect"], 2, "required: FILE"),
             (["inspect", "x", "--jsn"], 2, "did you mean --json"),
             (["inspect", "nothere.pth"], 2, "nothere.pth: file not found"),
-            (["export", "nothere.ckpt", "b.safetensors"], 1, "nothere.ckpt: no such checkpoint file"),
+            (["export", "nothere.ckpt", "b.safetensors"], 1, "nothere.ckpt: no such file"),
             (["export", "{weights}", "b.pth"], 2, "ends in .safetensors"),
             (["export", "{weights}", "b.safetensors"], 1, "not a visionkit checkpoint"),
             (["inspect", "{empty}"], 1, "the file is empty"),

@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_unasked(heads, tmp_path):
 WRONG = {
     "no such head": (("take", "@joint.ckpt", "dog", "@x.ckpt"), 2, "the model has no head 'dog'; it has cars, day"),
     "one head": (("take", "@kind.ckpt", "kind", "@x.ckpt"), 2, "the model has one head alone, a LinearHead"),
-    "no file": (("list", "@nothere.ckpt"), 1, "nothere.ckpt: no such checkpoint file"),
+    "no file": (("list", "@nothere.ckpt"), 1, "nothere.ckpt: no such file"),
     "one part": (("join", "@x.ckpt", "a=@kind.ckpt"), 2, "give the models of two heads or more"),
     "name twice": (("join", "@x.ckpt", "a=@kind.ckpt", "a=@other.ckpt", "@joint.ckpt"), 2, "two heads are named 'a'"),
     "name of a joint one": (("join", "@x.ckpt", "day=@kind.ckpt", "@joint.ckpt"), 2, "two heads are named 'day'"),

@@ -1,6 +1,7 @@
 import json
 import sys
 import types
+from functools import partial
 
 import pytest
 import yaml
@@ -81,7 +82,7 @@ class TestCheckSyntax:
             (b"a: [1\nb: 2\n", r"a\.yaml:2: not valid YAML: expected ',' or ']'"),
             (b"a: 1\n\tb: 2\n", r"a\.yaml:2: not valid YAML: found character '\\t'"),
             (b"a: !!python/object:os.system x\n", r"a\.yaml:1: not valid YAML: could not determine a constructor"),
-            (b"a: \xff\xfe\n", r"a\.yaml: not valid YAML: .*utf-8"),
+            (b"a: \xff\xfe\n", r"a\.yaml:1: is not UTF-8 text; save the file"),
             (b"a: 2024-13-45\n", r"a\.yaml: not valid YAML: month must be"),
             (b"a: \x07\n", r"a\.yaml: not valid YAML"),
             (b"", r"a\.yaml: a config is a mapping .*holds none"),
@@ -162,13 +163,19 @@ class TestFromCheckpoint:
         [("FCOSHead", "detect.yaml"), ("FasterRCNNHead", "detect_two_stage.yaml"),
          ("MaskRCNNHead", "detect_masks.yaml"), ("my_heads.OwnHead", "detect.yaml")],
     )  # fmt: skip
-    def test_the_config_of_the_head_where_there_is_one(self, tiny_model, head, name, monkeypatch):
-        own = types.ModuleType("my_heads")
-        own.OwnHead = type("OwnHead", (visionkit.FCOSHead,), {})
-        monkeypatch.setitem(sys.modules, "my_heads", own)
-        described = checkpoint.spec_of_model(tiny_model, task="visionkit.Detector")
-        described["model"]["head"] = {"class_path": head if "." in head else f"visionkit.{head}", "init_args": {}}
-        assert from_checkpoint(described, "x.ckpt", trust=["my_heads"])[1] == str(configs.folder() / name)
+    def test_the_config_of_the_head_where_there_is_one(self, head, name, monkeypatch):
+        class OwnHead(visionkit.FCOSHead):
+            __module__ = "my_heads"
+            __qualname__ = "OwnHead"
+
+        monkeypatch.setitem(sys.modules, "my_heads", types.SimpleNamespace(OwnHead=OwnHead))
+        backbone = visionkit.ResNet(layers=(1, 1, 1, 1), block="basic")
+        neck = partial(visionkit.FPN, channels=8, min_level=2, max_level=5)
+        made = OwnHead if "." in head else getattr(visionkit, head)
+        described = checkpoint.spec_of_model(
+            visionkit.VisionModel(backbone, made, ["a", "b"], neck), task="visionkit.Detector"
+        )
+        assert from_checkpoint(described, "x.ckpt", ["my_heads"])[1] == str(configs.folder() / name)
 
     @pytest.mark.parametrize("task", [None, "outside.MyTask", "visionkit.NoSuch", "visionkit.ResNet"])
     def test_other_checkpoints_need_a_config(self, tiny_model, task):

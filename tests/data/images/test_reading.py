@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -459,3 +460,13 @@ def test_reduced_decoding_finds_what_is_wrong(tmp_path):
         with pytest.raises(DataError) as reduced:
             load_image(tmp_path / name, scale=lambda size: (0.1, 0.1))
         assert str(whole.value) == str(reduced.value)
+
+
+def test_a_device_or_a_pipe_is_no_picture(tmp_path):
+    os.symlink("/dev/zero", tmp_path / "a.jpg")
+    os.mkfifo(tmp_path / "b.jpg")
+    found = check_images([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+    assert [message.partition(".jpg: ")[2] for _, message in found] == [
+        "is a device, not a file; give a file, or remove it",
+        "is a pipe, not a file; give a file, or remove it",
+    ]

@@ -220,7 +220,7 @@ class TestFilesThatAreNoWeights:
         data = bytearray(source.read_bytes())
         data[len(data) // 2] ^= 0xFF
         source.write_bytes(data)
-        with pytest.raises(DataError, match=r"damaged, the check sum of .* is wrong: download"):
+        with pytest.raises(DataError, match=r"damaged or tampered with, the check sum of .* is wrong: download"):
             read_state_dict(source)
 
     @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])

@@ -7,7 +7,12 @@ from visionkit import DataError
 from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
 from visionkit.training.run.folder import RunFolder
 
-CONTENT = {"state_dict": {"model.w": torch.arange(3.0)}, "visionkit": {"format": 1}}
+SPEC = {"class_path": "visionkit.X", "init_args": {}}
+MODEL = {"backbone": SPEC, "neck": SPEC, "head": SPEC, "classes": ["a"], "preprocessing": SPEC}
+CONTENT = {
+    "state_dict": {"model.w": torch.arange(3.0)},
+    "visionkit": {"format": 1, "version": "1", "task": None, "model": MODEL},
+}
 
 
 class Evil:
@@ -42,7 +47,7 @@ class TestSafeCheckpointIO:
     @pytest.mark.parametrize("weights_only", [None, True, False])
     def test_code_is_refused_whatever_the_caller_asks(self, tmp_path, weights_only):
         torch.save({**CONTENT, "x": Evil(str(tmp_path / "ran"))}, tmp_path / "evil.ckpt")
-        with pytest.raises(DataError, match=r"evil\.ckpt: refused, it holds code"):
+        with pytest.raises(DataError, match=r"evil\.ckpt: refused, it holds the Python object posix\.mkdir"):
             SafeCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt", weights_only=weights_only)
         assert not (tmp_path / "ran").exists()
 

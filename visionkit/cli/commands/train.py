@@ -21,6 +21,7 @@ from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
 from visionkit.core.errors import UsageError
+from visionkit.core.files import read_text
 
 __all__ = ["main"]
 
@@ -65,7 +66,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 def _import_named(arguments: Sequence[str]) -> None:
     """Import the public classes that the command line or a file of it names: imported ones have short names."""
     files = [Path(v) for a in arguments for v in (a, a.partition("=")[2]) if v.endswith((".yaml", ".yml", ".json"))]
-    texts = [*arguments, *(f.read_text(encoding="utf-8") for f in files if f.is_file())]
+    texts = [*arguments, *(read_text(f) for f in files if f.is_file())]
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     for name in visionkit.PUBLIC:
         if name in words:

@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from visionkit.cli.config.configs import OPTIONS
+from visionkit.core.errors import DataError
+from visionkit.core.files import read_text
 
 __all__ = ["WHOLE", "is_same", "drop_replaced", "files_without_replaced"]
 
@@ -107,8 +109,8 @@ def _named(option: str, value: str, *, known: bool) -> str | None:
 def _load(path: Path) -> dict[str, Any]:
     """Return the mapping in a file, {} where there is none; whoever reads it next says what is wrong with it."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)  # noqa: S506
-    except (OSError, yaml.YAMLError, ValueError):
+        content = yaml.load(read_text(path), Loader=LOADER)  # noqa: S506
+    except (DataError, yaml.YAMLError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

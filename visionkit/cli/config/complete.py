@@ -23,6 +23,7 @@ from visionkit.cli.config.configs import OPTIONS
 from visionkit.cli.config.names import UnclearError
 from visionkit.cli.config.source import Described, describe_source
 from visionkit.cli.config.train_help import LINKED, TRAINER
+from visionkit.core.files import read_text
 
 __all__ = ["TRAINER_DEFAULTS", "complete"]
 
@@ -67,10 +68,9 @@ def _given(arguments: Sequence[str]) -> dict[str, Any]:
             continue
         option, equals, value = argument.partition("=")
         place, value = (k, value) if equals else next(rest, (k, ""))
-        if option in OPTIONS:
-            content = settled.get(place) or _load(Path(value).read_text(encoding="utf-8"))
-        else:
-            content = _option(option, value)
+        content = _option(option, value) if option not in OPTIONS else None
+        if content is None:
+            content = settled.get(place) or _load(read_text(Path(value)))
         if not isinstance(content, dict):
             raise UnclearError(argument)
         merged = _merged(merged, content)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import visionkit
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
+
+if TYPE_CHECKING:
+    from visionkit.models.description import Description
 
 __all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
 
 OPTIONS = ("-c", "--config")
+MAX_BYTES = 10_000_000  # of a config
 NAMED = ("heads", "datasets")
 """Keys whose entries are classes under names of the user's."""
 
@@ -69,11 +75,13 @@ def check_syntax(path: Path) -> None:
         UsageError: The file cannot be parsed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path, limit=MAX_BYTES))
+    except DataError as e:  # a config is what was asked
+        raise UsageError(str(e)) from e
     except yaml.MarkedYAMLError as e:
         line = e.problem_mark.line + 1 if e.problem_mark else 1
         raise UsageError(f"{path}:{line}: not valid YAML: {e.problem or e}") from e
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: no UTF-8, or a date such as 2024-13-45
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date such as 2024-13-45
         raise UsageError(f"{path}: not valid YAML: {str(e).splitlines()[0]}") from e
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a config is a mapping of keys (trainer, model, data), this file holds none")
@@ -87,8 +95,8 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
         keys: The way to it, e.g. ``("model", "backbone", "depth")``; ``init_args`` levels are passed over.
     """
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        node = yaml.compose(read_text(path))
+    except (DataError, yaml.YAMLError):
         return None
     wanted = [k for k in keys if k != "init_args"]
 
@@ -109,10 +117,10 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     return search(node, wanted) if wanted else None
 
 
-def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[str] = ()) -> list[str]:
+def from_checkpoint(described: Description, path: str, trust: Collection[str] = ()) -> list[str]:
     """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
 
-    The parser imports and makes what it is told, so only what ``visionkit.load`` would make is passed on to it.
+    The parser imports and makes what it is told, so it is told of a model that was made by ``make_model`` already.
 
     Args:
         described: What the checkpoint says of itself.
@@ -121,31 +129,33 @@ def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[s
 
     Raises:
         UsageError: The checkpoint does not say which task trained it, or names a class that is not trusted.
+        DataError: It describes no model, or none of that task.
     """
-    from visionkit.core.component import build, check, spec_of
+    from visionkit.core.component import spec_of
     from visionkit.data.transforms.preprocessing import Preprocessing
+    from visionkit.models.checkpoint import make_model
 
-    task = described.get("task")
-    cls = getattr(visionkit, str(task).removeprefix("visionkit."), None) if task else None
+    cls = getattr(visionkit, (described["task"] or "").removeprefix("visionkit."), None)
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
-    model = described["model"]
-    try:
-        for part in ("backbone", "neck", "head", "preprocessing"):
-            if not isinstance(model[part], Mapping) or "class_path" not in model[part]:
-                raise UsageError(f"the checkpoint does not describe its {part}")
-            check(model[part], trust=trust)
-        preprocessing = build(model["preprocessing"], trust=trust)
-    except UsageError as e:
-        raise UsageError(f"{path}: {e}") from e
-    if type(preprocessing) is not Preprocessing:
-        raise UsageError(
-            f"{path}: the checkpoint names {model['preprocessing']['class_path']} as preprocessing; refused"
+    model = make_model(described, path, trust=trust)
+    usual = getattr(inspect.signature(cls).parameters.get("head"), "default", None)  # a joint task has several heads
+    kind = model.head.prediction
+    if usual is not None and kind is not None and not issubclass(kind, usual.prediction):
+        raise DataError(
+            f"{path}: it says that it is of a {cls.__name__}, but its head is a {type(model.head).__name__}"
         )
-    arguments = ["-c", str(_like(cls, model["head"]["class_path"]))]
-    for key, value in cls.config_of(model).items():
+    if type(model.preprocessing) is not Preprocessing:
+        raise UsageError(f"{path}: its preprocessing is a {type(model.preprocessing).__name__}: name a config with -c")
+    spec = model.spec()
+    arguments = ["-c", str(_like(cls, spec["head"]["class_path"]))]
+    try:
+        given = cls.config_of(spec)
+    except KeyError as e:
+        raise DataError(f"{path}: it describes no model of a {cls.__name__}, which has {e}") from e
+    for key, value in given.items():
         arguments.append(f"--model.{key}={value if isinstance(value, str) else json.dumps(value)}")
-    for key, value in spec_of(preprocessing)["init_args"].items():
+    for key, value in spec_of(model.preprocessing)["init_args"].items():
         arguments.append(f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}")
     return arguments
 
@@ -153,7 +163,7 @@ def from_checkpoint(described: Mapping[str, Any], path: str, trust: Collection[s
 def _like(task: Any, head: str) -> Path:
     """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
     for name in shipped():
-        model = yaml.safe_load((folder() / name).read_text(encoding="utf-8"))["model"]
+        model = yaml.safe_load(read_text(folder() / name))["model"]
         own = model["init_args"].get("head", {}).get("class_path")
         if model["class_path"] == task.__name__ and own == head.rpartition(".")[2]:
             return folder() / name

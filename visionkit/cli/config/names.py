@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import visionkit
+from visionkit.core.errors import DataError
+from visionkit.core.files import read_bytes
 
 __all__ = ["Definition", "UnclearError", "Unquoted", "docstring_of", "evaluate", "lookup"]
 
@@ -50,8 +52,8 @@ class _Module:
         self.name = name
         self.package, file = _find_file(name)
         try:
-            tree = ast.parse(file.read_bytes())
-        except (OSError, SyntaxError, ValueError) as e:
+            tree = ast.parse(read_bytes(file))
+        except (DataError, SyntaxError, ValueError) as e:
             raise UnclearError(name) from e
         self.defined: dict[str, ast.ClassDef | ast.expr] = {}
         self.docs: dict[str, ast.expr] = {}  # NAME.__doc__ = ...

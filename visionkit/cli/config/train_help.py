@@ -16,6 +16,7 @@ import yaml
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import WHOLE, is_same
 from visionkit.cli.config.source import Described, describe
+from visionkit.core.files import read_text
 
 __all__ = ["CKPT", "LINKED", "TRAINER", "explanations", "say_default", "say_type", "train_help"]
 
@@ -68,7 +69,7 @@ def train_help(command: str, files: Sequence[Path], named: Mapping[str, str] = M
     content: dict[str, Any] = {}
     for file in chosen:
         configs.check_syntax(file)
-        content = _merged(content, yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = _merged(content, yaml.safe_load(read_text(file)))
     for part, name in named.items():
         content = _merged(content, {"model": {"init_args": {part: {"class_path": name, "init_args": {}}}}})
     ckpt = CKPT.get(command, CKPT["validate"])

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import open_binary, read_bytes, read_text
 
 if sys.platform != "win32":
     import fcntl
@@ -281,13 +282,13 @@ class PictureStore:
 def available_memory() -> int:
     """Return how many bytes of memory could be taken without pushing anything out, as far as the system says."""
     found = [2**62]
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    with contextlib.suppress(DataError, ValueError, StopIteration):
+        lines = read_text("/proc/meminfo").splitlines()
         found.append(1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")))
-    with contextlib.suppress(OSError, ValueError):  # of a container; "max" is no number
+    with contextlib.suppress(DataError, ValueError):  # of a container; "max" is no number
         group = Path("/sys/fs/cgroup")
-        used = int((group / "memory.current").read_text(encoding="ascii"))
-        found.append(max(0, int((group / "memory.max").read_text(encoding="ascii")) - used))
+        used = int(read_text(group / "memory.current"))
+        found.append(max(0, int(read_text(group / "memory.max")) - used))
     if len(found) == 1:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
@@ -297,8 +298,8 @@ def available_memory() -> int:
 def filled(folder: Path) -> set[bytes]:
     """Return the keys of the pictures that the store of a folder holds; none where there is no store."""
     try:
-        data = (folder / RECORDS).read_bytes()
-    except OSError:
+        data = read_bytes(folder / RECORDS)
+    except DataError:
         return set()
     table = np.frombuffer(data, RECORD, len(data) // RECORD.itemsize)[1:]
     return set(table["key"][table["offset"] > 0].tolist())
@@ -324,10 +325,10 @@ def remove_pictures(folder: Path) -> None:
 def remove_unused(folder: Path) -> bool:
     """Remove the store of a folder unless a process uses it; return whether it is gone."""
     try:
-        with (folder / PIXELS).open("rb") as file:
+        with open_binary(folder / PIXELS) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_pictures(folder)
-    except OSError:
+    except (DataError, OSError):
         return False
     return True
 

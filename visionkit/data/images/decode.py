@@ -13,19 +13,24 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from visionkit.data.images.formats import (
+    CUT,
+    DAMAGED,
+    MAX_PIXELS,
+    BadImageError,
+    check_size,
+    not_an_image,
+    open_image,
+)
 from visionkit.data.images.tiff import TiffError, read_bands
 
-__all__ = ["MAX_PIXELS", "Array", "BadImageError", "Decoded", "Scale", "decode"]
+__all__ = ["Array", "Decoded", "Scale", "decode"]
 
 Array = np.ndarray[Any, Any]
 Size: TypeAlias = tuple[int, int]
 Scale: TypeAlias = Callable[[Size], tuple[float, float]]
 """Height and width of a picture in pixels -> vertical and horizontal factor by which it will be resized."""
 
-MAX_PIXELS = 178_956_970
-"""Larger pictures are refused before they are decoded (a few kB can claim gigabytes); Pillow's own limit."""
-
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS runs a program
 _SCAN_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in JPEG pixel data: anything but stuffing, restarts and fill
 _REDUCED = {  # gray by themselves, colour together with the flag for it
     1: 0,
@@ -33,12 +38,6 @@ _REDUCED = {  # gray by themselves, colour together with the flag for it
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-_CUT = "the file is cut off; copy or download it again, or remove it"
-_DAMAGED = "the file is damaged; copy or download it again, or remove it"
-
-
-class BadImageError(Exception):
-    """What is wrong with the data and what to do; the caller puts the name before it."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,17 @@ def _check_jpeg(data: bytes) -> _Head:
             marker_only = data[position : position + 2] == b"\xff\xd9"
             if marker_only and components:
                 return _Head(components, size, upright, exif)
-            raise BadImageError(_CUT)
+            raise BadImageError(CUT)
         fixed, marker, length = struct.unpack_from(">BBH", data, position)
         if marker == 0xD9 and components:
             return _Head(components, size, upright, exif)
         if fixed != 0xFF or marker < 0xC0 or 0xD0 <= marker <= 0xD9 or (marker >= 0xF0 and marker != 0xFE):
-            raise BadImageError(_DAMAGED)
+            raise BadImageError(DAMAGED)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             if components or len(data) < position + 10:
-                raise BadImageError(_DAMAGED if components else _CUT)
+                raise BadImageError(DAMAGED if components else CUT)
             height, width, components = struct.unpack_from(">HHB", data, position + 5)
-            _check_size(width, height)
+            check_size(width, height)
             size = (height, width)
         elif marker == 0xE1:
             segment = data[position : position + 2 + length]
@@ -130,7 +129,7 @@ def _check_jpeg(data: bytes) -> _Head:
         if marker == 0xDA:  # start of scan: pixel data until the next marker
             found = _SCAN_MARKER.search(data, position)
             if found is None:
-                raise BadImageError(_CUT)
+                raise BadImageError(CUT)
             position = found.start()
 
 
@@ -160,7 +159,7 @@ def _from_jpeg(data: bytes, head: _Head, *, gray: bool, reduced: int) -> Decoded
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise BadImageError(_DAMAGED)
+        raise BadImageError(DAMAGED)
     pixels = np.atleast_3d(pixels) if pixels.ndim == 2 else _luma(pixels) if gray else np.asarray(pixels)
     edges = (pixels.shape[0], pixels.shape[1])
     turned = edges != (-(-head.size[0] // reduced), -(-head.size[1] // reduced))
@@ -168,14 +167,14 @@ def _from_jpeg(data: bytes, head: _Head, *, gray: bool, reduced: int) -> Decoded
 
 
 def _from_pil(data: bytes, *, gray: bool) -> Array:
-    opened = _open(data)
+    opened = open_image(io.BytesIO(data))
     if opened is None:
         pixels = _from_cv2(data) if data[:4] in (b"II*\0", b"MM\0*") else None  # TIFF modes that Pillow lacks
         if pixels is None:
-            raise BadImageError(_not_an_image(data))
+            raise BadImageError(not_an_image(data))
         return _luma(pixels) if gray else pixels
     with opened as im:
-        _check_size(*im.size)
+        check_size(*im.size)
         deep = _is_deep(im, data)
         try:
             im.load()
@@ -187,19 +186,9 @@ def _from_pil(data: bytes, *, gray: bool) -> Array:
             raise
         except Exception as e:  # a damaged file can raise anything in a decoder
             cut = "truncated" in str(e) or isinstance(e, EOFError)
-            raise BadImageError(_CUT if cut else f"{_DAMAGED} ({_one_line(e)})") from None
+            raise BadImageError(CUT if cut else f"{DAMAGED} ({_one_line(e)})") from None
     pixels = _turn(pixels, orientation)
     return _luma(pixels) if gray else pixels
-
-
-def _open(data: bytes) -> Image.Image | None:
-    Image.init()
-    try:
-        return Image.open(io.BytesIO(data), formats=[f for f in _FORMATS if f in Image.OPEN])
-    except Image.DecompressionBombError:
-        raise BadImageError(_too_large("more than")) from None
-    except Exception:  # a damaged header can raise anything; the caller says what it looks like
-        return None
 
 
 def _is_deep(im: Image.Image, data: bytes) -> bool:
@@ -288,13 +277,13 @@ def _from_npy(data: bytes, channels: int) -> Array:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
     except (ValueError, EOFError):
-        raise BadImageError(f"a damaged .npy header; {_DAMAGED}") from None
+        raise BadImageError(f"a damaged .npy header; {DAMAGED}") from None
     if dtype != np.uint8 or len(shape) != 3 or shape[2] != channels or 0 in shape:
         raise BadImageError(f"an array of {dtype} {list(shape)}; save it as uint8 [H, W, {channels}]")
-    _check_size(shape[1], shape[0])
+    check_size(shape[1], shape[0])
     flat = np.frombuffer(data, np.uint8, offset=stream.tell())
     if flat.size < np.prod(shape, dtype=np.int64):
-        raise BadImageError(_CUT)
+        raise BadImageError(CUT)
     return flat[: np.prod(shape, dtype=np.int64)].reshape(shape, order="F" if fortran else "C").copy(order="C")
 
 
@@ -307,15 +296,15 @@ def _from_bands(data: bytes, channels: int) -> Array:
             raise BadImageError(str(e)) from None
         found = pixels.shape[2]
     else:
-        im = _open(data)
+        im = open_image(io.BytesIO(data))
         if im is None:
-            raise BadImageError(_not_an_image(data))
-        _check_size(*im.size)
+            raise BadImageError(not_an_image(data))
+        check_size(*im.size)
         try:
             pixels, found = np.array(im), len(im.getbands())
             pixels = _turn(np.atleast_3d(pixels), _orientation(im))
         except Exception as e:  # a damaged file can raise anything in a decoder
-            raise BadImageError(f"{_DAMAGED} ({_one_line(e)})") from None
+            raise BadImageError(f"{DAMAGED} ({_one_line(e)})") from None
         if im.mode not in ("RGBA", "LA") and found == channels:
             raise BadImageError(
                 f"holds {im.mode}, not plain bands; save it as TIFF or as .npy uint8 [H, W, {channels}]"
@@ -323,33 +312,6 @@ def _from_bands(data: bytes, channels: int) -> Array:
     if found != channels:
         raise BadImageError(f"has {found} band(s), not {channels}; set channels to {found} or remove the file")
     return _to_uint8(pixels)
-
-
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise BadImageError(f"the header says {width} x {height} pixels; {_DAMAGED}")
-    if width * height > MAX_PIXELS:
-        raise BadImageError(_too_large(f"{width} x {height} pixels, more than"))
-
-
-def _too_large(what: str) -> str:
-    return f"{what} {MAX_PIXELS // 1_000_000} million pixels; make it smaller or cut it into tiles"
-
-
-def _not_an_image(data: bytes) -> str:
-    start = data[:256].lstrip()
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
-        return "a HEIC picture, which cannot be read; convert it to JPEG or PNG"
-    if start.startswith(b"%PDF"):
-        return "a PDF, not an image; export its pages as PNG"
-    if start[:1] == b"<":
-        svg = b"<svg" in data[:1024]
-        return f"{'an SVG drawing' if svg else 'a web page or XML'}, not an image; save it as PNG or JPEG"
-    if not data.strip(b"\0"):
-        return "holds nothing but zeros; copy or download it again, or remove it"
-    if data.startswith((b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")) or data[4:12] == b"ftypavif":
-        return f"the header is unreadable or of an unknown kind; {_DAMAGED}"
-    return "not an image of a known kind; convert it to JPEG or PNG, or remove it"
 
 
 def _one_line(error: Exception) -> str:

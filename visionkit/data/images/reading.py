@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.images.decode import MAX_PIXELS, Array, BadImageError, Decoded, Scale, decode
+from visionkit.core.files import read_bytes
+from visionkit.data.images.decode import Array, Decoded, Scale, decode
+from visionkit.data.images.formats import MAX_PIXELS, BadImageError
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "load_image", "read_image"]
 
@@ -142,15 +144,7 @@ def check_images(
 
 
 def _decode_file(path: Path, channels: int, scale: Scale | None = None) -> Decoded:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: is a folder, not an image; give a file in it") from None
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check its permissions and the disk") from None
-    return _decode(data, str(path), channels, scale)
+    return _decode(read_bytes(path), str(path), channels, scale)
 
 
 def _decode(data: bytes, name: str, channels: int, scale: Scale | None = None) -> Decoded:

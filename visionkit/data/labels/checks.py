@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
 from visionkit.core.errors import DataError
+from visionkit.core.files import open_binary
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.images.formats import BadImageError, open_image
 
 __all__ = ["header_size", "other_size", "refuse_leaks", "refuse_missing"]
 
@@ -20,7 +20,9 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as im:
+            with open_binary(path) as file:
+                if (im := open_image(file)) is None:
+                    return None
                 width, height = im.size
                 lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
                 turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -49,10 +51,11 @@ def other_size(id: str, size: tuple[int, int], labelled: tuple[int, int], source
 
 def _stored_size(path: str) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as im:
-            return im.size[1], im.size[0]
-    except Exception:  # a format that Pillow lacks
+        with open_binary(path) as file:
+            im = open_image(file)
+    except (DataError, BadImageError):
         return None
+    return None if im is None else (im.size[1], im.size[0])  # None: a format that Pillow lacks
 
 
 def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:

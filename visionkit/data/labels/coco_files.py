@@ -7,7 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import open_binary
 from visionkit.data.split import SPLIT_WORDS, split_word
 
 __all__ = ["ImageFinder", "coco_files"]
@@ -109,7 +110,7 @@ def _is_coco(file: Path) -> bool:
     if file.name.startswith(".") or not file.is_file() or any(w in file.stem.lower() for w in _OTHER_TASKS):
         return False
     try:
-        with file.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_binary(file) as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return any(data.find(b'"%s"' % key) >= 0 for key in (b"annotations", b"categories"))
-    except (OSError, ValueError):  # ValueError: an empty file
+    except (DataError, OSError, ValueError):  # ValueError: an empty file
         return False

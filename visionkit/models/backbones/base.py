@@ -49,6 +49,7 @@ class Backbone(Component, nn.Module):
     Subclasses set ``features``, ``in_channels``, ``mean`` and ``std`` in their constructor and implement ``forward``.
     """
 
+    weights_arguments = frozenset({"weights", "partial"})
     features: FeatureSpec
     """Channels and strides of what ``forward`` returns."""
     in_channels: int

@@ -23,6 +23,7 @@ class Neck(Component, nn.Module):
     passes; subclasses set the attribute of the same name to what ``forward`` returns.
     """
 
+    weights_arguments = frozenset({"weights", "partial"})
     features: FeatureSpec
     """Channels and strides of what ``forward`` returns."""
 

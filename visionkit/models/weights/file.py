@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import open_binary
+from visionkit.models.description import KEY, Description, check_description, is_spec
+from visionkit.models.torch_file import AGAIN, first_line, format_of, read_torch
 
 __all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
@@ -24,14 +26,9 @@ COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
 _PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
-_NO_WEIGHTS = ("optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
+_MAX_DEPTH = 10  # of mappings within mappings
+_NO_WEIGHTS = (KEY, "optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
 _AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
-_OTHER_FORMATS = (  # first bytes, what the file is, what to do
-    (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
-    (b"\x89HDF", "a Keras (HDF5) file: convert it to PyTorch first"),
-    (b"\x1f\x8b", "a gzip archive: unpack it first"),
-)
-_AGAIN = "download or copy it again"
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class WeightsFile:
     sha256: str
     bytes: int
     form: str
-    description: Mapping[str, Any] | None = None
+    description: Description | None = None
     backbone: Mapping[str, Any] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -98,14 +95,13 @@ class WeightsFile:
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names that a visionkit checkpoint gives, else none."""
-        model = (self.description or {}).get("model")
-        found = model.get("classes") if isinstance(model, Mapping) else None
-        return tuple(str(c) for c in found) if isinstance(found, Sequence) and not isinstance(found, str) else ()
+        return () if self.description is None else tuple(self.description["model"]["classes"])
 
     @property
     def task(self) -> str:
         """The task that trained a visionkit checkpoint, such as ``Classifier``, or ""."""
-        return str((self.description or {}).get("task") or "").rpartition(".")[2]
+        task = None if self.description is None else self.description["task"]
+        return (task or "").rpartition(".")[2]
 
     @property
     def kind(self) -> str:
@@ -127,7 +123,7 @@ def find_weights(source: str | Path) -> Path:
         DataError: The hub cannot be reached or has no such file.
     """
     path = Path(source).expanduser()
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe or a device is named when it is read
         return path
     name = str(source)
     if is_hub_name(name):
@@ -169,53 +165,50 @@ def read_weights(source: str | Path) -> WeightsFile:
 
 
 def _read(path: Path, source: str) -> WeightsFile:
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read: {e.strerror}") from e
-    if not head:
-        raise DataError(f"{path}: the file is empty (0 bytes): {_AGAIN}")
     metadata: Mapping[str, str] = {}
-    if head[8:9] == b"{":
-        form = "safetensors"
-        content, metadata = _read_safetensors(path)
-    elif head[:2] == b"PK" or head[:1] == b"\x80":  # zip (torch >= 1.6) or plain pickle
-        form, content = "PyTorch", _read_torch(path)
-    else:
-        raise DataError(f"{path}: neither a PyTorch (.pth, .pt, .ckpt) nor a safetensors file{_other_format(head)}")
+    with open_binary(path) as file:
+        form = format_of(file, path)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        if form == "PyTorch":
+            content = read_torch(file, path)
+        else:
+            content, metadata = _read_safetensors(file, path)
     groups: dict[str, dict[str, Tensor]] = {}
     if isinstance(content, Mapping):
         _collect(content, "", groups)
     if not groups:
         raise DataError(f"{path}: holds no tensors by name; expected a state dict")
-    return WeightsFile(source, path, groups, digest, size, form, **_facts(source, content, metadata))
+    return WeightsFile(source, path, groups, digest, size, form, **_facts(source, path, content, metadata))
 
 
-def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]]) -> None:
-    """Gather the mappings from names to tensors, however deep they lie."""
+def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]], depth: int = 0) -> None:
+    """Gather the mappings from names to tensors; one that holds itself has no end."""
     if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
         groups[where] = tensors
     for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS):
-            _collect(value, f"{where}.{key}" if where else key, groups)
+        inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
+        if inner and depth < _MAX_DEPTH:
+            _collect(value, f"{where}.{key}" if where else key, groups, depth + 1)
 
 
-def _facts(source: str, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
+def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
     """Return what the file, its header or the hub say: statistics, backbone, passport."""
     facts: dict[str, Any] = {}
     said: Mapping[str, Any] = {}
-    if isinstance(description := content.get("visionkit"), Mapping):
-        said = _backbone_spec(description) or {}
-        facts = {"description": description, "backbone": said or None, "passport": description.get("passport")}
-        said, facts["says"] = said.get("init_args", {}), "the checkpoint"
+    if KEY in content:
+        description = check_description(content[KEY], path)
+        backbone = description["model"]["backbone"]
+        facts = {"description": description, "backbone": backbone, "passport": description.get("passport")}
+        said, facts["says"] = backbone["init_args"], "the checkpoint"
     elif "visionkit" in metadata:
         spec = _json(metadata, "backbone")
         said = {key: _json(metadata, key) for key in ("mean", "std")}
-        facts = {"backbone": spec, "passport": _json(metadata, "passport"), "says": "the file's header"}
+        facts = {
+            "backbone": spec if is_spec(spec) else None,
+            "passport": _json(metadata, "passport"),
+            "says": "the file's header",
+        }
         facts["program"] = f"backbone exported by visionkit {metadata['visionkit']}"
     elif "pytorch-lightning_version" in content:
         facts["program"] = "Lightning checkpoint"
@@ -236,16 +229,6 @@ def _facts(source: str, content: Mapping[str, Any], metadata: Mapping[str, str])
     return facts
 
 
-def _backbone_spec(description: Any) -> Mapping[str, Any] | None:
-    """Return the first spec under the key ``backbone``, at whatever depth: of one model, or shared by several."""
-    if not isinstance(description, Mapping):
-        return None
-    spec = description.get("backbone")
-    if isinstance(spec, Mapping) and isinstance(spec.get("init_args"), Mapping):
-        return spec
-    return next((found for value in description.values() if (found := _backbone_spec(value))), None)
-
-
 def _statistics(values: Any) -> tuple[float, ...] | None:
     """Return pixel statistics on the 0..1 scale, or None where there are none."""
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
@@ -256,44 +239,22 @@ def _statistics(values: Any) -> tuple[float, ...] | None:
 def _json(metadata: Mapping[str, str], key: str) -> Any:
     try:
         return json.loads(metadata.get(key, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _other_format(head: bytes) -> str:
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return f" but a web page (HTML), perhaps of a login or an error: {_AGAIN}"
-    return next((f" but {what}" for start, what in _OTHER_FORMATS if head.startswith(start)), "")
+def _read_safetensors(file: io.BufferedReader, path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
+    file.seek(0)
+    data = file.read()
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as e:
-        raise DataError(f"{path}: damaged or no safetensors file: {_first_line(e)}: {_AGAIN}") from e
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if (entry := archive.testzip()) is not None:
-                    raise DataError(f"{path}: damaged, the check sum of {entry} is wrong: {_AGAIN}")
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's and torchvision's scripts save one
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except DataError:
-        raise
-    except Exception as e:  # torch.load raises many kinds for a damaged file
-        if refused := re.search(r"GLOBAL ([\w.]+)", str(e)):
-            raise DataError(
-                f"{path}: refused, it holds the Python object {refused[1]}, which could run code: "
-                "save the state dict alone and load that"
-            ) from e
-        raise DataError(f"{path}: damaged or no PyTorch file: {_first_line(e)}: {_AGAIN}") from e
+        tensors = load(data)  # it checks the header, which json alone would take as it is
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as e:  # KeyError: numbers of a kind that torch lacks
+        raise DataError(f"{path}: damaged or no safetensors file: {first_line(e)}: {AGAIN}") from e
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return tensors, header.get("__metadata__", {})
 
 
 def _is_timm(name: str) -> bool:
@@ -313,7 +274,7 @@ def _download(repository: str) -> Path:
         return Path(hf_hub_download(repository, name, etag_timeout=5))
     except (OSError, ValueError) as e:  # the client's errors and urllib's derive from these
         raise DataError(
-            f"weights {repository}: cannot be fetched from the hub ({_first_line(e)}): "
+            f"weights {repository}: cannot be fetched from the hub ({first_line(e)}): "
             "download the file elsewhere and give its path"
         ) from e
 
@@ -326,7 +287,3 @@ def _reach(endpoint: str) -> None:
         urlopen(Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310 - the hub client's own https address
     except HTTPError:
         return  # it answers
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).strip() or type(e).__name__).splitlines()[0].strip()

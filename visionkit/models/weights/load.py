@@ -321,9 +321,18 @@ def _refusal(file: WeightsFile, found: Fit, module: nn.Module) -> str:
 
 
 def _values(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that a dataclass knows, lists as tuples."""
-    known = {f.name for f in dataclasses.fields(cls)}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+    """Return the entries that a dataclass knows, lists as tuples.
+
+    Raises:
+        TypeError: Text, or each of several, is something else.
+    """
+    known = {f.name: str(f.type) for f in dataclasses.fields(cls)}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+    for key, value in values.items():
+        texts = value if known[key] == "tuple[str, ...]" else (value,) if known[key] == "str" else ()
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"{key} is {value!r:.60}")
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from visionkit.core.errors import DataError
-from visionkit.core.files import write_text
+from visionkit.core.files import read_text, write_text
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.writers import FormatJob, files_beside
 
@@ -132,11 +132,9 @@ class YoloWriter:
 def _read(path: Path) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
     """Return name and id of the images and of the categories of an annotation file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         images = [(str(i["file_name"]), i["id"]) for i in content["images"]]
         return images, [(str(c["name"]), c["id"]) for c in content["categories"]]
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror})") from e
     except (ValueError, KeyError, TypeError) as e:
         raise DataError(
             f"{path}: no COCO annotation file ({type(e).__name__}: {e}); it needs images with id and file_name, and "

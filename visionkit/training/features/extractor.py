@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -26,6 +25,8 @@ from torch.utils import _pytree as pytree
 
 from visionkit import __version__
 from visionkit.core.component import spec_of
+from visionkit.core.errors import DataError
+from visionkit.core.files import read_bytes
 from visionkit.core.sample import Batch, ImageInfo, Target
 from visionkit.models.model import VisionModel
 from visionkit.models.necks.identity import IdentityNeck
@@ -193,6 +194,6 @@ def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T
 def _code(cls: type) -> str:
     """Return the hash of the file that a class comes from, or nothing where it comes from none."""
     try:
-        return hashlib.blake2b(Path(inspect.getfile(cls)).read_bytes(), digest_size=8).hexdigest()
-    except (OSError, TypeError):  # made in a notebook
+        return hashlib.blake2b(read_bytes(inspect.getfile(cls)), digest_size=8).hexdigest()
+    except (DataError, TypeError):  # made in a notebook
         return ""

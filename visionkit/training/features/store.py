@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
-from visionkit.core.files import locked, write_text
+from visionkit.core.files import locked, read_bytes, read_text, write_text
 
 __all__ = [
     "KEY_BYTES",
@@ -114,8 +114,8 @@ class FeatureStore:
         data, index, layout = (self.folder / name for name in (DATA, INDEX, LAYOUT))
         text = json.dumps({"record": self.record, "levels": [asdict(level) for level in self.levels]}, indent=1) + "\n"
         lines: list[bytes] = []
-        if all(p.is_file() for p in (data, index, layout)) and layout.read_text(encoding="utf-8") == text:
-            lines = index.read_bytes().splitlines(keepends=True)
+        if all(p.is_file() for p in (data, index, layout)) and read_text(layout) == text:
+            lines = read_bytes(index).splitlines(keepends=True)
         entire = [len(line) == 2 * KEY_BYTES + 1 for line in lines]
         whole = [line[:-1].decode("ascii", "replace") for line in lines[: sum(entire)]]
         if not all(entire[:-1]) or (whole and data.stat().st_size < len(whole) * self.record):

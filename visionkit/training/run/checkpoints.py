@@ -11,12 +11,21 @@ import lightning as L
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from visionkit.core.errors import DataError
 from visionkit.core.files import replacing
 from visionkit.models import checkpoint as checkpoints
 from visionkit.training.run.folder import RunFolder
 
 __all__ = ["FOLDER", "BestAndLast", "SafeCheckpointIO"]
 
+_OF_TRAINING = {
+    "epoch": int,
+    "global_step": int,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "callbacks": dict,
+}
 FOLDER = "checkpoints"
 """Where a run folder keeps its checkpoints."""
 
@@ -65,6 +74,9 @@ class SafeCheckpointIO(CheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint file; see :func:`visionkit.models.checkpoint.read` for what it refuses."""
         checkpoint = checkpoints.read(path)
+        for key, kind in _OF_TRAINING.items():
+            if not isinstance(checkpoint.get(key, kind()), kind):
+                raise DataError(f"{path}: its {key} is no {kind.__name__}: the training cannot go on from this file")
         checkpoint.setdefault("pytorch-lightning_version", L.__version__)  # visionkit.save writes none
         return checkpoint
 

@@ -15,7 +15,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from visionkit.core.files import write_text
+from visionkit.core.files import read_text, write_text
 from visionkit.training.plots import draw_learning_curves
 from visionkit.training.task import Task
 
@@ -148,7 +148,7 @@ class RunFolder(Callback):
         self.best_values = state_dict["best_values"]
 
     def _merge_metrics(self, values: dict[str, Any]) -> None:
-        old = json.loads(self.metrics_file.read_text()) if self.metrics_file.is_file() else {}
+        old = json.loads(read_text(self.metrics_file)) if self.metrics_file.is_file() else {}
         prefixes = {k.partition("/")[0] for k in values}
         kept = {k: v for k, v in old.items() if k.partition("/")[0] not in prefixes}
         write_text(self.metrics_file, json.dumps({**kept, **values}, indent=2) + "\n")
@@ -165,11 +165,10 @@ def _better(value: float, best: float | None, mode: str) -> bool:
 def _read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [
-            {k: int(v) if k in ("epoch", "step") else float(v) for k, v in row.items() if v not in ("", None)}
-            for row in csv.DictReader(file)
-        ]
+    return [
+        {k: int(v) if k in ("epoch", "step") else float(v) for k, v in row.items() if v not in ("", None)}
+        for row in csv.DictReader(io.StringIO(read_text(path)))
+    ]
 
 
 def _write_rows(path: Path, rows: list[Row]) -> None:

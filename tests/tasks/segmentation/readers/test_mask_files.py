@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 
@@ -108,3 +109,14 @@ def test_ids_of_many_masks(tmp_path):
     assert find_ids(paths, colours=True).coloured == paths[3]
     Image.fromarray(np.array([[[9, 9, 8]]], np.uint8)).save(paths[3])
     assert find_ids(paths, colours=False).coloured == paths[3]
+
+
+def test_no_program_is_started_for_a_mask(tmp_path, monkeypatch):
+    """Pillow draws EPS with Ghostscript, whatever the file's name says."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(DataError, match=r"a\.png: the mask cannot be read \(not an image of a known kind\); copy or"):
+        read_mask_file(tmp_path / "a.png")
+    assert not (tmp_path / "ran").exists()

@@ -8,6 +8,7 @@ from typing import Any
 from xml.parsers import expat
 
 from visionkit.core.errors import DataError
+from visionkit.core.files import read_bytes
 
 __all__ = ["Node", "parse_xml"]
 
@@ -34,12 +35,7 @@ def parse_xml(path: Path) -> Node:
     Raises:
         DataError: The file cannot be read or is no such XML, with its line.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
-    except OSError as e:
-        raise DataError(f"{path}: cannot be read ({e.strerror or e}); check the path and its permissions") from None
+    data = read_bytes(path)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     top = Node("", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visionkit.core.errors import DataError
+from visionkit.core.files import read_bytes
+from visionkit.data.images.formats import BadImageError, not_an_image, open_image
 
 __all__ = ["FoundIds", "MaskFile", "find_ids", "gray", "in_threads", "pack", "read_mask_file", "unpack"]
 
@@ -49,18 +52,20 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
     Raises:
         DataError: It cannot be read, is a JPEG, or holds something else than ids or colours.
     """
+    data = read_bytes(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as im:
-                kind, mode = im.format, im.mode
-                stretched = _stretched(path) if kind == "PNG" and mode == "L" else 1
-                palette = _palette(im) if mode == "P" else None
-                pixels = np.asarray(im)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
+            im = open_image(io.BytesIO(data))
+            if im is None:
+                raise BadImageError(not_an_image(data))
+            kind, mode = im.format, im.mode
+            stretched = _stretched(data) if kind == "PNG" and mode == "L" else 1
+            palette = _palette(im) if mode == "P" else None
+            pixels = np.asarray(im)
     except Exception as e:  # a damaged file can raise anything
-        raise DataError(f"{path}: the mask cannot be read ({e}); copy or export it again") from None
+        what = str(e).partition(";")[0]  # without the advice for pictures
+        raise DataError(f"{path}: the mask cannot be read ({what}); copy or export it again") from None
     if kind in ("JPEG", "MPO"):
         raise DataError(f"{path}: is a JPEG, which blurs the ids of a mask; export the masks as PNG")
     if mode in ("RGBA", "LA"):
@@ -151,9 +156,7 @@ def in_threads(work: Callable[[A], B], items: Iterable[A]) -> list[B]:
         return list(pool.map(work, items))
 
 
-def _stretched(path: str | os.PathLike[str]) -> int:
-    with open(path, "rb") as f:
-        head = f.read(26)
+def _stretched(head: bytes) -> int:
     return _DEPTHS.get(head[24], 1) if head[12:16] == b"IHDR" and head[25] == 0 else 1
 
 

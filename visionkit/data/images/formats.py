@@ -1,0 +1,71 @@
+"""Which image formats are read, how large a picture may be, and what to say of a file that is none."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from PIL import Image
+
+__all__ = ["CUT", "DAMAGED", "MAX_PIXELS", "BadImageError", "check_size", "not_an_image", "open_image"]
+
+MAX_PIXELS = 178_956_970
+"""Larger pictures are refused before they are decoded (a few kB can claim gigabytes); Pillow's own limit."""
+
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS runs a program
+CUT = "the file is cut off; copy or download it again, or remove it"
+DAMAGED = "the file is damaged; copy or download it again, or remove it"
+
+
+class BadImageError(Exception):
+    """What is wrong with the data and what to do; the caller puts the name before it."""
+
+
+def open_image(file: BinaryIO) -> Image.Image | None:
+    """Open an image with Pillow, which reads no pixels yet; None where its head is none of an image.
+
+    Args:
+        file: A file, at its start, of one of the formats that are read; no others are tried, some run programs.
+
+    Raises:
+        BadImageError: It claims far too many pixels.
+    """
+    Image.init()
+    try:
+        return Image.open(file, formats=[f for f in _FORMATS if f in Image.OPEN])
+    except Image.DecompressionBombError:
+        raise BadImageError(_too_large("more than")) from None
+    except Exception:  # a damaged header can raise anything; the caller says what it looks like
+        return None
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture whose head claims no pixels, or too many.
+
+    Raises:
+        BadImageError: It does.
+    """
+    if width < 1 or height < 1:
+        raise BadImageError(f"the header says {width} x {height} pixels; {DAMAGED}")
+    if width * height > MAX_PIXELS:
+        raise BadImageError(_too_large(f"{width} x {height} pixels, more than"))
+
+
+def _too_large(what: str) -> str:
+    return f"{what} {MAX_PIXELS // 1_000_000} million pixels; make it smaller or cut it into tiles"
+
+
+def not_an_image(data: bytes) -> str:
+    """Say what data looks like that is no image, and what to do."""
+    start = data[:256].lstrip()
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
+        return "a HEIC picture, which cannot be read; convert it to JPEG or PNG"
+    if start.startswith(b"%PDF"):
+        return "a PDF, not an image; export its pages as PNG"
+    if start[:1] == b"<":
+        svg = b"<svg" in data[:1024]
+        return f"{'an SVG drawing' if svg else 'a web page or XML'}, not an image; save it as PNG or JPEG"
+    if not data.strip(b"\0"):
+        return "holds nothing but zeros; copy or download it again, or remove it"
+    if data.startswith((b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")) or data[4:12] == b"ftypavif":
+        return f"the header is unreadable or of an unknown kind; {DAMAGED}"
+    return "not an image of a known kind; convert it to JPEG or PNG, or remove it"

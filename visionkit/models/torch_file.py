@@ -1,0 +1,106 @@
+"""Files of PyTorch, read without running the code that they may hold."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import zipfile
+from typing import Any, Literal
+
+import torch
+
+from visionkit.core.errors import DataError
+
+__all__ = ["AGAIN", "first_line", "format_of", "read_torch"]
+
+AGAIN = "download or copy it again"
+_OTHER_FORMATS = (  # first bytes, what the file is, what to do
+    (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
+    (b"\x89HDF", "a Keras (HDF5) file: convert it to PyTorch first"),
+    (b"\x1f\x8b", "a gzip archive: unpack it first"),
+)
+
+
+def format_of(file: io.BufferedReader, path: str | os.PathLike[str]) -> Literal["PyTorch", "safetensors"]:
+    """Tell the format of a file of tensors by its first bytes, whatever its name.
+
+    Args:
+        file: The open file; it stands at its start afterwards.
+        path: Its path, for messages.
+
+    Raises:
+        DataError: It is empty or of another format.
+    """
+    file.seek(0)
+    head = file.read(512)
+    file.seek(0)
+    if not head:
+        raise DataError(f"{path}: the file is empty (0 bytes): {AGAIN}")
+    if head[8:9] == b"{":
+        return "safetensors"
+    if head[:2] == b"PK" or head[:1] == b"\x80":  # zip (torch >= 1.6) or plain pickle
+        return "PyTorch"
+    raise DataError(f"{path}: neither a PyTorch (.pth, .pt, .ckpt) nor a safetensors file{_other_format(head)}")
+
+
+def read_torch(file: io.BufferedReader, path: str | os.PathLike[str]) -> Any:
+    """Return what a PyTorch file holds: plain data and tensors alone.
+
+    Args:
+        file: The open file.
+        path: Its path, for messages.
+
+    Raises:
+        DataError: It is damaged, no such file, holds code or would swell.
+    """
+    file.seek(0)
+    is_zip = file.read(2) == b"PK"
+    try:
+        if is_zip:
+            _check_entries(file, path)
+        file.seek(0)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's and torchvision's scripts save one
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (DataError, MemoryError):
+        raise
+    except Exception as e:  # torch.load raises many kinds for a damaged file
+        text = str(e)
+        if named := re.search(r"GLOBAL ([\w.]+)", text):
+            raise DataError(
+                f"{path}: refused, it holds the Python object {named[1]}, which could run code: "
+                "save the state dict alone and load that"
+            ) from e
+        if unknown := re.search(r"Unsupported operand \d+", text):
+            raise DataError(
+                f"{path}: refused, it holds code and not only data ({unknown[0]}): "
+                "save the state dict alone with torch.save and load that"
+            ) from e
+        raise DataError(f"{path}: damaged or no PyTorch file: {first_line(e)}: {AGAIN}") from e
+
+
+def _check_entries(file: io.BufferedReader, path: str | os.PathLike[str]) -> None:
+    """Refuse an archive whose entries are damaged, or would take more memory than the file has bytes."""
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        for entry in entries:  # torch stores them as they are; a thousandfold packed one would fill the memory
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise DataError(f"{path}: refused, its entry {entry.filename} is compressed, which PyTorch never does")
+        if sum(entry.file_size for entry in entries) > size:
+            raise DataError(f"{path}: refused, its entries claim more bytes than the file has: {AGAIN}")
+        if (damaged := archive.testzip()) is not None:
+            raise DataError(f"{path}: damaged or tampered with, the check sum of {damaged} is wrong: {AGAIN}")
+
+
+def _other_format(head: bytes) -> str:
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return f" but a web page (HTML), perhaps of a login or an error: {AGAIN}"
+    return next((f" but {what}" for start, what in _OTHER_FORMATS if head.startswith(start)), "")
+
+
+def first_line(e: BaseException) -> str:
+    """Return the first line of what an exception says, or its name where it says nothing."""
+    return (str(e).strip() or type(e).__name__).splitlines()[0].strip()
