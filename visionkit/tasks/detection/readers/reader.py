@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -190,6 +190,10 @@ class BoxDataset(VisionDataset[BoxTarget]):
         if size is None or entry.size is None or size in (entry.size, entry.size[::-1]):  # turned: reading tells
             return None
         return other_size(entry.id, size, entry.size, entry.source)
+
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
+        return [e.key for e in self.entries], self.labels
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -133,6 +133,10 @@ class MaskDataset(VisionDataset[MaskTarget]):
             except DataError:  # the check of the images says what is wrong
                 return None
         return None if size == mask.shape else other_size(entry.id, size, _size(mask), entry.mask)
+
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by; reads the masks on first use."""
+        return [e.key for e in self.entries], self.labels
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
