@@ -29,6 +29,13 @@ def _check(found: DataSplits[ClassDataset], request: Request) -> None:
 
 
 FORMATS = Formats[ClassDataset](
-    formats=(manifest.FORMAT, folder.FORMAT), labels="class folders", draw=_draw, drawn=(1200, 300), check=_check
+    formats=(
+        manifest.FORMAT,
+        folder.FORMAT,
+    ),
+    labels="class folders",
+    draw=_draw,
+    drawn=(1200, 300),
+    check=_check,
 )
 """What ClassificationData reads; with the option ``multilabel``, which None takes from the manifest."""

@@ -23,6 +23,14 @@ def _check(found: DataSplits[BoxDataset], request: Request) -> None:
 
 
 FORMATS = Formats[BoxDataset](
-    formats=(coco.FORMAT, voc.FORMAT, yolo.FORMAT), labels="boxes", draw=_draw, drawn=(600, 150), check=_check
+    formats=(
+        coco.FORMAT,
+        voc.FORMAT,
+        yolo.FORMAT,
+    ),
+    labels="boxes",
+    draw=_draw,
+    drawn=(600, 150),
+    check=_check,
 )
 """What DetectionData reads; with the option ``masks``, whether to read those of the objects, too."""

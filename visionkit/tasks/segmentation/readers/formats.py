@@ -28,7 +28,12 @@ def _check(found: DataSplits[MaskDataset], request: Request) -> None:
 
 
 FORMATS = Formats[MaskDataset](
-    formats=(mask_folders.VOC, mask_folders.CITYSCAPES, mask_folders.FOLDERS, coco.FORMAT),
+    formats=(
+        mask_folders.VOC,
+        mask_folders.CITYSCAPES,
+        mask_folders.FOLDERS,
+        coco.FORMAT,
+    ),
     labels="masks",
     draw=_draw,
     drawn=(600, 150),
