@@ -5,7 +5,7 @@ from __future__ import annotations
 from visionkit.core.errors import DataError
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Formats, Request
-from visionkit.tasks.detection.readers import box_csv, coco, voc, yolo
+from visionkit.tasks.detection.readers import coco, voc, yolo
 from visionkit.tasks.detection.readers.reader import BoxDataset
 from visionkit.tasks.detection.readers.shapes import ShapesDetection
 
@@ -27,7 +27,6 @@ FORMATS = Formats[BoxDataset](
         coco.FORMAT,
         voc.FORMAT,
         yolo.FORMAT,
-        box_csv.FORMAT,
     ),
     labels="boxes",
     draw=_draw,
