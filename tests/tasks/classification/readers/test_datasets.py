@@ -317,6 +317,19 @@ def test_groups_on_both_sides_of_an_own_split_are_refused(tmp_path):
         find_splits(tmp_path)
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_the_same_image_in_two_splits(tmp_path, link):
+    many(tmp_path / "train", cat=2, dog=2)
+    many(tmp_path / "val", cat=1)
+    (tmp_path / "val" / "cat" / "00.png").unlink()
+    link(tmp_path / "train" / "cat" / "01.png", tmp_path / "val" / "cat" / "00.png")
+    message = (
+        r"val/cat/00\.png, the same file as .*train/cat/01\.png is in both train and val, so the score would flatter"
+    )
+    with pytest.raises(DataError, match=message):
+        find_splits(tmp_path)
+
+
 def test_other_tables_beside_class_folders_are_no_manifest(tmp_path):
     text(many(tmp_path, cat=5, dog=5) / "attribution.csv", "file,author\ncat/00.png,me\n")
     assert len(find_splits(tmp_path).train) == 8

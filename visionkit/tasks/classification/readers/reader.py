@@ -104,10 +104,6 @@ class ClassDataset(VisionDataset[ClassTarget]):
     def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
         return self._decode(entry.id, self.channels, scale)
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
-
     def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
         """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
         return self.groups or [e.key for e in self.entries], self.labels

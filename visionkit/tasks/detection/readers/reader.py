@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -178,10 +177,6 @@ class BoxDataset(VisionDataset[BoxTarget]):
         if entry.size is not None and entry.size != size:
             raise DataError(other_size(entry.id, size, entry.size, entry.source))
         return entry.target(size), ImageInfo(entry.id, size, extra=entry.extra)
-
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
 
     def mismatch(self, index: int) -> str | None:
         """Return why the size of an image is not the one that its labels were made for, from the head of its file."""

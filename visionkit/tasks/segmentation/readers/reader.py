@@ -111,10 +111,6 @@ class MaskDataset(VisionDataset[MaskTarget]):
         target = MaskTarget(torch.from_numpy(mask), self.weights)
         return target, ImageInfo(entry.id, size, extra=entry.extra)
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
-
     def mismatch(self, index: int) -> str | None:
         """Return why a mask cannot be read or is not that of its image; reads the mask and the head of the image."""
         entry = self.entries[index]
