@@ -151,9 +151,10 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
 
 def read(root: str) -> dict[str, Any]:
     """Return the data sets by split."""
-    from visionkit.tasks.detection.readers.splits import find_box_splits
+    from visionkit.data.formats import find_splits
+    from visionkit.tasks.detection.readers.formats import FORMATS
 
-    found = find_box_splits(root)
+    found = find_splits(root, FORMATS)
     return {"train": found.train, "val": found.val, "test": found.test}
 
 

@@ -96,10 +96,11 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     from measuring.figures import speed
     from torch.nn import functional as F
 
-    from visionkit.tasks.segmentation.readers.splits import find_mask_splits
+    from visionkit.data.formats import find_splits
+    from visionkit.tasks.segmentation.readers.formats import FORMATS
 
     torch.manual_seed(0)
-    found = find_mask_splits(options.data)
+    found = find_splits(options.data, FORMATS)
     train, val = found.get("train"), found.get("val")
     model = make(options, len(train.classes))
     samples = [train[i] for i in range(len(train))]

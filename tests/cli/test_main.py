@@ -296,7 +296,7 @@ BAD = {
     "optimizer": (["fit", "-c", "classify.yaml", *SMALL, "--model.recipe.optimizer.lr", "-1"], 2, "nvalid learning rate"),
     "transform": (["fit", "-c", "classify.yaml", "--data.augment", '["HorizontlFlip"]'], 2, "did you mean 'HorizontalFlip'"),
     "no folder": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/nowhere"], 1, "nowhere: no such folder"),
-    "empty folder": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/empty"], 1, "holds no class folders"),
+    "empty folder": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/empty"], 1, "holds no images and no class folders"),
     "one class": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/one"], 1, "only one class"),
     "corrupt": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/corrupt"], 1, "--data.skip_corrupt true"),
     "val class": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/val"], 1, "train does not have: zebra"),

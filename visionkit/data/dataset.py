@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,6 +100,14 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
         Several threads ask. Of the image itself no more than the head of its file is read.
         """
         return None
+
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by: for each entry what it must stay together with, and its class ids.
+
+        Only data sets that have this can be divided. The group of an entry that stands alone is a name of its own that
+        does not depend on where the data set lies.
+        """
+        raise NotImplementedError
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""

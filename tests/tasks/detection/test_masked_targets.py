@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,14 +21,17 @@ from visionkit import (
     UsageError,
 )
 from visionkit.core.sample import SpatialTarget, collate
+from visionkit.data import formats
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.shapes import draw_scene
 from visionkit.data.transforms.augmentation import DETECTION_AUGMENTATION
 from visionkit.tasks.detection.readers.coco import CocoDataset
+from visionkit.tasks.detection.readers.formats import FORMATS
 from visionkit.tasks.detection.readers.shapes import ShapesDetection
-from visionkit.tasks.detection.readers.splits import find_box_splits
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.detection.types import BoxTarget
+
+find_splits = partial(formats.find_splits, table=FORMATS)
 
 
 def square(x1, y1, x2, y2):
@@ -307,10 +311,10 @@ def test_drawn_masks_are_exact():
 
 
 def test_splits_and_data(tmp_path, data_root):
-    found = find_box_splits(None, masks=True)
+    found = find_splits(None, masks=True)
     assert len(found.train[1].target.masks) == len(found.train[1].target)
     with pytest.raises(UsageError, match="Pascal VOC has no masks; give COCO JSON"):
-        find_box_splits(data_root / "detection" / "bccd", masks=True)
+        find_splits(data_root / "detection" / "bccd", masks=True)
     data = DetectionData(None, masks=True, size=64, batch_size=3, num_workers=0)
     data.setup("fit")
     for loader in (data.train_dataloader(), data.val_dataloader()):
@@ -335,4 +339,4 @@ def test_ignored_objects_are_told(tmp_path):
         (tmp_path / split / "_annotations.coco.json").write_text(
             json.dumps({"images": images, "annotations": notes, "categories": CATS})
         )
-    assert find_box_splits(tmp_path, masks=True).source.endswith("; without a mask: 2 ignored")
+    assert find_splits(tmp_path, masks=True).source.endswith("; without a mask: 2 ignored")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import CLASSIFICATION_AUGMENTATION, Augmentation
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.tasks.classification.readers.splits import find_splits
+from visionkit.tasks.classification.readers.formats import FORMATS
 from visionkit.tasks.classification.types import ClassTarget
 from visionkit.training.datamodule import VisionDataModule
 
@@ -106,6 +107,7 @@ class ClassificationData(VisionDataModule[ClassTarget]):
         """Find the data sets and split them if need be."""
         found = find_splits(
             self.root,
+            FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
             classes=self.fixed_classes,

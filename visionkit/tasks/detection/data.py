@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import DETECTION_AUGMENTATION, Augmentation
 from visionkit.data.transforms.mosaic import Mosaic
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.tasks.detection.readers.splits import find_box_splits
+from visionkit.tasks.detection.readers.formats import FORMATS
 from visionkit.tasks.detection.types import BoxTarget
 from visionkit.training.datamodule import VisionDataModule
 
@@ -98,8 +99,9 @@ class DetectionData(VisionDataModule[BoxTarget]):
 
     def read(self) -> DataSplits[VisionDataset[BoxTarget]]:
         """Find the data sets and split them if need be."""
-        return find_box_splits(
+        return find_splits(
             self.root,
+            FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
             classes=self.fixed_classes,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import SEGMENTATION_AUGMENTATION, Augmentation
 from visionkit.data.transforms.crop import RandomScaledCrop
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.tasks.segmentation.readers.splits import find_mask_splits
+from visionkit.tasks.segmentation.readers.formats import FORMATS
 from visionkit.tasks.segmentation.types import MaskTarget
 from visionkit.training.datamodule import VisionDataModule
 
@@ -108,8 +109,9 @@ class SegmentationData(VisionDataModule[MaskTarget]):
 
     def read(self) -> DataSplits[VisionDataset[MaskTarget]]:
         """Find the data sets and split them if need be."""
-        found = find_mask_splits(
+        found = find_splits(
             self.root,
+            FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
             classes=self.fixed_classes,

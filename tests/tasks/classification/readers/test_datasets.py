@@ -1,5 +1,6 @@
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,11 @@ import pytest
 
 from visionkit import FolderDataset, ManifestDataset, ShapesClassification
 from visionkit.core.errors import DataError, UsageError
+from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
-from visionkit.tasks.classification.readers.splits import find_splits
+from visionkit.tasks.classification.readers.formats import FORMATS
+
+find_splits = partial(formats.find_splits, table=FORMATS)
 
 DATA = Path(os.environ.get("VISIONKIT_TEST_DATA", "../shared/data"))
 
@@ -313,6 +317,19 @@ def test_groups_on_both_sides_of_an_own_split_are_refused(tmp_path):
         find_splits(tmp_path)
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_the_same_image_in_two_splits(tmp_path, link):
+    many(tmp_path / "train", cat=2, dog=2)
+    many(tmp_path / "val", cat=1)
+    (tmp_path / "val" / "cat" / "00.png").unlink()
+    link(tmp_path / "train" / "cat" / "01.png", tmp_path / "val" / "cat" / "00.png")
+    message = (
+        r"val/cat/00\.png, the same file as .*train/cat/01\.png is in both train and val, so the score would flatter"
+    )
+    with pytest.raises(DataError, match=message):
+        find_splits(tmp_path)
+
+
 def test_other_tables_beside_class_folders_are_no_manifest(tmp_path):
     text(many(tmp_path, cat=5, dog=5) / "attribution.csv", "file,author\ncat/00.png,me\n")
     assert len(find_splits(tmp_path).train) == 8
@@ -335,7 +352,9 @@ def test_evaluating_needs_no_training_images(tmp_path):
     assert splits.train is None
     assert splits.val is None
     assert splits.test.labels == [(1,), (1,)]
-    with pytest.raises(UsageError, match=r"no train/ folder to take the class names from"):
+    with pytest.raises(
+        UsageError, match=r"has no train split to take the class names from; add it or give a checkpoint"
+    ):
         find_splits(tmp_path, need=("test",))
     with pytest.raises(DataError, match=r"there is no val split: test/ \(2 images\) of"):
         find_splits(tmp_path, classes=["cat", "dog"], need=("val",))
@@ -361,7 +380,10 @@ def test_val_fraction_out_of_range(tmp_path, fraction):
 def test_roots_that_are_none(tmp_path):
     with pytest.raises(DataError, match="no such folder or file"):
         find_splits(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="neither a folder nor a manifest"):
+    with pytest.raises(
+        UsageError,
+        match="is neither a folder nor a file of a known format; understood are a manifest .* and class folders",
+    ):
         find_splits(text(tmp_path / "a.zip", "x"))
     with pytest.raises(UsageError, match="class folders give one label"):
         find_splits(many(tmp_path / "a", cat=2, dog=2), multilabel=True)

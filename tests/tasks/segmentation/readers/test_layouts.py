@@ -2,7 +2,16 @@ import pytest
 from PIL import Image
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.tasks.segmentation.readers.layouts import find_masks
+from visionkit.data.formats import recognise
+from visionkit.tasks.segmentation.readers.formats import FORMATS
+
+
+def find_masks(root):
+    """The layout of masks that is read."""
+    first = next((r for r in recognise(root, FORMATS) if r.format.name != "COCO JSON"), None)
+    if first is not None and first.problem is not None:
+        raise first.problem
+    return None if first is None else first.found
 
 
 def pictures(root, *names):

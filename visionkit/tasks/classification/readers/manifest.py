@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
+from visionkit.data.dataset import DataSplits
+from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes
+from visionkit.tasks.classification.readers.folder import split_folders
+from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes, unknown_to_train
 
-__all__ = ["MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]
+__all__ = ["FORMAT", "MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -254,3 +257,58 @@ def _refuse_partial_groups(path: Path, entries: Sequence[Entry] | Any) -> None:
         raise DataError(
             f"{path}: {len(without)} images have no group ({without[0]}, ...); give every image one, or none"
         )
+
+
+def _find(root: Path) -> Path | None:
+    """Return the manifest that a root means, or None where it means folders."""
+    if root.is_file():
+        return root if root.suffix.lower() in MANIFEST_SUFFIXES else None
+    if split_folders(root):
+        return None
+    candidates = sorted(f for f in root.iterdir() if f.suffix.lower() in MANIFEST_SUFFIXES and f.is_file())
+    found = [f for f in candidates if not f.name.startswith(".") and looks_like_manifest(f)]
+    if len(found) > 1:
+        names = ", ".join(f.name for f in found)
+        raise UsageError(f"{root}: several manifests ({names}); give one as root, with a split column for all images")
+    return found[0] if found else None
+
+
+def _read(file: Path, request: Request) -> DataSplits[ClassDataset]:
+    classes = request.classes
+    every = ManifestDataset(
+        file, classes=classes, channels=request.channels, multilabel=request.options.get("multilabel")
+    )
+    if not every.splits:
+        return DataSplits(every, None, None, f"{len(every)} images of {file}")
+    parts = {s: every.subset([i for i, e in enumerate(every.entries) if e.split == s]) for s in every.splits}
+    require_train(parts, request)
+    if classes is None:
+        trained = {i for labels in parts["train"].labels for i in labels}
+        for name, part in parts.items():
+            unknown = sorted({every.classes[i] for labels in part.labels for i in labels if i not in trained})
+            if unknown:
+                raise DataError(unknown_to_train(file, name, unknown, [every.classes[i] for i in sorted(trained)]))
+    _refuse_shared_groups(file, parts)
+    names = ", ".join(f"{n} ({len(p)} images)" for n, p in parts.items())
+    return make_splits(parts, f"{names}: the split column of {file}")
+
+
+def _refuse_shared_groups(path: Path, parts: Mapping[str, ManifestDataset]) -> None:
+    side: dict[str, str] = {}
+    for name, part in parts.items():
+        for group in part.groups or ():
+            if side.setdefault(group, name) != name:
+                raise DataError(
+                    f"{path}: group {group!r} is in both {side[group]} and {name}, so the score would flatter; keep "
+                    "each group on one side, or remove the split column for an automatic split"
+                )
+
+
+FORMAT = Format[ClassDataset](
+    "manifest",
+    "a manifest (a .csv or .jsonl file with the columns path and label or labels)",
+    _find,
+    _read,
+    frozenset({"class", "classes", "names", "groups"}),
+)
+"""A table of images."""

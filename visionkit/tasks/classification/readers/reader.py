@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from visionkit.data.dataset import VisionDataset
 from visionkit.data.images.decode import Decoded, Scale
 from visionkit.tasks.classification.types import ClassTarget
 
-__all__ = ["ClassDataset", "Entry", "need_two_classes"]
+__all__ = ["ClassDataset", "Entry", "need_two_classes", "unknown_to_train"]
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class ClassDataset(VisionDataset[ClassTarget]):
     def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
         return self._decode(entry.id, self.channels, scale)
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
+        return self.groups or [e.key for e in self.entries], self.labels
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
@@ -142,3 +142,19 @@ def need_two_classes(classes: Sequence[str], where: str) -> None:
         raise DataError(
             f"{where}: only one class ({classes[0]}), so there is nothing to tell apart; add images of another class"
         )
+
+
+def unknown_to_train(where: Path, name: str, unknown: Sequence[str], classes: Sequence[str]) -> str:
+    """Return what to say of classes that the training images do not have.
+
+    Args:
+        where: The folder or file that has them.
+        name: The split.
+        unknown: The classes.
+        classes: Those of the training images.
+    """
+    return (
+        f"{where}: {name} has classes that train does not have: {', '.join(unknown[:10])}"
+        f"{', ...' if len(unknown) > 10 else ''} (train has {', '.join(classes[:10])}"
+        f"{', ...' if len(classes) > 10 else ''}); add training images of them, or rename or remove them"
+    )

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visionkit.core.errors import DataError
+from visionkit.data.dataset import DataSplits
+from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
+from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import CocoObject, read_coco
 from visionkit.data.labels.masks import Outline, read_segmentation
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 
-__all__ = ["CocoDataset"]
+__all__ = ["FORMAT", "CocoDataset"]
 
 
 class CocoDataset(BoxDataset):
@@ -129,3 +134,26 @@ def _float(value: float) -> float:
         return float(value)
     except OverflowError:  # an int of hundreds of digits
         return float("inf")
+
+
+def _find(root: Path) -> dict[str, Part[BoxDataset]] | None:
+    files = coco_files(root) if root.is_dir() else {"": root} if root.suffix.lower() == ".json" else {}
+    parts = {
+        n: Part[BoxDataset](f.name if f == root else told_place(f, root), partial(CocoDataset, f))
+        for n, f in files.items()
+    }
+    return parts or None
+
+
+def _read(parts: Mapping[str, Part[BoxDataset]], request: Request) -> DataSplits[BoxDataset]:
+    return read_boxes(FORMAT.name, parts, request, masks=bool(request.options.get("masks")))
+
+
+FORMAT = Format[BoxDataset](
+    "COCO JSON",
+    "COCO JSON (annotations/instances_train2017.json, train/_annotations.coco.json)",
+    _find,
+    _read,
+    frozenset({"boxes", "masks", "names"}),
+)
+"""COCO's files, a split each."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -179,10 +178,6 @@ class BoxDataset(VisionDataset[BoxTarget]):
             raise DataError(other_size(entry.id, size, entry.size, entry.source))
         return entry.target(size), ImageInfo(entry.id, size, extra=entry.extra)
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
-
     def mismatch(self, index: int) -> str | None:
         """Return why the size of an image is not the one that its labels were made for, from the head of its file."""
         entry = self.entries[index]
@@ -190,6 +185,10 @@ class BoxDataset(VisionDataset[BoxTarget]):
         if size is None or entry.size is None or size in (entry.size, entry.size[::-1]):  # turned: reading tells
             return None
         return other_size(entry.id, size, entry.size, entry.source)
+
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
+        return [e.key for e in self.entries], self.labels
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
+from visionkit.data.dataset import DataSplits
+from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
+from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, make_entry
 from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
 
-__all__ = ["VocDataset", "voc_splits"]
+__all__ = ["FORMAT", "VocDataset", "voc_splits"]
 
 _XML_FOLDERS = ("Annotations", "annotations")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
@@ -239,3 +243,25 @@ def _object(file: Path, node: Node) -> _Object:
     difficult = node.child("difficult")
     crowd = difficult is not None and difficult.text.lower() in ("1", "true", "yes")
     return _Object(name.text, name.line, (corners[0], corners[1], corners[2], corners[3]), box.line, crowd)
+
+
+def _find(root: Path) -> dict[str, Part[BoxDataset]] | None:
+    places = voc_splits(root) if root.is_dir() else {}
+    parts = {n: Part[BoxDataset](told_place(f, root), partial(VocDataset, root, n or None)) for n, f in places.items()}
+    return parts or None
+
+
+def _read_splits(parts: Mapping[str, Part[BoxDataset]], request: Request) -> DataSplits[BoxDataset]:
+    if request.options.get("masks"):
+        raise UsageError(f"{request.root}: Pascal VOC has no masks; give COCO JSON, or leave masks out")
+    return read_boxes(FORMAT.name, parts, request)
+
+
+FORMAT = Format[BoxDataset](
+    "Pascal VOC",
+    "Pascal VOC (Annotations/*.xml with JPEGImages/)",
+    _find,
+    _read_splits,
+    frozenset({"boxes", "names"}),
+)
+"""XML files with lists of the splits."""

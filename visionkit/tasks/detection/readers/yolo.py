@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +12,17 @@ import numpy as np
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
+from visionkit.data.dataset import DataSplits
+from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.masks import Outline
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
-from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, find_yolo, list_split
+from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, YAML_SUFFIXES, YoloLayout, find_yolo, list_split
 
-__all__ = ["YoloDataset"]
+__all__ = ["FORMAT", "YoloDataset"]
 
 _ROUNDING = 1e-5  # shares of the picture; files have six digits
 _SURE = 1e-3  # shares of the picture; a side of this is thick enough for any size
@@ -212,3 +216,30 @@ def _is_sure(raw: RawBox) -> bool:
 
 def _scaled(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     return box[0] * size[1], box[1] * size[0], box[2] * size[1], box[3] * size[0]
+
+
+def _find(root: Path) -> YoloLayout | None:
+    return find_yolo(root) if root.is_dir() or root.suffix.lower() in YAML_SUFFIXES else None
+
+
+def _read(layout: YoloLayout, request: Request) -> DataSplits[BoxDataset]:
+    for name, message in layout.missing.items():
+        if name in request.need or not layout.splits:
+            raise DataError(message)
+    parts = {
+        n: Part[BoxDataset](
+            ", ".join(told_place(p, layout.folder) for p in places), partial(YoloDataset, request.place, n or None)
+        )
+        for n, places in layout.splits.items()
+    }
+    return read_boxes(FORMAT.name, parts, request, masks=bool(request.options.get("masks")))
+
+
+FORMAT = Format[BoxDataset](
+    "YOLO",
+    "YOLO (data.yaml, or images/ with labels/)",
+    _find,
+    _read,
+    frozenset({"boxes", "masks", "names"}),
+)
+"""A text file an image; masks where its lines are polygons, names where a file has them."""

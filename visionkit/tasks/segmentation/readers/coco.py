@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from visionkit.core.errors import DataError
+from visionkit.data.dataset import DataSplits
+from visionkit.data.formats import Format, Part, Request, below, make_splits, read_parts, tell_parts
 from visionkit.data.labels.checks import header_size, other_size
+from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import CocoPicture, read_coco
 from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
 from visionkit.tasks.segmentation.readers.reader import MaskDataset, MaskEntry
 
-__all__ = ["CocoMaskDataset", "CocoMaskEntry"]
+__all__ = ["FORMAT", "CocoMaskDataset", "CocoMaskEntry"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,10 @@ class CocoMaskDataset(MaskDataset):
             return None
         return other_size(entry.id, size, entry.size, entry.mask)
 
+    def count_objects(self) -> int:
+        """Return the number of objects that are painted."""
+        return sum(len(self._entry(i).objects) for i in range(len(self)))
+
     def _entry(self, index: int) -> CocoMaskEntry:
         entry = self.entries[index]
         assert isinstance(entry, CocoMaskEntry)
@@ -129,3 +138,38 @@ def _entry(picture: CocoPicture, labels: Sequence[int], source: str) -> CocoMask
     return CocoMaskEntry(
         picture.path, picture.key, source, tuple(problems), {"image_id": picture.id}, size, tuple(objects)
     )
+
+
+def _find(root: Path) -> dict[str, Part[CocoMaskDataset]] | None:
+    files = coco_files(root) if root.is_dir() else {"": root} if root.suffix.lower() == ".json" else {}
+    return {
+        n: Part(f.name if f == root else below(f, root), partial(_read_split, f, n)) for n, f in files.items()
+    } or None
+
+
+def _read_split(file: Path, name: str, **asked: Any) -> CocoMaskDataset:
+    data = CocoMaskDataset(file, **asked)
+    if name in ("train", "") and not data.count_objects():
+        raise DataError(f"{file}: no training image has an object; label some")
+    return data
+
+
+def _read(parts: Mapping[str, Part[CocoMaskDataset]], request: Request) -> DataSplits[MaskDataset]:
+    done = read_parts(parts, request, ignore=request.options.get("ignore"))
+    told = tell_parts({n: p.where for n, p in parts.items()}, done, _count)
+    return make_splits(done, f"COCO JSON of {request.root}: {told}")
+
+
+def _count(data: CocoMaskDataset) -> str:
+    lost = f", {len(data.problems)} left out" if data.problems else ""
+    return f"{len(data)} images with {data.count_objects()} objects{lost}"
+
+
+FORMAT = Format[MaskDataset](
+    "COCO JSON",
+    "COCO JSON with polygons (annotations/instances_train2017.json)",
+    _find,
+    _read,
+    frozenset({"pixels", "names"}),
+)
+"""Outlines of objects, painted."""

@@ -13,7 +13,7 @@ from visionkit.tasks.segmentation.readers.builtin_tables import CITYSCAPES_IDS, 
 from visionkit.tasks.segmentation.readers.class_table import ClassTable
 from visionkit.tasks.segmentation.readers.pairing import MASK_ENDING
 
-__all__ = ["MaskLayout", "MaskPlace", "find_masks"]
+__all__ = ["MaskLayout", "MaskPlace", "find_cityscapes", "find_folders", "find_voc"]
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "image_dir", "jpegimages")
 _MASKS = (
@@ -56,17 +56,8 @@ class MaskLayout(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def find_masks(root: Path) -> MaskLayout | None:
-    """Return the layout of a folder, or None where it holds no folders of images and masks.
-
-    Raises:
-        DataError: Folders of images and of masks do not fit each other.
-        UsageError: Several folders can be meant.
-    """
-    return _voc(root) or _cityscapes(root) or _two_folders(root) or _beside(root) or _within_splits(root) or _raw(root)
-
-
-def _voc(root: Path) -> MaskLayout | None:
+def find_voc(root: Path) -> MaskLayout | None:
+    """Return the layout of a folder of Pascal VOC with masks, or None where it is none."""
     images = root / "JPEGImages"
     masks = next((root / n for n in ("SegmentationClass", "SegmentationClassPNG") if _holds_images(root / n)), None)
     if masks is None or not images.is_dir():
@@ -83,7 +74,12 @@ def _voc(root: Path) -> MaskLayout | None:
     return MaskLayout("Pascal VOC", splits or {"": MaskPlace(images, masks, None, None, VOC)})
 
 
-def _cityscapes(root: Path) -> MaskLayout | None:
+def find_cityscapes(root: Path) -> MaskLayout | None:
+    """Return the layout of a folder of Cityscapes, or None where it is none.
+
+    Raises:
+        DataError: A split has two folders.
+    """
     images, masks = root / "leftImg8bit", root / "gtFine"
     if not images.is_dir() or not masks.is_dir():
         return None
@@ -98,6 +94,16 @@ def _cityscapes(root: Path) -> MaskLayout | None:
         else:
             splits[name] = MaskPlace(folder, place, None, ending, tables[ending])
     return MaskLayout("Cityscapes", splits, tuple(notes)) if splits else None
+
+
+def find_folders(root: Path) -> MaskLayout | None:
+    """Return the layout of folders of images and masks, or None where there are none.
+
+    Raises:
+        DataError: Folders of images and of masks do not fit each other.
+        UsageError: Several folders can be meant.
+    """
+    return _two_folders(root) or _beside(root) or _within_splits(root) or _raw(root)
 
 
 def _two_folders(root: Path) -> MaskLayout | None:

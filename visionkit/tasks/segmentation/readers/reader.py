@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -111,10 +111,6 @@ class MaskDataset(VisionDataset[MaskTarget]):
         target = MaskTarget(torch.from_numpy(mask), self.weights)
         return target, ImageInfo(entry.id, size, extra=entry.extra)
 
-    def files(self) -> Sequence[Path | None]:
-        """Return the image file of each entry, or None where an image comes from elsewhere."""
-        return [Path(i) for i in self.ids]
-
     def mismatch(self, index: int) -> str | None:
         """Return why a mask cannot be read or is not that of its image; reads the mask and the head of the image."""
         entry = self.entries[index]
@@ -133,6 +129,10 @@ class MaskDataset(VisionDataset[MaskTarget]):
             except DataError:  # the check of the images says what is wrong
                 return None
         return None if size == mask.shape else other_size(entry.id, size, _size(mask), entry.mask)
+
+    def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
+        """Return what an automatic split goes by; reads the masks on first use."""
+        return [e.key for e in self.entries], self.labels
 
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""

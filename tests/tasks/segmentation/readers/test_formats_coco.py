@@ -1,12 +1,16 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from visionkit.core.errors import DataError
+from visionkit.data import formats
 from visionkit.tasks.segmentation.readers.coco import CocoMaskDataset
-from visionkit.tasks.segmentation.readers.splits import find_mask_splits
+from visionkit.tasks.segmentation.readers.formats import FORMATS
+
+find_splits = partial(formats.find_splits, table=FORMATS)
 
 
 def coco(file, images, *, segmentation=True, count=3, first=0):
@@ -29,20 +33,20 @@ def sizes(found):
 def test_coco(tmp_path):
     coco(tmp_path / "annotations" / "instances_train2017.json", tmp_path / "train2017")
     coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "val2017", count=2, first=5)
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert isinstance(found.train, CocoMaskDataset)
     assert sizes(found) == [3, 2, None]
     assert found.val.classes == ("background", "cat", "dog")
     assert found.source == (
-        f"COCO JSON of {tmp_path}: train 3 images with 3 objects (instances_train2017.json), val 2 images with 2 objects "
-        "(instances_val2017.json)"
+        f"COCO JSON of {tmp_path}: train 3 images with 3 objects (annotations/instances_train2017.json), "
+        "val 2 images with 2 objects (annotations/instances_val2017.json)"
     )
 
 
 def test_one_coco_file(tmp_path):
     file = coco(tmp_path / "all.json", tmp_path / "images", count=10)
     for root in (file, tmp_path):
-        found = find_mask_splits(root)
+        found = find_splits(root)
         assert sizes(found) == [8, 2, None]
         assert sorted(found.val.labels) == [(0, 1), (0, 2)]
         assert found.source == (
@@ -53,11 +57,11 @@ def test_one_coco_file(tmp_path):
 
 def test_coco_with_boxes_alone(tmp_path):
     with pytest.raises(DataError, match="none of its 3 annotations has a segmentation, only boxes"):
-        find_mask_splits(coco(tmp_path / "a.json", tmp_path, segmentation=False))
+        find_splits(coco(tmp_path / "a.json", tmp_path, segmentation=False))
     file = coco(tmp_path / "a.json", tmp_path)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
     with pytest.raises(DataError, match=r"a\.json: no training image has an object; label some"):
-        find_mask_splits(file)
+        find_splits(file)
 
 
 def test_masks_are_read_before_coco(tmp_path):
@@ -65,6 +69,6 @@ def test_masks_are_read_before_coco(tmp_path):
     (tmp_path / "masks" / "train").mkdir(parents=True)
     for i in range(3):
         Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / "train" / f"{i}.png")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert found.train.classes == ("background", "foreground")
-    assert "; COCO JSON lies there too and is not read; automatic split" in found.source
+    assert "; COCO JSON labels lie there too and are not read; automatic split" in found.source

@@ -1,7 +1,12 @@
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
-from visionkit.tasks.segmentation.readers.splits import find_mask_splits
+from visionkit.data import formats
+from visionkit.tasks.segmentation.readers.formats import FORMATS
+
+find_splits = partial(formats.find_splits, table=FORMATS)
 
 
 def sizes(found):
@@ -10,7 +15,7 @@ def sizes(found):
 
 def test_real_streets(data_root):
     root = data_root / "segmentation" / "camvid"
-    found = find_mask_splits(root)
+    found = find_splits(root)
     assert sizes(found) == [36, 18, None]
     assert found.train.classes == (
         "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
@@ -32,7 +37,7 @@ def test_real_streets(data_root):
 
 def test_real_photos(data_root):
     root = data_root / "coco128"
-    found = find_mask_splits(root)
+    found = find_splits(root)
     assert sizes(found) == [100, 100, None]
     lines = [line.split("\t") for line in (root / "semantic_classes.txt").read_text().splitlines()]
     assert len(found.train.classes) == len(lines) - 1  # less unlabeled
@@ -48,5 +53,5 @@ def test_real_photos(data_root):
     assert found.source.startswith(
         f"masks of {root}: train 100 images (images/train2017, semantic_masks/train2017), val 100 images "
         "(images/val2017, semantic_masks/val2017); 129 classes of semantic_classes.txt, unlabeled ignored; 28 images of "
-        "train have no mask and are left out; 28 images of val have no mask and are left out; COCO JSON lies there too"
+        "train have no mask and are left out; 28 images of val have no mask and are left out; COCO JSON labels lie there too"
     )

@@ -1,13 +1,17 @@
 import os
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
+from visionkit.tasks.segmentation.readers.formats import FORMATS
 from visionkit.tasks.segmentation.readers.shapes import ShapesSegmentation
-from visionkit.tasks.segmentation.readers.splits import find_mask_splits
+
+find_splits = partial(formats.find_splits, table=FORMATS)
 
 VOC_NAMES = ("background", "aeroplane", "bicycle")
 
@@ -39,21 +43,21 @@ def sizes(found):
 
 
 def test_drawn_without_a_root():
-    found = find_mask_splits(None)
+    found = find_splits(None)
     assert isinstance(found.train, ShapesSegmentation)
     assert sizes(found) == [600, 150, None]
     assert found.train.classes == ("background", *SHAPES)
     assert found.train.seed != found.val.seed
     assert found.train[0].image.shape == (3, 128, 128)
     assert found.source == "drawn shapes: 600 for training, 150 for validation (seed 0)"
-    assert find_mask_splits(None, seed=3).train.seed not in (found.train.seed, found.val.seed)
-    assert find_mask_splits(None, classes=["background", *SHAPES], channels=1).val.channels == 1
+    assert find_splits(None, seed=3).train.seed not in (found.train.seed, found.val.seed)
+    assert find_splits(None, classes=["background", *SHAPES], channels=1).val.channels == 1
     with pytest.raises(
         UsageError, match=r"without a root the data are drawn shapes \(background, circle, .*\), but the classes"
     ):
-        find_mask_splits(None, classes=["cat"])
+        find_splits(None, classes=["cat"])
     with pytest.raises(UsageError, match="ignore: sky: drawn shapes ignore nothing"):
-        find_mask_splits(None, ignore=["sky"])
+        find_splits(None, ignore=["sky"])
 
 
 # --- every layout
@@ -73,7 +77,7 @@ def test_folders(tmp_path, places, deep):
     for n, (split, (images, masks)) in enumerate(places.items()):
         write(tmp_path, images, masks, [f"{deep}{split}{i}" for i in range(2 + n)], (0, 1, 2, 3))
     names_file(tmp_path, "sky", "road", "void", "car")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found)[: len(places)] == [2, 3, 4][: len(places)]
     assert found.train.classes == found.val.classes == ("sky", "road", "car")
     assert found.val[1].target.mask.tolist() == [[0, 1, 255, 2]]
@@ -93,7 +97,7 @@ def test_camvid_as_it_was_published(tmp_path):
         colours=colours,
     )
     names_file(tmp_path, "128 128 128\tSky", "128 0 0\t\tBuilding", "0 0 0\tVoid", file="label_colors.txt")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found) == [8, 2, None]
     assert found.train.classes == ("Sky", "Building")
     assert found.train[0].target.mask.tolist() == [[0, 1, 255]]
@@ -117,7 +121,7 @@ VOC_COLOURS[[0, 1, 20, 255]] = (0, 0, 0), (128, 0, 0), (0, 64, 128), (224, 224, 
 @pytest.mark.parametrize("more", [{}, {"palette": VOC_COLOURS.ravel().tolist()}, {"colours": VOC_COLOURS}])
 def test_pascal_voc(tmp_path, more):
     voc(tmp_path, **more)
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found) == [2, 1, None]
     assert len(found.train.classes) == 21
     assert found.train.classes[20] == "tvmonitor"
@@ -130,18 +134,18 @@ def test_pascal_voc(tmp_path, more):
     )
     names_file(tmp_path, "0 nothing", "1 crack", "20 hole")
     if not more:
-        assert find_mask_splits(tmp_path).train.classes == ("nothing", "crack", "hole")
+        assert find_splits(tmp_path).train.classes == ("nothing", "crack", "hole")
 
 
 def test_pascal_voc_with_a_list_of_secret_masks(tmp_path):
     voc(tmp_path)
     Image.new("RGB", (4, 1)).save(tmp_path / "JPEGImages" / "t.jpg")
     (tmp_path / "ImageSets" / "Segmentation" / "test.txt").write_text("t\n")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found) == [2, 1, None]
     assert "; the 1 images of test have no masks and are left out;" in found.source
     with pytest.raises(DataError, match="there is no test split: Pascal VOC of"):
-        find_mask_splits(tmp_path, need=("test",))
+        find_splits(tmp_path, need=("test",))
 
 
 def test_cityscapes(tmp_path):
@@ -156,7 +160,7 @@ def test_cityscapes(tmp_path):
             mask=f"_gtFine_{ending}.png",
         )
     Image.new("RGB", (4, 1)).save(tmp_path / "gtFine" / "train" / "aachen" / "train0_gtFine_color.png")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found) == [2, 2, None]
     assert len(found.train.classes) == 19
     assert [found.train.classes[i] for i in (0, 10, 18)] == ["road", "sky", "bicycle"]
@@ -172,7 +176,7 @@ def test_names_of_the_splits_are_matched_by_name(tmp_path):
         write(tmp_path, f"{split}/images", f"{split}/masks", [f"{split}{i}" for i in range(2)], (0, 1, 2))
     names_file(tmp_path / "train", "sky", "road", "car")
     names_file(tmp_path / "val", "car", "sky", "road")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert found.val.classes == ("sky", "road", "car")
     assert found.train[0].target.mask.tolist() == [[0, 1, 2]]
     assert found.val[0].target.mask.tolist() == [[2, 0, 1]]
@@ -180,18 +184,18 @@ def test_names_of_the_splits_are_matched_by_name(tmp_path):
     with pytest.raises(
         DataError, match=rf"^{tmp_path}/val/masks: no file says what the ids in its masks are called, 0, 1, 2 \(in"
     ):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
     names_file(tmp_path / "val", "cars", "sky", "road")
     with pytest.raises(
         DataError, match=r"val/classes\.txt: class 'cars' is not one of sky, road, car; did you mean 'car'\?"
     ):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_two_values_are_understood_over_all_splits(tmp_path):
     write(tmp_path, "images/train", "masks/train", ["a", "b"], (0, 255))
     write(tmp_path, "images/val", "masks/val", ["c"], (0, 0))
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert found.train.classes == found.val.classes == ("background", "foreground")
     assert found.train[0].target.mask.tolist() == [[0, 1]]
     assert found.val[0].target.mask.tolist() == [[0, 0]]
@@ -200,10 +204,10 @@ def test_two_values_are_understood_over_all_splits(tmp_path):
     with pytest.raises(
         DataError, match=rf"^{tmp_path}: no file says what the ids in its masks are called, 0, 1, 255 \(in 4 masks\);"
     ):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
     names_file(tmp_path, "crack")
     with pytest.raises(DataError) as e:
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
     assert str(e.value) == (
         f"{tmp_path}/classes.txt: names crack alone, but the masks hold the ids 0, 1, 255 (in 4 masks); name each id, such as "
         "`0 background`"
@@ -213,7 +217,7 @@ def test_two_values_are_understood_over_all_splits(tmp_path):
 def test_one_name(tmp_path):
     write(tmp_path, "images", "masks", [f"{i}" for i in range(10)], [[0, 0]] * 5 + [[0, 255]] * 5)
     names_file(tmp_path, "crack")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert found.train.classes == ("background", "crack")
     assert sorted(found.val.labels) == [(0,), (0, 1)]
     assert "; 2 classes of classes.txt (255 in masks is crack, 0 is background); automatic split" in found.source
@@ -222,11 +226,11 @@ def test_one_name(tmp_path):
 def test_ignore(tmp_path):
     write(tmp_path, "images", "masks", ["a", "b", "c", "d"], (0, 1, 2))
     names_file(tmp_path, "sky", "road", "void")
-    found = find_mask_splits(tmp_path, ignore=["sky"], val_fraction=0.5)
+    found = find_splits(tmp_path, ignore=["sky"], val_fraction=0.5)
     assert found.train.classes == found.val.classes == ("road", "void")
     assert found.train[0].target.mask.tolist() == [[255, 0, 1]]
     with pytest.raises(UsageError, match="ignore: class 'skies' is not one of sky, road, void; did you mean 'sky'"):
-        find_mask_splits(tmp_path, ignore=["skies"])
+        find_splits(tmp_path, ignore=["skies"])
 
 
 # --- the automatic split
@@ -238,23 +242,23 @@ def test_automatic_split_goes_by_class_and_not_by_place(tmp_path):
     for root in (tmp_path / "a", tmp_path / "b"):
         write(root, "images", "masks", [f"{i:02d}" for i in range(40)], values)
         names_file(root, "sky", "road", "car", "void")
-        found.append(find_mask_splits(root))
+        found.append(find_splits(root))
     for f in found:
         assert sizes(f) == [32, 8, None]
         assert sorted(f.val.labels) == [()] * 2 + [(0, 1)] * 4 + [(0, 2)] * 2
     assert [e.key for e in found[0].val.entries] == [e.key for e in found[1].val.entries]
-    assert sizes(find_mask_splits(tmp_path / "a", seed=1, val_fraction=0.5)) == [20, 20, None]
+    assert sizes(find_splits(tmp_path / "a", seed=1, val_fraction=0.5)) == [20, 20, None]
 
 
 def test_images_without_masks_are_told(tmp_path):
     write(tmp_path, "images", "masks", [f"{i}" for i in range(10)])
     Image.new("RGB", (2, 1)).save(tmp_path / "images" / "more.jpg")
-    found = find_mask_splits(tmp_path)
+    found = find_splits(tmp_path)
     assert sizes(found) == [8, 2, None]
     assert "; 1 images of train have no mask and are left out; automatic split" in found.source
     (tmp_path / "images" / "0.jpg").unlink()
     with pytest.raises(DataError, match=rf"^{tmp_path}/masks/0\.png: no image of this name\n"):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
 
 
 # --- what is wrong
@@ -269,47 +273,50 @@ def test_the_same_image_in_two_splits(tmp_path, link):
     with pytest.raises(
         DataError, match=r"c\.jpg, the same file as .*a\.jpg is in both train and val, so the score would flatter"
     ):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_a_voc_name_in_two_lists(tmp_path):
     voc(tmp_path)
     (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("c\na\n")
     with pytest.raises(DataError, match=r"a\.jpg is in both train and val, so the score would flatter; keep it in one"):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_nothing_that_is_understood(tmp_path):
-    understood = r"understood are folders of images and masks \(images/train with masks/train, .*\) and COCO JSON with polygons \(.*\)"
+    understood = (
+        r"understood are Pascal VOC \(JPEGImages with SegmentationClass\), Cityscapes \(leftImg8bit with gtFine\), folders of "
+        r"images and masks \(images/train with masks/train, .*\) and COCO JSON with polygons \(.*\)"
+    )
     with pytest.raises(DataError, match=rf"^{tmp_path}: holds no images and no masks; {understood}$"):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
     (tmp_path / "images").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "images" / "a.png")
     with pytest.raises(DataError, match=rf"^{tmp_path}: holds 1 images but no masks; {understood}$"):
-        find_mask_splits(tmp_path)
+        find_splits(tmp_path)
     with pytest.raises(DataError, match=rf"nowhere: no such folder or file; check the path; {understood}$"):
-        find_mask_splits(tmp_path / "nowhere")
+        find_splits(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=rf"a\.png: is neither a folder nor a file of a known format; {understood}$"):
-        find_mask_splits(tmp_path / "images" / "a.png")
+        find_splits(tmp_path / "images" / "a.png")
     with pytest.raises(UsageError, match="val_fraction: 1 is not between 0 and 1; give a share such as 0.2"):
-        find_mask_splits(tmp_path, val_fraction=1)
+        find_splits(tmp_path, val_fraction=1)
 
 
 def test_too_little_to_learn_from(tmp_path):
     write(tmp_path / "a", "images", "masks", ["a"])
     with pytest.raises(DataError, match="cannot be divided into training and validation; add images"):
-        find_mask_splits(tmp_path / "a")
+        find_splits(tmp_path / "a")
     write(tmp_path / "b", "images/train", "masks/train", ["a"])
     write(tmp_path / "b", "images/val", "masks/val", ["b"])
     with pytest.raises(DataError, match=r"b: 1 training image\(s\); give 2 or more"):
-        find_mask_splits(tmp_path / "b")
+        find_splits(tmp_path / "b")
     write(tmp_path / "c", "images", "masks", ["a", "b"], (3, 3))
     names_file(tmp_path / "c", "sky", "road", "car", "void")
     with pytest.raises(DataError, match="c: no training mask shows a class; all is ignored, label some pixels$"):
-        find_mask_splits(tmp_path / "c")
+        find_splits(tmp_path / "c")
     write(tmp_path / "c", "images", "masks", ["a", "b"], (7, 7))
     with pytest.raises(DataError, match=r"c: no training mask shows a class; .*a\.png: holds id 7 \(2 pixels\), which"):
-        find_mask_splits(tmp_path / "c")
+        find_splits(tmp_path / "c")
 
 
 def test_splits_that_are_needed(tmp_path):
@@ -318,10 +325,10 @@ def test_splits_that_are_needed(tmp_path):
     with pytest.raises(
         UsageError, match="has no train split to take the class names from; add it or give a checkpoint"
     ):
-        find_mask_splits(tmp_path)
-    found = find_mask_splits(tmp_path, classes=["road", "cow", "sky"], need=("test",))
+        find_splits(tmp_path)
+    found = find_splits(tmp_path, classes=["road", "cow", "sky"], need=("test",))
     assert sizes(found) == [None, None, 1]
     assert found.test[0].target.mask.tolist() == [[2, 0]]
     assert "; 3 classes of classes.txt" in found.source
     with pytest.raises(DataError, match="there is no val split: masks of"):
-        find_mask_splits(tmp_path, classes=["road", "sky"], need=("val",))
+        find_splits(tmp_path, classes=["road", "sky"], need=("val",))
