@@ -118,7 +118,7 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
             seed = derive_seed("combine", self.seed, epoch, index, *repeat)
             made = self.combine(self.originals, index, self.preprocessing, seed=seed, epoch=epoch, epochs=self.epochs)
             loaded = None if made is None else Loaded.of(made)
-        changes = self._whole or bool(self.augmentation.transforms)
+        changes = self._whole or self.augmentation.acts
         if loaded is None:
             if out is not None and changes:  # which makes new pixels of these
                 if self._scratch is None or self._scratch.shape != out.shape:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any, Generic, TypeVar
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import locked
 from visionkit.core.machine import choose_workers
 from visionkit.core.sample import Batch, Target
 from visionkit.data.caching.pictures import Cache, CacheSettings, PictureCache
@@ -30,26 +28,12 @@ from visionkit.data.loading import (
 )
 from visionkit.data.samplers import EpochSampler
 from visionkit.data.transforms.augmentation import Augmentation
-from visionkit.data.transforms.crop import RandomScaledCrop
-from visionkit.data.transforms.mix import MixUpCutMix
-from visionkit.data.transforms.mosaic import Mosaic
+from visionkit.data.transforms.base import setting_without
 from visionkit.data.transforms.preprocessing import Preprocessing
-from visionkit.data.transforms.scale import MultiScale
-from visionkit.training.features.extractor import Extractor, collect
-from visionkit.training.features.store import CacheError, FeatureStore, make_room, remove_with_lock
-from visionkit.training.features.view import FeatureView
-from visionkit.training.task import Task
 
 __all__ = ["VisionDataModule"]
 
 T = TypeVar("T", bound=Target)
-
-OFF: dict[type, str] = {  # what changes training pictures at random, and the setting without it
-    Mosaic: "data.mosaic 0",
-    RandomScaledCrop: "data.crop_scale null",
-    MixUpCutMix: "model.mix null",
-    MultiScale: "model.multi_scale null",
-}
 
 
 class VisionDataModule(L.LightningDataModule, Generic[T]):
@@ -106,9 +90,11 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         self.cache = CacheSettings(cache, cache_folder, cache_limit)
         self.skipped: list[str] = []
         """Messages of the images that were left out: they cannot be read or do not fit their labels."""
+        self.ready: Callable[[str], Dataset[Any] | None] | None = None
+        """Returns what a training reads of a split in place of its pictures, or None; it makes whole batches, where
+        they are wanted. Whoever has such a thing sets it after :meth:`setup`; without it pictures are read."""
         self._splits = splits
         self._checked: set[str] = set()
-        self._features: dict[str, FeatureView[T]] | None = None  # by split, once it is known whether there are any
         self._pictures: PictureCache | None = None
         self._asked_pictures = False
 
@@ -145,27 +131,22 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def setup(self, stage: str) -> None:
         """Check that the splits of this stage are there and that their images can be read."""
-        self._features = None
+        self.ready = None
         self._forget_pictures()
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in needed:
             self._check(name)
 
     def teardown(self, stage: str) -> None:
-        """Remove features and pictures of this run, where they are not kept for others."""
+        """Remove the pictures that this run has kept, unless they are for others, too."""
+        self.ready = None
         self._forget_pictures(remove=self.cache.folder is None)
-        features, self._features = self._features, None
-        task = None if self.trainer is None else self.trainer.lightning_module
-        if stage != "fit" or not features or not isinstance(task, Task) or task.recipe.cache_folder is not None:
-            return
-        if task.trainer.is_global_zero:
-            remove_with_lock(features["train"].store.folder)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of augmented training batches, or of their features where those are computed once."""
+        """Return the loader of augmented training batches, or of what is ready in their place."""
         dataset = self.splits.get("train")
-        features = self._feature_views().get("train")
-        view = features or TrainingView(
+        ready = self._ready("train")
+        view = ready or TrainingView(
             dataset,
             self.preprocessing,
             self.augmentation,
@@ -180,16 +161,26 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         )
         if len(sampler) == 0:
             raise DataError(f"{len(dataset)} training images are too few for {world} processes")
-        workers, pin = (0, False) if features else (self._workers(len(sampler)), self._pin())
+        workers, pin = (0, False) if ready else (self._workers(len(sampler)), self._pin())
         return TrainingLoader(view, sampler, batch_size=self.batch_size, workers=workers, pin_memory=pin)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Return the loader of validation batches, or of their features where those are computed once."""
-        return self._evaluation_loader("val", self._feature_views().get("val"))
+        """Return the loader of validation batches, or of what is ready in their place."""
+        return self._evaluation_loader("val", self._ready("val"))
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the loader of test batches."""
         return self._evaluation_loader("test")
+
+    def all_pictures(self, name: str) -> DataLoader[Any]:
+        """Return a loader of every picture of a split, preprocessed and in order, on each process.
+
+        Args:
+            name: "train", "val" or "test".
+        """
+        dataset = self.splits.get(name)
+        view = EvaluationView(dataset, self.preprocessing)
+        return evaluation_loader(view, batch_size=self.batch_size, workers=self._workers(len(dataset)))
 
     def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
         """Move a batch, without Lightning's search for tensors in it."""
@@ -197,14 +188,17 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     # ---- inside
 
-    def _evaluation_loader(self, name: str, features: FeatureView[T] | None = None) -> DataLoader[Any]:
+    def _ready(self, name: str) -> Dataset[Any] | None:
+        return None if self.ready is None else self.ready(name)
+
+    def _evaluation_loader(self, name: str, ready: Dataset[Any] | None = None) -> DataLoader[Any]:
         dataset = self.splits.get(name)
         world, rank = self._processes()
         return evaluation_loader(
-            features or EvaluationView(dataset, self.preprocessing, self._picture_cache()),
+            ready or EvaluationView(dataset, self.preprocessing, self._picture_cache()),
             batch_size=self.batch_size,
-            workers=0 if features else self._workers(len(dataset) // world),
-            pin_memory=self._pin() and not features,
+            workers=0 if ready else self._workers(len(dataset) // world),
+            pin_memory=self._pin() and not ready,
             num_replicas=world,
             rank=rank,
         )
@@ -227,106 +221,22 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             folder=Path(self.cache.folder or Path(trainer.default_root_dir) / "cache"),
             processes=max(1, trainer.world_size // trainer.num_nodes),
         )
-        self._say(str(self._pictures))
+        self.say(str(self._pictures))
         return self._pictures
 
     def _combines(self) -> bool:
         """Return whether whole training pictures are read."""
-        return self.combine is not None and not (isinstance(self.combine, Mosaic) and self.combine.p == 0)
+        return setting_without(self.combine) is not None
 
     def _forget_pictures(self, *, remove: bool = False) -> None:
         pictures, self._pictures, self._asked_pictures = self._pictures, None, False
         if pictures is not None:
             pictures.close(remove=remove)
 
-    # ---- features of a frozen backbone, computed once
-
-    def _feature_views(self) -> dict[str, FeatureView[T]]:
-        """Return the training and the validation split with their features, or nothing where they are not cached."""
-        if self._features is None:
-            self._features = {}
-            trainer = self.trainer
-            task = None if trainer is None else trainer.lightning_module
-            if isinstance(task, Task) and task.trainer.state.fn == "fit" and task.recipe.cache_features is not False:
-                dry = task.trainer.fast_dev_run  # type: ignore[attr-defined]  # set at run time
-                self._features = {} if dry else self._cache(task)
-                if self._features and self.cache.kind != "none":
-                    self._say("pictures not cached: their features are")
-        return self._features
-
-    def _cache(self, task: Task) -> dict[str, FeatureView[T]]:
-        """Compute features as the recipe asks for; say what became of it."""
-        must = task.recipe.cache_features
-        if not task.backbone_stays:
-            if must:
-                raise UsageError(
-                    "recipe.cache_features needs a backbone that is frozen throughout: set recipe.freeze backbone and "
-                    "recipe.thaw null"
-                )
-            return {}
-        try:
-            if type(self).train_dataloader is not VisionDataModule.train_dataloader:
-                raise CacheError(f"{type(self).__name__} makes batches in a way of its own")
-            if changing := self._changing(task):
-                raise CacheError(f"training pictures change at random: set {', '.join(changing)}")
-            return self._fill(task)
-        except CacheError as e:
-            if must:
-                raise UsageError(f"recipe.cache_features true: {e}") from None
-            self._say(f"features computed anew in each epoch: {e}")
-            return {}
-
-    def _changing(self, task: Task) -> list[str]:
-        """Return what makes a training picture look different each time, as the settings that turn it off."""
-        found = ["data.augment null"] if self.augmentation.transforms else []
-        for part in (self.combine, task.batch_transform):
-            if part is not None and not (isinstance(part, Mosaic) and part.p == 0):
-                found.append(OFF.get(type(part), f"{type(part).__name__} off"))
-        return found
-
-    def _fill(self, task: Task) -> dict[str, FeatureView[T]]:
-        """Compute the features that are not there yet."""
-        start, trainer, recipe = time.perf_counter(), task.trainer, task.recipe
-        folder = Path(recipe.cache_folder or Path(trainer.default_root_dir) / "features")
-        extractor = Extractor(
-            task.model,
-            size=self.preprocessing.size,
-            batch_size=self.batch_size,
-            precision=str(trainer.precision),
-            context=trainer.precision_plugin.forward_context,
-        )
-        name = extractor.key()
-        splits = {"train": self.splits.train, "val": self.splits.val}
-        datasets = {split: dataset for split, dataset in splits.items() if dataset is not None}
-        count = sum(len(dataset) for dataset in datasets.values())
-        views: dict[str, FeatureView[T]] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder / f"{name}.lock"):
-                make_room(folder, name, count * extractor.record, recipe.cache_limit)
-                store = FeatureStore(folder / name, extractor.levels, limit=recipe.cache_limit)
-                before = len(store.rows)
-                for split, dataset in datasets.items():
-                    loader = evaluation_loader(
-                        EvaluationView(dataset, self.preprocessing),
-                        batch_size=self.batch_size,
-                        workers=self._workers(len(dataset)),
-                    )
-                    pictures = collect(store, extractor, loader)
-                    views[split] = FeatureView(
-                        store, pictures, channels=self.preprocessing.channels, device=extractor.device
-                    )
-        except OSError as e:
-            raise CacheError(f"{folder} cannot be written ({e.strerror or e}): set recipe.cache_folder") from e
-        found, seconds = count - (len(store.rows) - before), time.perf_counter() - start
-        known = f" ({found:,} known already)" if found else ""
-        size = len(store.rows) * store.record / 1e6
-        self._say(f"features {count:,} pictures{known} in {seconds:.1f} s: {store.folder}, {size:.1f} MB")
-        return views
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line among those of the run, on the first process alone."""
         if self.trainer is None or self.trainer.is_global_zero:
-            print(text, flush=True)  # noqa: T201  # a line among those of the run
+            print(text, flush=True)  # noqa: T201  # it is for the user
 
     # ---- inside
 

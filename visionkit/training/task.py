@@ -23,7 +23,9 @@ from visionkit.data.loading import TrainingLoader
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.description import check_description
 from visionkit.models.model import VisionModel
+from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.ema import EMA
+from visionkit.training.features.cache import FeatureCache
 from visionkit.training.freezing import Freezing
 from visionkit.training.metric import MetricFactory, TaskMetric
 from visionkit.training.recipe import Recipe
@@ -69,6 +71,7 @@ class Task(L.LightningModule):
         self._training: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # sums of losses [L] over images, by their names
         self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
         self._images: dict[str, int] = {}  # how many images each loss speaks of
+        self._features: FeatureCache | None = None
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
 
@@ -232,7 +235,11 @@ class Task(L.LightningModule):
     # ---- set-up
 
     def setup(self, stage: str) -> None:
-        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA); compile."""
+        """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA); compile.
+
+        Raises:
+            UsageError: The recipe asks for what cannot be had.
+        """
         if self.device.type in ("cpu", "cuda"):
             self.model.to(memory_format=torch.channels_last)
         if stage == "fit" and self.recipe.compile:
@@ -243,6 +250,32 @@ class Task(L.LightningModule):
                 )
             for part in (self.model.backbone, self.model.neck):
                 part.compile()
+        self._features = None
+        dry = self.trainer.fast_dev_run  # type: ignore[attr-defined]  # set at run time
+        if stage == "fit" and self.recipe.cache_features is not False and not dry:
+            self._cache_features()
+
+    def teardown(self, stage: str) -> None:
+        """Remove what a training that ended well has kept for itself."""
+        features, self._features = self._features, None
+        if features is not None:
+            features.remove()
+
+    def _cache_features(self) -> None:
+        """Let the data read the features of a frozen backbone in place of pictures."""
+        if not self.backbone_stays:
+            if self.recipe.cache_features:
+                raise UsageError(
+                    "recipe.cache_features needs a backbone that is frozen throughout: set recipe.freeze backbone and "
+                    "recipe.thaw null"
+                )
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set at run time
+        if isinstance(data, VisionDataModule):
+            self._features = FeatureCache(
+                self.model, self.recipe, self.trainer, data, batch_transform=self.batch_transform
+            )
+            data.ready = self._features.view
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make optimizer and schedule as the recipe says."""

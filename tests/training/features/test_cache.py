@@ -216,11 +216,17 @@ def test_evaluation_alone_takes_the_normal_way(tmp_path):
     assert not isinstance(d.val_dataloader().dataset, FeatureView)
 
 
+class Darker(Augmentation):
+    def __call__(self, sample, seed):
+        return sample.replace(image=sample.image // 2)
+
+
 FLIP = Augmentation([{"HorizontalFlip": {"p": 0.5}}])
 REFUSED = [
     ({"augment": FLIP}, {}, {}, "set data.augment null$"),
     ({"augment": FLIP, "combine": Mosaic(0.3)}, {}, {}, "set data.augment null, data.mosaic 0$"),
     ({}, {"mix": MixUpCutMix()}, {}, "set model.mix null"),
+    ({"augment": Darker(None)}, {}, {}, "set data.augment null$"),
     ({}, {}, {"cache_limit": 1e-6}, r"they take 1.02e-05 GB: raise recipe.cache_limit 1e-06"),
     ({}, {}, {"cache_folder": __file__}, "cannot be written"),
 ]
@@ -264,6 +270,21 @@ def test_a_trial_run_of_one_batch_fills_nothing(tmp_path, capsys):
     d = data()
     trainer(tmp_path, fast_dev_run=True).fit(task(d.classes), datamodule=d)
     assert capsys.readouterr().out == ""
+
+
+def test_a_mix_of_no_batch_is_fine(tmp_path, capsys):
+    d = data()
+    t = task(d.classes, recipe={"cache_features": True}, mix=MixUpCutMix(p=0.0))
+    trainer(tmp_path, 1).fit(t, datamodule=d)
+    assert capsys.readouterr().out.startswith("features 20 pictures in")
+
+
+def test_pictures_are_not_kept_beside_their_features(tmp_path, capsys):
+    d = data(cache="ram")
+    trainer(tmp_path, 1).fit(task(d.classes), datamodule=d)
+    features, pictures = capsys.readouterr().out.splitlines()
+    assert features.startswith("features 20 pictures in")
+    assert pictures == "pictures not cached: their features are"
 
 
 def test_mosaic_without_share_and_stages_by_number_or_name_are_fine(tmp_path, capsys):

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import Loaded, Sample, Target, is_spatial
+from visionkit.data.transforms.base import RandomTransform
 
 __all__ = [
     "CLASSIFICATION_AUGMENTATION",
@@ -86,7 +86,7 @@ NO_PIXELS = {  # what they do belongs elsewhere
 }
 
 
-class Augmentation(Component):
+class Augmentation(RandomTransform):
     """Change training images at random, as a list of albumentations transforms says.
 
     What happens to a sample depends on the seed alone: not on worker, order or global random state. Targets that lie
@@ -103,6 +103,8 @@ class Augmentation(Component):
         UsageError: An unknown transform or argument, or a value that the transform refuses.
     """
 
+    off = "data.augment null"
+
     def __init__(self, transforms: list[dict[str, Any] | str] | None, *, min_visible: float = 0.1) -> None:
         if not 0 <= min_visible <= 1:
             raise UsageError(f"min_visible={min_visible}: a share of a box's area, 0..1")
@@ -113,6 +115,11 @@ class Augmentation(Component):
         self._sized = _mentions_input(self.transforms)
         if self.transforms:
             self._compose((64, 64), ())  # finds mistakes before training
+
+    @property
+    def acts(self) -> bool:
+        """Whether there are transforms, or a call is a subclass's own."""
+        return bool(self.transforms) or type(self).__call__ is not Augmentation.__call__
 
     def __call__(self, sample: Sample[T], seed: int) -> Sample[T]:
         """Return the sample with image and target changed, the image uint8 [C, H, W] in channels_last memory order.

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import Sample, SpatialTarget, Target, is_spatial
 from visionkit.data.dataset import VisionDataset
+from visionkit.data.transforms.base import RandomTransform
 from visionkit.data.transforms.preprocessing import GREY, Preprocessing, resize_picture
 
 __all__ = ["RandomScaledCrop"]
@@ -26,7 +26,7 @@ Classes = NDArray[Any]  # uint8 or int32 [H, W], class ids + 1; 0 says nothing
 MAX_TRIES = 10  # further crops that are drawn where one class takes too much
 
 
-class RandomScaledCrop(Component):
+class RandomScaledCrop(RandomTransform):
     """Cut a training picture of the model's size out of an image that was resized by a random factor.
 
     What most segmenters learn from (Chen et al., "Rethinking Atrous Convolution", 2017, section 4.1): parts of images
@@ -45,6 +45,8 @@ class RandomScaledCrop(Component):
     Raises:
         UsageError: A value is out of range.
     """
+
+    off = "data.crop_scale null"
 
     def __init__(self, scale: tuple[float, float] = (0.5, 2.0), *, balanced: float = 0.0, most: float = 1.0) -> None:
         if not (isinstance(scale, Sequence) and len(scale) == 2 and 0 < scale[0] <= scale[1] < math.inf):

@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import Batch, Target
+from visionkit.data.transforms.base import RandomTransform
 
 __all__ = ["HasScores", "MixUpCutMix"]
 
@@ -28,7 +28,7 @@ class HasScores(Target, Protocol):
 S = TypeVar("S", bound=HasScores)
 
 
-class MixUpCutMix(Component):
+class MixUpCutMix(RandomTransform):
     """Blend each image of a batch, and its truth, with another one: whole (MixUp) or in a rectangle (CutMix).
 
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; Yun et al., "CutMix", ICCV 2019. One share is
@@ -44,6 +44,8 @@ class MixUpCutMix(Component):
         UsageError: A value is out of range, or both kinds are off.
     """
 
+    off = "model.mix null"
+
     def __init__(self, mixup: float = 0.2, cutmix: float = 1.0, p: float = 1.0) -> None:
         for name, alpha in (("mixup", mixup), ("cutmix", cutmix)):
             if not 0 <= alpha < math.inf:
@@ -55,6 +57,11 @@ class MixUpCutMix(Component):
         self.mixup = mixup
         self.cutmix = cutmix
         self.p = p
+
+    @property
+    def acts(self) -> bool:
+        """Whether any batch is blended."""
+        return self.p > 0
 
     def __call__(self, batch: Batch[S]) -> Batch[S]:
         """Return a new batch of blended images, uint8 [B, C, H, W] in the memory order of the given ones.

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import Sample, Target, is_spatial
 from visionkit.data.dataset import VisionDataset
+from visionkit.data.transforms.base import RandomTransform
 from visionkit.data.transforms.preprocessing import GREY, Picture, Preprocessing, resize_picture
 
 __all__ = ["Mosaic"]
@@ -21,7 +21,7 @@ __all__ = ["Mosaic"]
 T = TypeVar("T", bound=Target)
 
 
-class Mosaic(Component):
+class Mosaic(RandomTransform):
     """Paste four training images around a random point of one picture of the model's size.
 
     Bochkovskiy et al., "YOLOv4", 2020, section 3.3. Objects appear in more surroundings and more sizes, and a batch
@@ -40,6 +40,8 @@ class Mosaic(Component):
         UsageError: A value is out of range.
     """
 
+    off = "data.mosaic 0"
+
     def __init__(self, p: float = 0.5, *, scale: tuple[float, float] = (0.5, 1.5), last: float = 0.2) -> None:
         for name, value in (("p", p), ("last", last)):
             if not 0 <= value <= 1:
@@ -49,6 +51,11 @@ class Mosaic(Component):
         self.p = p
         self.scale = (float(scale[0]), float(scale[1]))
         self.last = last
+
+    @property
+    def acts(self) -> bool:
+        """Whether there are mosaics."""
+        return self.p > 0
 
     def __call__(
         self,

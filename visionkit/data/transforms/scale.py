@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visionkit.core.component import Component
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import Batch, Target, is_spatial
+from visionkit.data.transforms.base import RandomTransform
 
 __all__ = ["MultiScale"]
 
@@ -20,7 +20,7 @@ T = TypeVar("T", bound=Target)
 CHUNK = 8  # images that are floats at a time
 
 
-class MultiScale(Component):
+class MultiScale(RandomTransform):
     """Resize each training batch to a random size, so that one model sees objects in many sizes.
 
     Redmon and Farhadi, "YOLO9000", CVPR 2017, section 2. The size is drawn from torch's global generator on the CPU.
@@ -35,6 +35,8 @@ class MultiScale(Component):
     Raises:
         UsageError: A value is out of range.
     """
+
+    off = "model.multi_scale null"
 
     def __init__(self, smallest: float = 0.75, largest: float = 1.25, multiple: int = 32) -> None:
         if not 0 < smallest <= largest < math.inf:
