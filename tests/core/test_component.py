@@ -51,6 +51,53 @@ def test_arguments_are_recorded_by_name_without_defaults():
     assert Child(8).size == 4
 
 
+class Passing(Leaf):
+    def __init__(self, size, *, colour="green", **options):
+        super().__init__(size, **options)
+        self.colour = colour
+
+
+class PassingFurther(Passing):
+    def __init__(self, *, height=1, **more):
+        super().__init__(2, **more)
+
+
+def test_arguments_that_are_passed_on_are_recorded_as_if_they_were_declared():
+    assert Passing(3).recorded_arguments() == {"size": 3}
+    made = Passing(3, name="a", colour="red", options=(1,))
+    assert made.recorded_arguments() == {"size": 3, "colour": "red", "name": "a", "options": (1,)}
+    further = PassingFurther(height=4, name="b")
+    assert further.recorded_arguments() == {"height": 4, "name": "b"}
+    for one in (made, further):
+        again = build(spec_of(one), trust=[__name__.partition(".")[0]])
+        assert spec_of(again) == spec_of(one)
+        assert (again.name, again.colour) == (one.name, one.colour)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'sise'"):
+        PassingFurther(sise=3)
+
+
+def test_what_a_checkpoint_cannot_repeat_by_name_is_refused_where_it_is_defined():
+    with pytest.raises(TypeError, match=r"^Unnamed\.__init__\(\*sizes\): .* declare each"):
+
+        class Unnamed(Leaf):
+            def __init__(self, *sizes):
+                super().__init__(sizes)
+
+    with pytest.raises(TypeError, match=r"^ByPlace\.__init__\(size\): "):
+
+        class ByPlace(Leaf):
+            def __init__(self, size, /):
+                super().__init__(size)
+
+    with pytest.raises(
+        TypeError, match=r"^Undeclared\.__init__\(\*\*options\): .* pass \*\*options on to a base that does"
+    ):
+
+        class Undeclared(Component, nn.Module):
+            def __init__(self, **options):
+                super().__init__()
+
+
 def test_recorded_arguments_are_a_copy():
     leaf = Leaf(3)
     leaf.recorded_arguments()["size"] = 4

@@ -22,8 +22,12 @@ Spec = dict[str, Any]
 class Component:
     """Mix-in that records the arguments of the outermost constructor call.
 
-    Put it first among the bases of a class that checkpoints describe. Constructors take explicit arguments only
-    (no ``**kwargs``) whose values are plain data, dataclasses or other components.
+    Put it first among the bases of a class that checkpoints describe. Constructors take arguments by name, whose values
+    are plain data, dataclasses or other components. Those that a constructor takes as ``**options`` it passes on to its
+    base, which declares them; they are recorded as if it declared them itself.
+
+    Raises:
+        TypeError: A class is defined whose constructor takes arguments without names, or any that nobody declares.
     """
 
     weights_arguments: ClassVar[frozenset[str]] = frozenset()
@@ -31,14 +35,30 @@ class Component:
     itself, has no say in them."""
     _arguments: dict[str, Any]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a constructor whose arguments a checkpoint could not repeat by name."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in vars(cls):
+            return
+        declared = any("__init__" in vars(base) and issubclass(base, Component) for base in cls.__mro__[1:])
+        for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:
+            if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) or (p.kind is p.VAR_KEYWORD and not declared):
+                raise TypeError(
+                    f"{cls.__name__}.__init__({p}): a checkpoint repeats arguments by their names: declare each, or "
+                    "pass **options on to a base that does"
+                )
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the arguments, then make the object."""
         self = super().__new__(cls)
         try:
-            bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
+            bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
+            arguments = dict(list(bound.arguments.items())[1:])
+            for name, p in bound.signature.parameters.items():
+                if p.kind is p.VAR_KEYWORD:
+                    arguments |= arguments.pop(name, {})
         except TypeError:  # the constructor itself raises the better message
-            bound = {}
-        arguments = dict(list(bound.items())[1:])
+            arguments = {}
         object.__setattr__(self, "_arguments", arguments)  # works before nn.Module.__init__
         return self
 

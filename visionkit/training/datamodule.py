@@ -46,13 +46,12 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         combine: Puts several training images into one before they are augmented, such as Mosaic; None leaves them
             alone.
         batch_size: Images a batch and process.
-        num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at
-            most 8.
+        num_workers: Processes that read images; None takes one for two cores (with a GPU one a core), at most 8.
         check_images: Whether to open every image before training and list all faulty ones at once.
         skip_corrupt: Whether to go on without images that cannot be read or do not fit their labels.
-        seed: Seed of the order and of the augmentation.
+        seed: Seed of the order and of all random changes; the command line takes it from seed_everything.
         cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
-            files each time.
+            files each time. Files of masks are read each time in any case.
         cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
             removed after training.
         cache_limit: Gigabytes that they may take; pictures beyond it are read each time.

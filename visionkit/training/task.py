@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from visionkit.core.component import Spec, class_path
+from visionkit.core.component import Spec, class_path, parameters_of
 from visionkit.core.distributed import gather_objects
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import has_compiler
@@ -105,7 +104,7 @@ class Task(L.LightningModule):
         Args:
             model: What :meth:`VisionModel.spec` returned.
         """
-        accepted = inspect.signature(cls).parameters
+        accepted = parameters_of(cls)
         return {part: model[part] for part in ("backbone", "neck", "head") if part in accepted}
 
     # ---- steps

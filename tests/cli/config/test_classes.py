@@ -1,7 +1,5 @@
 """Another class starts from its own defaults; what is said of itself counts wherever it stands."""
 
-import inspect
-
 import pytest
 import yaml
 
@@ -12,6 +10,7 @@ from visionkit.cli.config.classes import drop_replaced, files_without_replaced, 
 from visionkit.cli.config.names import UnclearError
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.main import run
+from visionkit.core.component import parameters_of
 
 HEAD = ("model", "init_args", "head")
 TWO_STAGE = {
@@ -49,7 +48,7 @@ def printed(tmp_path, monkeypatch, capsys):
 
 
 def own_defaults(cls, *skip):
-    return {k: p.default for k, p in inspect.signature(cls).parameters.items() if k not in skip}
+    return {k: p.default for k, p in parameters_of(cls).items() if k not in skip}
 
 
 @pytest.mark.parametrize("parser", [True, False])

@@ -195,7 +195,8 @@ def _all_parameters(cls: Described) -> dict[str, inspect.Parameter]:
     own = {k: p for k, p in cls.parameters.items() if p.kind is not inspect.Parameter.VAR_KEYWORD}
     if len(own) == len(cls.parameters):
         return own
-    return own | {k: p for k, p in _all_parameters(describe_source(cls.bases[0])).items() if k not in own}
+    passed_on = _all_parameters(describe_source(cls.bases[0]))
+    return own | {k: p for k, p in passed_on.items() if k not in {*own, *cls.given}}
 
 
 def _plain(default: Any) -> Any:

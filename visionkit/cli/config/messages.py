@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import re
 from collections.abc import Iterable, Sequence
 
@@ -118,11 +117,11 @@ def _near(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def _parameters(cls: type) -> list[str]:
-    """Return the keys of a class, with those that it passes on to its base."""
-    own = inspect.signature(cls).parameters
-    passed_on = [name for name, p in own.items() if p.kind is inspect.Parameter.VAR_KEYWORD]
-    names = [name for name in own if name not in ("self", "features", "num_classes", *passed_on)]
-    return [*names, *(n for n in _parameters(cls.__mro__[1]) if n not in names)] if passed_on else names
+    """Return the keys of a class, with those that it passes on to its base, as the parser takes them."""
+    from jsonargparse import ArgumentParser
+
+    keys = ArgumentParser().add_class_arguments(cls, skip={"features", "num_classes"}, fail_untyped=False)
+    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
 
 
 def _near_option(name: str) -> str:

@@ -34,6 +34,7 @@ class Described:
         init_doc: The docstring of its constructor, "" without.
         parameters: The constructor's, without ``self``; annotations are types with stand-ins for classes, or text.
         bases: Its base classes, as dotted paths.
+        given: Arguments of the base that its constructor gives itself, beside those that it passes on.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Described:
     init_doc: str
     parameters: Mapping[str, inspect.Parameter]
     bases: tuple[str, ...]
+    given: frozenset[str] = frozenset()
 
     @property
     def path(self) -> str:
@@ -127,7 +129,9 @@ def _describe(module: str, node: ast.ClassDef) -> Described:
         raise UnclearError(node.name)
     if not doc and bases:
         doc = describe_source(bases[0]).doc
-    return Described(node.name, module, doc, init_doc, parameters, bases)
+    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call) and ast.unparse(n.func) == "super().__init__"]
+    given = {k.arg for call in calls for k in call.keywords if k.arg is not None}
+    return Described(node.name, module, doc, init_doc, parameters, bases, frozenset(given))
 
 
 def _bases(module: str, node: ast.ClassDef) -> tuple[str, ...]:

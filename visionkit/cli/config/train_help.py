@@ -145,7 +145,7 @@ def explanations(cls: Described) -> dict[str, tuple[str, inspect.Parameter]]:
     found = {name: (said.get(name, ""), parameter) for name, parameter in own.items()}
     if len(own) == len(cls.parameters) or (base := describe(cls.bases[0])) is None:
         return found
-    return found | {k: v for k, v in explanations(base).items() if k not in own}
+    return found | {k: v for k, v in explanations(base).items() if k not in {*own, *cls.given}}
 
 
 def _trainer() -> Described:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from visionkit.core.component import Component
+from visionkit.core.component import Component, parameters_of
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.identify import hint
 from visionkit.models.backbones.statistics import per_channel
@@ -201,9 +200,9 @@ class Backbone(Component, nn.Module):
     def recorded_arguments(self) -> dict[str, Any]:
         """Describe the backbone with the statistics in force and without the file its weights came from."""
         in_force = {"weights": None, "mean": list(self.mean), "std": list(self.std)}
-        accepted = inspect.signature(type(self)).parameters  # a backbone of the user's need not take them all
+        accepted = parameters_of(type(self))  # a backbone of the user's need not take them all
         return {**super().recorded_arguments(), **{k: v for k, v in in_force.items() if k in accepted}}
 
 
 def _default(backbone: Backbone, name: str) -> Any:
-    return None if name in ("depth", "name") else inspect.signature(type(backbone)).parameters[name].default
+    return None if name in ("depth", "name") else parameters_of(type(backbone))[name].default

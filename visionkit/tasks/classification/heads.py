@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ class ClassificationHead(Head):
     """What all classification heads share: pooling, loss and decoding. Subclasses set ``self.classifier``.
 
     Args:
-        multilabel: Whether several classes can be present at once.
+        multilabel: Whether several classes can be present at once; the command line takes it from the data.
         loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
             for several.
         label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
@@ -49,11 +49,11 @@ class ClassificationHead(Head):
     def __init__(
         self,
         *,
-        multilabel: bool,
-        loss: LossName | None,
-        label_smoothing: float,
-        focal_gamma: float,
-        threshold: float,
+        multilabel: bool = False,
+        loss: LossName | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+        threshold: float = 0.5,
     ) -> None:
         super().__init__()
         self.multilabel = multilabel
@@ -133,13 +133,8 @@ class LinearHead(ClassificationHead):
     Args:
         features: Spec of the feature maps; the coarsest is used.
         num_classes: Number of classes, K.
-        multilabel: Whether several classes can be present at once; the command line takes it from the data.
-        loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
-            for several.
-        label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
-        focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
-        threshold: Probability from which a class counts as present, with several labels.
         dropout: Part of the pooled features that is dropped in training, 0..1.
+        options: Those of all classification heads, see ClassificationHead.
     """
 
     def __init__(
@@ -147,20 +142,10 @@ class LinearHead(ClassificationHead):
         features: FeatureSpec,
         num_classes: int,
         *,
-        multilabel: bool = False,
-        loss: LossName | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        threshold: float = 0.5,
         dropout: float = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            multilabel=multilabel,
-            loss=loss,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            threshold=threshold,
-        )
+        super().__init__(**options)
         linear = nn.Linear(features.channels[-1], num_classes)
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
@@ -173,15 +158,10 @@ class MLPHead(ClassificationHead):
     Args:
         features: Spec of the feature maps; the coarsest is used.
         num_classes: Number of classes, K.
-        multilabel: Whether several classes can be present at once; the command line takes it from the data.
-        loss: "cross_entropy" (one label), "bce" or "focal" (either); None takes cross_entropy for one label and bce
-            for several.
-        label_smoothing: Part of the truth that is spread over all classes, 0..1 (Szegedy et al. 2016).
-        focal_gamma: How strongly the focal loss turns away from easy examples, >= 0 (Lin et al. 2017).
-        threshold: Probability from which a class counts as present, with several labels.
         layers: Number of hidden layers, >= 1.
         width: Units of each hidden layer, >= 1.
         dropout: Part of each hidden layer's units that is dropped in training, 0..1.
+        options: Those of all classification heads, see ClassificationHead.
     """
 
     def __init__(
@@ -189,22 +169,12 @@ class MLPHead(ClassificationHead):
         features: FeatureSpec,
         num_classes: int,
         *,
-        multilabel: bool = False,
-        loss: LossName | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        threshold: float = 0.5,
         layers: int = 1,
         width: int = 512,
         dropout: float = 0.2,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            multilabel=multilabel,
-            loss=loss,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            threshold=threshold,
-        )
+        super().__init__(**options)
         if layers < 1 or width < 1:
             raise UsageError(f"an MLP has at least one hidden layer of at least one unit; got {layers} of {width}")
         sizes = [features.channels[-1]] + [width] * layers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch.utils.data import DataLoader
 
+from visionkit.core.component import parameters_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.data.caching.pictures import CacheSettings
@@ -19,6 +19,7 @@ from visionkit.tasks.multitask.dataset import MultiTaskDataset, Source, put_toge
 from visionkit.tasks.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.tasks.multitask.types import MultiTaskTarget, names_of
 from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.filedata import SizedData
 
 __all__ = ["MultiTaskData"]
 
@@ -26,7 +27,7 @@ SHARED = ("size", "resize", "denoise", "denoise_strength", "channels")
 OURS = ("check_images", "skip_corrupt", "seed")
 
 
-class MultiTaskData(VisionDataModule[MultiTaskTarget]):
+class MultiTaskData(SizedData[MultiTaskTarget]):
     """A data set for each head; pictures that are in several of them carry the labels of all.
 
     Each training batch holds ``batch_size`` pictures of each data set (of data sets that share pictures: of them
@@ -40,20 +41,7 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
         classes: Class names of all heads in order, as head/class; none takes those of the data sets.
         epoch: How long an epoch is: "longest" until each data set was shown once, "shortest" until the first was, or a
             number of batches.
-        size: Side of the square that the model sees, in pixels, or [height, width].
-        resize: "letterbox" pads the shorter side, "squash" changes the aspect ratio.
-        denoise: Noise filter after resizing: "median", "bilateral", "nlm" (non-local means) or none.
-        denoise_strength: How strong the filter is, > 0; 1 suits camera noise.
-        channels: 3 reads colour, 1 grey; other numbers read .npy or multi-band TIFF files.
-        num_workers: Processes that read pictures; none takes one for two cores (with a GPU one a core), at most 8.
-        check_images: Whether to open every picture before training and list all faulty ones at once.
-        skip_corrupt: Whether to go on without pictures that cannot be read.
-        seed: Seed of order and augmentation; the command line takes it from seed_everything.
-        cache: "ram" or "disk" keeps decoded pictures for the further epochs, in memory or in a folder; "none" reads the
-            files each time. Files of masks are read each time in any case.
-        cache_folder: Where "disk" keeps them, for further runs, too; none takes one in the run's folder, which is
-            removed after training.
-        cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
+        common: Options of all data, see SizedData.
     """
 
     def __init__(
@@ -62,40 +50,17 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
         *,
         classes: list[str] | None = None,
         epoch: Literal["longest", "shortest"] | int = "longest",
-        size: int | tuple[int, int] = 320,
-        resize: Literal["letterbox", "squash"] = "letterbox",
-        denoise: Literal["median", "bilateral", "nlm"] | None = None,
-        denoise_strength: float = 1.0,
-        channels: int = 3,
-        num_workers: int | None = None,
-        check_images: bool = True,
-        skip_corrupt: bool = False,
-        seed: int = 0,
-        cache: Literal["none", "ram", "disk"] = "none",
-        cache_folder: str | None = None,
-        cache_limit: float = 20.0,
+        **common: Any,
     ) -> None:
-        preprocessing = Preprocessing(
-            size, resize=resize, denoise=denoise, denoise_strength=denoise_strength, channels=channels
-        )
         if not datasets:
             raise UsageError("data.datasets is empty: give a data set for each head")
         if epoch not in ("longest", "shortest") and not (isinstance(epoch, int) and epoch >= 1):
             raise UsageError(f"data.epoch={epoch!r}: longest, shortest or a number of batches from 1 on")
-        super().__init__(
-            preprocessing=preprocessing,
-            batch_size=sum(module.batch_size for module in datasets.values()),
-            num_workers=num_workers,
-            check_images=check_images,
-            skip_corrupt=skip_corrupt,
-            seed=seed,
-            cache=cache,
-            cache_folder=cache_folder,
-            cache_limit=cache_limit,
-        )
+        batch_size = sum(module.batch_size for module in datasets.values())
+        super().__init__(augment=None, combine=None, batch_size=batch_size, **common)
         for name, module in datasets.items():
             _refuse_own(name, module, self)
-            module.preprocessing = preprocessing
+            module.preprocessing = self.preprocessing
             if classes is not None:
                 _fix_classes(name, module, classes)
         self.datasets = datasets
@@ -194,8 +159,8 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
 
 def _refuse_own(name: str, module: VisionDataModule[Any], ours: VisionDataModule[Any]) -> None:
     """Refuse settings of one data set that all have in common, unless they say the same."""
-    defaults = inspect.signature(type(module)).parameters
-    standard = Preprocessing(**{k: defaults[k].default for k in SHARED if k in defaults and _known(defaults[k])})
+    defaults = parameters_of(type(module))
+    standard = Preprocessing(**{k: p.default for k, p in defaults.items() if k in SHARED and p.default is not p.empty})
     standard_cache = CacheSettings()
     theirs = module.preprocessing
     pairs = {k: (getattr(theirs, k), getattr(standard, k), getattr(ours.preprocessing, k)) for k in SHARED}
@@ -218,7 +183,3 @@ def _fix_classes(name: str, module: VisionDataModule[Any], classes: Sequence[str
     if not own or not hasattr(module, "fixed_classes"):
         raise UsageError(f"data.classes names none for data.datasets.{name}: write them as {name}/class")
     module.fixed_classes = list(own)
-
-
-def _known(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not inspect.Parameter.empty

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from visionkit.core.component import spec_of
+from visionkit.core.component import parameters_of, spec_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
@@ -68,7 +67,7 @@ def join_heads(models: Mapping[str, VisionModel]) -> VisionModel:
     (first_name, first), *others = single.items()
     for name, other in others:
         _refuse_other("backbone", first_name, first.backbone, name, other.backbone)
-        for key in inspect.signature(Preprocessing).parameters:
+        for key in parameters_of(Preprocessing):
             ours, theirs = getattr(first.preprocessing, key), getattr(other.preprocessing, key)
             if ours != theirs:
                 raise DataError(
@@ -141,7 +140,7 @@ def _refuse_other(part: str, first_name: str, first: nn.Module, name: str, other
 def _spec(module: Any) -> dict[str, Any]:
     """Describe a backbone or a neck with all settings, whether they were given or are the defaults."""
     spec = spec_of(module, drop=("features",) if isinstance(module, Neck) else ())
-    parameters = inspect.signature(type(module)).parameters
+    parameters = parameters_of(type(module))
     settings = {k: p.default for k, p in parameters.items() if p.default is not p.empty} | spec["init_args"]
     own = ("weights", "partial") if isinstance(module, Backbone) else ()  # how its weights came is no matter
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items() if k not in own}

@@ -83,11 +83,6 @@ class MaskRCNNHead(FasterRCNNHead):
 
         return DetectionMetric(classes, masks=True)
 
-    def recorded_arguments(self) -> dict[str, Any]:
-        """Describe the head without what the model passes; those of the boxes stand beside those of the masks."""
-        arguments = super().recorded_arguments()
-        return {**arguments.pop("box_settings", {}), **arguments}
-
     def loss(self, outputs: FasterRCNNOutputs, targets: Sequence[BoxTarget]) -> dict[str, Tensor]:
         """Return the losses of both stages and of the masks.
 

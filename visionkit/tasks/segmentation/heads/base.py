@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,7 @@ class SegmentationHead(Head):
         self.focal_gamma = focal_gamma
         self.ohem_fraction = ohem_fraction
         self.aux = aux
+        self.dropout_share = dropout
         self.auxiliary: nn.Module | None = None
         if aux > 0:
             strides = features.strides
@@ -199,15 +200,7 @@ class FCNHead(SegmentationHead):
         features: Spec of the feature maps; one level is used.
         num_classes: Number of classes, K, 2..255.
         level: Position of the level that is used, 0 the finest, -1 the coarsest; its stride is 32 at most.
-        losses: Weight of each loss in the sum; names are cross_entropy, dice, focal, lovasz and ohem. None takes
-            cross_entropy alone.
-        label_smoothing: Part of the truth that is spread over all classes by cross_entropy and ohem, 0 up to, but not,
-            1 (Szegedy et al. 2016).
-        focal_gamma: How strongly the focal loss turns away from easy pixels, from 0 on (Lin et al. 2017).
-        ohem_fraction: Part of the pixels that ohem learns, the hardest, above 0 and up to 1.
-        aux: Weight of the cross-entropy of a second small FCN on the level of stride 16 (the last but one where that
-            is the last or missing), from 0 on; 0 for none. It works in training only.
-        dropout: Part of the features before the classifier that is dropped in training, 0 up to, but not, 1.
+        options: Those of all segmentation heads, see SegmentationHead.
 
     Raises:
         UsageError: A value is out of range, or there is no such level.
@@ -219,23 +212,9 @@ class FCNHead(SegmentationHead):
         num_classes: int,
         *,
         level: int = -1,
-        losses: dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        ohem_fraction: float = 0.25,
-        aux: float = 0.0,
-        dropout: float = 0.1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            features,
-            num_classes,
-            losses=losses,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            ohem_fraction=ohem_fraction,
-            aux=aux,
-            dropout=dropout,
-        )
+        super().__init__(features, num_classes, **options)
         strides = features.strides
         if not -len(strides) <= level < len(strides):
             raise UsageError(
@@ -249,7 +228,7 @@ class FCNHead(SegmentationHead):
             )
         self.level = level
         self.stride = strides[level]
-        self.layers = _fcn(features.channels[level], num_classes, dropout)
+        self.layers = _fcn(features.channels[level], num_classes, self.dropout_share)
 
     def scores(self, features: list[Tensor]) -> Tensor:
         """Compute the logits [B, K, h, w] from one level."""

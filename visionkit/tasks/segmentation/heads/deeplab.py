@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -44,15 +46,7 @@ class DeepLabV3PlusHead(SegmentationHead):
             6, 12 and 18 at stride 16, twice as many at 8 and half as many at 32: the same distance in pixels.
         low_level_channels: Channels that the fine level is reduced to.
         separable: Whether 3x3 convolutions are a depthwise and a pointwise one (section 3.1): several times faster.
-        losses: Weight of each loss in the sum; names are cross_entropy, dice, focal, lovasz and ohem. None takes
-            cross_entropy alone.
-        label_smoothing: Part of the truth that is spread over all classes by cross_entropy and ohem, 0 up to, but not,
-            1 (Szegedy et al. 2016).
-        focal_gamma: How strongly the focal loss turns away from easy pixels, from 0 on (Lin et al. 2017).
-        ohem_fraction: Part of the pixels that ohem learns, the hardest, above 0 and up to 1.
-        aux: Weight of the cross-entropy of a small FCN on the level of stride 16 (the last but one where that is the
-            last or missing), from 0 on; 0 for none. It works in training only.
-        dropout: Part of the context's features that is dropped in training, 0 up to, but not, 1.
+        options: Those of all segmentation heads, see SegmentationHead.
 
     Raises:
         UsageError: A value is out of range, or the features come from a pyramid or have no fine level.
@@ -67,23 +61,9 @@ class DeepLabV3PlusHead(SegmentationHead):
         atrous_rates: tuple[int, ...] | None = None,
         low_level_channels: int = 48,
         separable: bool = True,
-        losses: dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        ohem_fraction: float = 0.25,
-        aux: float = 0.0,
-        dropout: float = 0.1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            features,
-            num_classes,
-            losses=losses,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            ohem_fraction=ohem_fraction,
-            aux=aux,
-            dropout=dropout,
-        )
+        super().__init__(features, num_classes, **options)
         check_channels(channels)
         if low_level_channels < 1:
             raise UsageError(f"head.low_level_channels={low_level_channels}: a whole number from 1 on")
@@ -98,7 +78,7 @@ class DeepLabV3PlusHead(SegmentationHead):
                 f"head.atrous_rates={list(atrous_rates)}: whole numbers from 1 on, one a branch; leave it out for "
                 "those of the paper"
             )
-        self.aspp = ASPP(features.channels[-1], channels, tuple(atrous_rates), separable, dropout)
+        self.aspp = ASPP(features.channels[-1], channels, tuple(atrous_rates), separable, self.dropout_share)
         self.context = _convolution3x3(channels, channels, separable)
         self.low_level = convolution(features.channels[self.fine], low_level_channels, 1)
         self.decoder = _convolution3x3(low_level_channels + channels, channels, separable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from visionkit.core.errors import UsageError
@@ -30,15 +32,7 @@ class FPNSegmentationHead(SegmentationHead):
         num_classes: Number of classes, K, 2..255.
         channels: Channels of the convolutions.
         max_stride: Coarsest level that is used, in pixels a cell.
-        losses: Weight of each loss in the sum; names are cross_entropy, dice, focal, lovasz and ohem. None takes
-            cross_entropy alone.
-        label_smoothing: Part of the truth that is spread over all classes by cross_entropy and ohem, 0 up to, but not,
-            1 (Szegedy et al. 2016).
-        focal_gamma: How strongly the focal loss turns away from easy pixels, from 0 on (Lin et al. 2017).
-        ohem_fraction: Part of the pixels that ohem learns, the hardest, above 0 and up to 1.
-        aux: Weight of the cross-entropy of a small FCN on the level of stride 16 (the last but one where that is the
-            last or missing), from 0 on; 0 for none. It works in training only.
-        dropout: Part of the summed features that is dropped in training, 0 up to, but not, 1.
+        options: Those of all segmentation heads, see SegmentationHead.
 
     Raises:
         UsageError: A value is out of range, or the features are no pyramid.
@@ -53,23 +47,9 @@ class FPNSegmentationHead(SegmentationHead):
         *,
         channels: int = 128,
         max_stride: int = 32,
-        losses: dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
-        ohem_fraction: float = 0.25,
-        aux: float = 0.0,
-        dropout: float = 0.1,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            features,
-            num_classes,
-            losses=losses,
-            label_smoothing=label_smoothing,
-            focal_gamma=focal_gamma,
-            ohem_fraction=ohem_fraction,
-            aux=aux,
-            dropout=dropout,
-        )
+        super().__init__(features, num_classes, **options)
         check_channels(channels)
         strides = features.strides
         if len(set(features.channels)) > 1 or any(b != 2 * a for a, b in zip(strides, strides[1:], strict=False)):
@@ -87,7 +67,7 @@ class FPNSegmentationHead(SegmentationHead):
             for count in (max(level, 1) for level in range(used))
         )
         initialise(self.branches)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(self.dropout_share)
         self.classifier = last_convolution(channels, num_classes)
 
     def scores(self, features: list[Tensor]) -> Tensor:
