@@ -284,8 +284,8 @@ BAD = {
     "no such command": (["predct"], 2, "did you mean 'predict'"),
     "no config": (["fit"], 2, "shipped classify.yaml"),
     "missing config": (["fit", "-c", "nothere.yaml"], 2, "there is no config file nothere.yaml"),
-    "wrong key": (["fit", "-c", "{tmp}/key.yaml"], 2, "key.yaml:24: model.backbone.dpeth: ResNet has no key 'dpeth'; did you mean 'depth'"),
-    "wrong type": (["fit", "-c", "{tmp}/type.yaml"], 2, "type.yaml:39: model.recipe.warmup_epochs: expected float, got fast"),
+    "wrong key": (["fit", "-c", "{tmp}/key.yaml"], 2, "key.yaml:18: model.backbone.dpeth: ResNet has no key 'dpeth'; did you mean 'depth'"),
+    "wrong type": (["fit", "-c", "{tmp}/type.yaml"], 2, "type.yaml:34: model.recipe.backbone_lr: expected float, got slow"),
     "wrong top key": (["fit", "-c", "{tmp}/top.yaml"], 2, "trianer: there is no such key; did you mean 'trainer'"),
     "bad yaml": (["fit", "-c", "{tmp}/bad.yaml"], 2, "bad.yaml:2: not valid YAML"),
     "option": (["fit", "-c", "classify.yaml", "--model.backbone.dpth", "3"], 2, "did you mean 'depth'"),
@@ -327,7 +327,7 @@ def faults(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     config = (Path(visionkit.__file__).parents[1] / "configs" / "classify.yaml").read_text()
     (folder / "key.yaml").write_text(config.replace("depth: 18", "dpeth: 18"))
-    (folder / "type.yaml").write_text(config.replace("warmup_epochs: 1", "warmup_epochs: fast"))
+    (folder / "type.yaml").write_text(config.replace("backbone_lr: 1.0", "backbone_lr: slow"))
     (folder / "top.yaml").write_text(config.replace("trainer:", "trianer:"))
     (folder / "bad.yaml").write_text("model: {a: [1\ndata: 3\n")
     (folder / "empty").mkdir()
