@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from visionkit import DeepLabV3PlusHead, FCNHead, FPNSegmentationHead, LinearHead, MaskRCNNHead, MLPHead
-from visionkit.core.component import build, check, spec_of
+from visionkit.core.component import build, checked, spec_of
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.head import Head
 
 BACKBONE = FeatureSpec((8, 16, 32, 64), (4, 8, 16, 32))
 PYRAMID = FeatureSpec((16, 16, 16, 16), (4, 8, 16, 32))
@@ -36,7 +37,7 @@ def test_a_description_names_each_option_once_and_makes_the_same_head(head, feat
     made = head(features, 3, **options)
     spec = spec_of(made)
     assert spec == {"class_path": f"visionkit.{head.__name__}", "init_args": options}
-    check(spec)
+    assert checked(spec, kind=Head) == spec
     again = build(spec, features=features, num_classes=3)
     assert spec_of(again) == spec
     shapes, same = ({k: v.shape for k, v in one.state_dict().items()} for one in (made, again))

@@ -12,6 +12,7 @@ import importlib.machinery
 import inspect
 import sys
 import types
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -193,6 +194,8 @@ def _value(found: Any) -> Any:
     if isinstance(found, Definition):
         if isinstance(found.node, ast.ClassDef):
             return _stand_in(found.module, found.node.name)
+        if isinstance(found.node, ast.Call) and ast.unparse(found.node.func) == "TypeVar":
+            return typing.TypeVar(ast.literal_eval(found.node.args[0]))
         return evaluate(found.node, found.module)
     return found
 
