@@ -7,6 +7,10 @@ from visionkit.cli.config import configs
 from visionkit.cli.config.train_help import train_help
 
 
+def help_of(*files):
+    return train_help("fit", [word for file in files for word in ("-c", str(file))])
+
+
 def explained(text):
     """Return what stands behind each key, in one line."""
     text = text.partition("Keys of this config's classes:")[2]
@@ -25,7 +29,7 @@ def test_usage_names_command_and_configs(command):
 
 def test_without_a_config_the_first_shipped_one_is_explained():
     first = configs.folder() / configs.shipped()[0]
-    assert train_help("fit", []) == train_help("fit", [first])
+    assert train_help("fit", []) == help_of(first)
 
 
 def test_lines_fit_a_terminal():
@@ -38,7 +42,7 @@ def test_values_of_the_config_are_the_defaults(tmp_path):
         "model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: TimmBackbone\n"
         "      init_args: {name: resnet18d}\n    recipe: {warmup_epochs: 3.5}\n"
     )
-    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    keys = explained(help_of(tmp_path / "a.yaml"))
     assert keys["--trainer.max_epochs"].endswith("default: 77)")
     assert keys["--model.backbone.name"].endswith("default: resnet18d)")
     assert keys["--model.recipe.warmup_epochs"].endswith("default: 3.5)")
@@ -49,7 +53,7 @@ def test_values_of_the_config_are_the_defaults(tmp_path):
 
 
 def test_what_the_command_line_fills_itself_is_left_out():
-    keys = explained(train_help("fit", [configs.folder() / "classify.yaml"]))
+    keys = explained(help_of(configs.folder() / "classify.yaml"))
     assert {"--model.mix", "--data.root", "--data.classes", "--model.head.dropout"} <= keys.keys()
     assert (
         not {"--model.classes", "--model.seed", "--model.preprocessing", "--data.seed", "--model.head.features"}
@@ -60,7 +64,7 @@ def test_what_the_command_line_fills_itself_is_left_out():
 
 def test_several_configs_merge_in_order(tmp_path):
     (tmp_path / "over.yaml").write_text("model: {init_args: {recipe: {warmup_epochs: 9}}}\ntrainer: {max_epochs: 5}\n")
-    keys = explained(train_help("fit", [configs.folder() / "classify.yaml", tmp_path / "over.yaml"]))
+    keys = explained(help_of(configs.folder() / "classify.yaml", tmp_path / "over.yaml"))
     assert keys["--model.recipe.warmup_epochs"].endswith("default: 9)")
     assert keys["--trainer.max_epochs"].endswith("default: 5)")
     assert keys["--trainer.accelerator"].endswith("default: auto)")
@@ -73,7 +77,7 @@ def test_several_configs_merge_in_order(tmp_path):
 )
 def test_parts_of_configs_are_explained_as_far_as_they_go(tmp_path, text):
     (tmp_path / "a.yaml").write_text(text)
-    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    keys = explained(help_of(tmp_path / "a.yaml"))
     assert "--trainer.max_epochs" in keys
     assert ("--model.mix" in keys) == ("{class_path" in text)
 
@@ -81,24 +85,24 @@ def test_parts_of_configs_are_explained_as_far_as_they_go(tmp_path, text):
 @pytest.mark.parametrize("name", ["nowhere.Net", "visionkit.NoSuchNet", "NoSuchNet", "torch.manual_seed"])
 def test_classes_that_cannot_be_found_are_named(tmp_path, name):
     (tmp_path / "a.yaml").write_text(f"model: {{class_path: {name}}}\n")
-    assert name.rpartition(".")[2] in train_help("fit", [tmp_path / "a.yaml"])
+    assert name.rpartition(".")[2] in help_of(tmp_path / "a.yaml")
 
 
 def test_a_broken_config_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [1\nb: 2")
     with pytest.raises(UsageError, match=r"a\.yaml:2: not valid YAML"):
-        train_help("fit", [tmp_path / "a.yaml"])
+        help_of(tmp_path / "a.yaml")
 
 
 def test_classes_named_on_the_command_line_are_explained():
-    text = train_help("fit", [], {"backbone": "TimmBackbone", "mix": "MixUpCutMix"})
+    text = train_help("fit", ["--model.backbone", "TimmBackbone", "--model.mix=MixUpCutMix"])
     assert "--model.backbone.name " in text
     assert "--model.backbone.stem " not in text
     assert "--model.mix.cutmix " in text
 
 
 def test_keys_that_a_head_passes_on_to_its_base():
-    text = train_help("fit", [configs.folder() / "detect_masks.yaml"])
+    text = help_of(configs.folder() / "detect_masks.yaml")
     assert "--model.head.mask_size  Cells along each side" in text
     assert "--model.head.detections  Boxes of an image" in text
     assert "box_settings" not in text

@@ -1,4 +1,4 @@
-"""fit, validate and test: what the command line asks for, help and config at once, everything else by Lightning."""
+"""fit, validate and test: what the command line asks for, help at once, everything else by Lightning."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import yaml
 import visionkit
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import drop_replaced
-from visionkit.cli.config.complete import complete
-from visionkit.cli.config.names import UnclearError
+from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
@@ -24,7 +23,6 @@ from visionkit.core.errors import UsageError
 
 __all__ = ["main"]
 
-PARTS = ("backbone", "neck", "head", "mix", "multi_scale")  # of a model, that the command line can name a class for
 PRINT = "--print_config"
 
 
@@ -34,13 +32,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     arguments, trust = _trusted(configs.resolve(arguments))
     if "-h" in arguments or "--help" in arguments:
-        named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
-        print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
+        print(train_help(command, arguments))
         return 0
-    if PRINT in arguments and command == "fit" and configs.paths(arguments):
-        with contextlib.suppress(UnclearError):
-            print(printed(complete(arguments), command), end="")
-            return 0
     arguments = _complete(command, _nulls(arguments), trust)
     for path in configs.paths(arguments):
         configs.check_syntax(path)
@@ -112,10 +105,10 @@ def _nulls(arguments: list[str]) -> list[str]:
     rest = iter(arguments)
     for argument in rest:
         option, equals, value = argument.partition("=")
-        key = option.removeprefix("--model.recipe.")
-        if key == option or "." in key:
+        settings, _, key = option.rpartition(".")
+        if settings.removeprefix("--model.") not in keys_of_form("settings"):
             written.append(argument)
             continue
         value = value if equals else next(rest, "")
-        written += [f'--model.recipe={{"{key}": null}}'] if value == "null" else [option, value]
+        written += [f'{settings}={{"{key}": null}}'] if value == "null" else [option, value]
     return written

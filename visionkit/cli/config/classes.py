@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
 from visionkit.cli.config.configs import OPTIONS
+from visionkit.cli.config.descriptions import BASES
 
-__all__ = ["WHOLE", "is_same", "drop_replaced", "files_without_replaced"]
+__all__ = ["WHOLE", "is_class", "is_same", "drop_replaced", "files_without_replaced"]
 
-WHOLE = ("model", "data")
+WHOLE = tuple(BASES)
 """Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = tuple[str, ...]
@@ -59,6 +60,11 @@ def files_without_replaced(arguments: Sequence[str]) -> dict[int, dict[str, Any]
             taken[place] = name
     settled = {k: _settled(content, taken) for k, content in files.items()}
     return {k: content for k, content in settled.items() if content != files[k]}
+
+
+def is_class(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a part of a config is a class with its arguments."""
+    return isinstance(value, Mapping) and "class_path" in value
 
 
 def is_same(name: str, other: str) -> bool:

@@ -10,13 +10,19 @@ from typing import Any
 import yaml
 
 import visionkit
+from visionkit.cli.config.descriptions import BASES, keys_of_form
 from visionkit.core.errors import UsageError
 
-__all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
+__all__ = ["TOP", "check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
 
 OPTIONS = ("-c", "--config")
-NAMED = ("heads", "datasets")
-"""Keys whose entries are classes under names of the user's."""
+TOP = {
+    "seed_everything": "Seed of start weights, order and augmentation.",
+    "trainer": "Trainer of Lightning",
+    **dict.fromkeys((*BASES, "ckpt_path", "config"), ""),
+    "weights_only": "Of Lightning; visionkit reads nothing but plain data from a checkpoint in any case.",
+}
+"""Keys of a config, with what is to be said of those that do not describe themselves."""
 
 
 def folder() -> Path:
@@ -91,12 +97,13 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     except (OSError, yaml.YAMLError):
         return None
     wanted = [k for k in keys if k != "init_args"]
+    named = keys_of_form("named")
 
     def search(node: yaml.Node | None, rest: list[str], parent: str = "") -> int | None:
         if not isinstance(node, yaml.MappingNode):
             return None
         for key, value in node.value:
-            if key.value == "init_args" or (parent in NAMED and key.value != rest[0]):
+            if key.value == "init_args" or (parent in named and key.value != rest[0]):
                 found = search(value, rest)
             elif key.value == rest[0]:
                 found = search(value, rest[1:], key.value) if len(rest) > 1 else key.start_mark.line + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch.utils.data import DataLoader
 
@@ -55,6 +55,12 @@ class MultiTaskData(VisionDataModule[MultiTaskTarget]):
             removed after training.
         cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
+
+    in_common: ClassVar[Sequence[str]] = (
+        *(*SHARED, *OURS),
+        *("num_workers", "cache", "cache_folder", "cache_limit"),
+    )
+    """Arguments that data sets may not have for themselves."""
 
     def __init__(
         self,

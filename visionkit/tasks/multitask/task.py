@@ -88,3 +88,8 @@ class MultiTask(Task):
         head = model["head"]["init_args"]
         given = {key: head[key] for key in ("heads", "weights", "balance") if head.get(key) is not None}
         return {"backbone": model["backbone"], "neck": model["neck"]["init_args"]["neck"], **given}
+
+    @classmethod
+    def trains(cls, head: Head) -> bool:
+        """Return whether a head consists of several."""
+        return isinstance(head, MultiTaskHead)
