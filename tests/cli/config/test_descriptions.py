@@ -30,7 +30,7 @@ def test_kinds_are_the_public_classes_that_a_config_names():
 
 
 def test_keys_that_take_classes():
-    assert keys_of_form("named") == {"heads", "datasets"}
+    assert keys_of_form("named") == {"heads", "datasets", "metrics"}
     assert keys_of_form("settings") == {"recipe"}
     assert {"backbone", "neck", "head", "mix", "multi_scale"} <= keys_of_form("class")
     assert (kind_of("model"), kind_of("heads"), kind_of("mix")) == ("Task", "Head", "MixUpCutMix")

@@ -16,6 +16,7 @@ import visionkit
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
+from visionkit.cli.config.options import options_of, value_of
 from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
@@ -57,7 +58,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 def _import_named(arguments: Sequence[str]) -> None:
     """Import the public classes that the command line or a file of it names: imported ones have short names."""
-    files = [Path(v) for a in arguments for v in (a, a.partition("=")[2]) if v.endswith((".yaml", ".yml", ".json"))]
+    files = [Path(o.value) for o in options_of(arguments) if o.value.endswith((".yaml", ".yml", ".json"))]
     texts = [*arguments, *(f.read_text(encoding="utf-8") for f in files if f.is_file())]
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     for name in visionkit.PUBLIC:
@@ -67,26 +68,18 @@ def _import_named(arguments: Sequence[str]) -> None:
 
 def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without ``--trust PACKAGE``, and the packages: Lightning's parser does not know it."""
-    kept: list[str] = []
-    packages: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        if option != "--trust":
-            kept.append(argument)
-            continue
-        value = value if equals else next(rest, "")
-        if not value or value.startswith("-"):
-            raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
-        packages.append(value)
-    return kept, packages
+    options = options_of(arguments)
+    packages = [option.value for option in options if option.name == "--trust"]
+    if not all(packages) or any(package.startswith("-") for package in packages):
+        raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
+    return [word for option in options if option.name != "--trust" for word in option.words], packages
 
 
 def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
     """Without ``-c``, take the shipped config and the model from the checkpoint, where one is named."""
     if configs.paths(arguments):
         return arguments
-    checkpoint = configs.value_of(arguments, "--ckpt_path")
+    checkpoint = value_of(arguments, "--ckpt_path")
     if checkpoint is None or not Path(checkpoint).is_file():
         raise UsageError(
             f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
@@ -102,13 +95,9 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
 def _nulls(arguments: list[str]) -> list[str]:
     """Write ``--model.recipe.ema null`` so that jsonargparse takes it: within a dataclass it reads null as a word."""
     written: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        settings, _, key = option.rpartition(".")
-        if settings.removeprefix("--model.") not in keys_of_form("settings"):
-            written.append(argument)
-            continue
-        value = value if equals else next(rest, "")
-        written += [f'{settings}={{"{key}": null}}'] if value == "null" else [option, value]
+    within = [f"--model.{key}" for key in keys_of_form("settings")]
+    for option in options_of(arguments):
+        settings, _, key = option.name.rpartition(".")
+        null = option.value == "null" and settings in within
+        written += [f'{settings}={{"{key}": null}}'] if null else option.words
     return written

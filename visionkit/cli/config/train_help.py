@@ -12,6 +12,7 @@ from visionkit.cli.config import configs
 from visionkit.cli.config.classes import WHOLE, is_class, is_same
 from visionkit.cli.config.described import Described, say_default
 from visionkit.cli.config.descriptions import BASES, TRAINER, describe
+from visionkit.cli.config.options import value_of
 
 __all__ = ["CKPT", "train_help"]
 
@@ -64,7 +65,7 @@ def _with_named(entry: Mapping[str, Any], prefix: str, arguments: Sequence[str])
     """Return a class with the classes that the command line names for its parts."""
     cls = describe(str(entry["class_path"]))
     for part, argument in () if cls is None else cls.arguments.items():
-        if argument.form == "class" and (name := configs.value_of(arguments, f"{prefix}.{part}")):
+        if argument.form == "class" and (name := value_of(arguments, f"{prefix}.{part}")):
             entry = _merged(entry, {"init_args": {part: {"class_path": name, "init_args": {}}}})
     return entry
 
