@@ -1,10 +1,12 @@
 import re
 
 import pytest
+import yaml
 
 from visionkit import UsageError
 from visionkit.cli.config import configs
 from visionkit.cli.config.train_help import train_help
+from visionkit.cli.main import run
 
 
 def help_of(*files):
@@ -107,3 +109,39 @@ def test_keys_that_a_head_passes_on_to_its_base():
     assert "--model.head.detections  Boxes of an image" in text
     assert "box_settings" not in text
     assert text.count("--model.head.nms  ") == 1
+
+
+OWN = '''
+import visionkit
+class Taught(visionkit.Classifier):
+    """A classifier with a teacher.
+
+    Args:
+        teacher: Knows more.
+    """
+    def __init__(self, backbone: visionkit.Backbone, *, teacher: visionkit.Backbone | None = None, **common):
+        super().__init__(backbone, **common)
+'''
+
+
+def test_a_new_part_of_a_task_is_an_argument_of_its_constructor(tmp_path, monkeypatch, capsys):
+    """Nothing else names the parts: help explains it, the command line names a class for it, links go on as before."""
+    (tmp_path / "own_part.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        (configs.folder() / "classify.yaml")
+        .read_text()
+        .replace("class_path: Classifier", "class_path: own_part.Taught")
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    asked = ["-c", str(tmp_path / "own.yaml"), "--model.teacher", "TimmBackbone", "--model.teacher.name=resnet18d"]
+    said = train_help("fit", asked)
+    assert explained(said)["--model.teacher"] == "Knows more. (Backbone | None, default: TimmBackbone)"
+    assert "--model.teacher TimmBackbone: " in said
+    assert "--model.mix  " in said
+    assert "--model.seed" not in said
+    assert "--model.classes" not in said
+    assert run(["fit", *asked, "--print_config"]) == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert model["teacher"]["init_args"]["name"] == "resnet18d"
+    assert model["backbone"]["class_path"] == "visionkit.ResNet"
