@@ -257,7 +257,7 @@ class CLI(LightningCLI):
         data = config.data.init_args
         if data.get("classes") is None and self.subcommand != "fit":
             data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
-        for part in filter(_is_class, config.model.init_args.values()):
+        for part in filter(_is_class, vars(config.model.init_args).values()):
             cls = import_class(part["class_path"])
             if cls is not None and issubclass(cls, Backbone | Neck) and part.get("init_args", {}).get("weights"):
                 part["init_args"]["weights"] = None  # the checkpoint brings them

@@ -106,9 +106,9 @@ def _no_key(name: str, cls: str) -> str:
     return f"{described.name} has no key {name!r}{near or '; it has ' + (', '.join(described.arguments) or 'none')}"
 
 
-def _near(word: str, known: Collection[str], prefix: str = "") -> str:
-    begins = [k for k in known if k.startswith(word)]
-    near = begins or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def _near(word: str, words: Collection[str], prefix: str = "") -> str:
+    begins = [k for k in words if k.startswith(word)]
+    near = begins or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
 
 
