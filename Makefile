@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types check slow clean
+.PHONY: demo test lint types check descriptions slow clean
 
 demo: $(VENV)/.installed
 	rm -rf demo
@@ -28,6 +28,10 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: lint types test
+
+# After options of public classes have changed: writes what `fit --help` reads; a test says when it is old.
+descriptions: $(VENV)/.installed
+	$(BIN)/python -m visionkit.cli.config.descriptions
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 import visionkit
-from visionkit.cli.main import run
+from visionkit.cli.main import COMMANDS, run
 
 SMALL = [
     "--model.backbone.layers=[1,1,1,1]",
@@ -415,3 +415,17 @@ def test_two_processes_from_the_command_line(trained, tmp_path):
     assert "2 processes" in done.stdout
     values = json.loads((tmp_path / "runs" / "classify-1" / "metrics.json").read_text())
     assert 0 <= values["val/top1"] <= 1
+
+
+def test_a_command_is_a_module_and_a_line_of_the_table(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my_count.py").write_text(
+        "def main(command, arguments):\n    print(command, len(arguments))\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "count", ("my_count", "count words"))
+    assert run(["count", "--a", "b"]) == 3
+    assert capsys.readouterr().out == "count 2\n"
+    assert run(["--help"]) == 0
+    assert "  count      count words\n" in capsys.readouterr().out
+    assert run(["coun"]) == 2
+    assert "did you mean 'count'?" in capsys.readouterr().err

@@ -33,9 +33,6 @@ LIGHT = {
     "backbone": ["backbone", "--help"], "backbone inspect": ["backbone", "inspect", "--help"], "shapes": ["shapes", "--help"],
     "fit": ["fit", "--help"], "test": ["test", "--help"], "fit with classes": ["fit", "-c", "detect.yaml", "--model.neck", "FPN", "--help"],
     **{f"fit {name}": ["fit", "-c", name, "--help"] for name in configs.shipped()},
-    **{f"config {name}": ["fit", "-c", name, "--print_config"] for name in configs.shipped()},
-    "config with another class": ["fit", "-c", "detect.yaml", "--model.head", "FasterRCNNHead", "--print_config"],
-    "config with options": ["fit", "-c", "classify.yaml", "--data.size", "32", "--model.head.dropout=0.5", "--print_config"],
 }  # fmt: skip
 
 
@@ -55,7 +52,7 @@ SHORT = {
 
 
 def test_short_names_are_known_in_a_fresh_process(tmp_path):
-    """Only what a config names is imported; the parser itself, not the source, still knows classes by short names."""
+    """Only what a config names is imported, and the parser still knows classes by short names."""
     for task, (head, data) in SHORT.items():
         backbone = {"class_path": "ResNet"}
         config = {
@@ -66,7 +63,7 @@ def test_short_names_are_known_in_a_fresh_process(tmp_path):
     code = (
         "import sys\nfrom visionkit.cli.main import run\n"
         "for name in sys.argv[1:]:\n"
-        "    assert run(['fit', '-c', name, '--trainer.callbacks=[]', '--print_config']) == 0\n"
+        "    assert run(['fit', '-c', name, '--print_config']) == 0\n"
         "    print('---')\n"
         "assert 'lightning' in sys.modules and 'visionkit.tasks.multitask.task' not in sys.modules"
     )

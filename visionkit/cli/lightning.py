@@ -20,10 +20,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from visionkit import __version__
 from visionkit.cli.config import messages
-from visionkit.cli.config.complete import TRAINER_DEFAULTS
+from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.models import checkpoint as checkpoints
+from visionkit.models.backbones.base import Backbone
+from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
@@ -118,10 +120,10 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data say what the model must know; nothing is typed twice."""
-        for name in ("classes", "multilabel", "preprocessing"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
-        for target in ("model", "data"):
-            parser.link_arguments("seed_everything", f"{target}.init_args.seed", compute_fn=int)
+        for part, base in (("model", Task), ("data", VisionDataModule)):
+            for argument, source in base.linked.items():
+                how: dict[str, Any] = {"apply_on": "instantiate"} if "." in source else {"compute_fn": int}
+                parser.link_arguments(source, f"{part}.init_args.{argument}", **how)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
@@ -263,10 +265,10 @@ class CLI(LightningCLI):
         data = config.data.init_args
         if data.get("classes") is None and self.subcommand != "fit":
             data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
-        for part in ("backbone", "neck"):
-            made = config.model.init_args.get(part)
-            if made is not None and made.get("init_args", {}).get("weights"):
-                made.init_args.weights = None  # the checkpoint brings them
+        for part in filter(_is_class, vars(config.model.init_args).values()):
+            cls = import_class(part["class_path"])
+            if cls is not None and issubclass(cls, Backbone | Neck) and part.get("init_args", {}).get("weights"):
+                part["init_args"]["weights"] = None  # the checkpoint brings them
 
     def _loggers(self, asked: Any) -> Any:
         if self.subcommand != "fit" or asked is False:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import lightning as L
 import torch
@@ -56,6 +56,9 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             removed after training.
         cache_limit: Gigabytes that they may take; pictures beyond it are read each time.
     """
+
+    linked: ClassVar[Mapping[str, str]] = {"seed": "seed_everything"}
+    """Arguments that the command line fills, with the key of the config that it takes them from."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import lightning as L
@@ -21,6 +21,7 @@ from visionkit.core.seeds import derive_seed
 from visionkit.data.loading import TrainingLoader
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.description import check_description
+from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.ema import EMA
@@ -50,6 +51,12 @@ class Task(L.LightningModule):
 
     config: ClassVar[str]
     """Name of the shipped config of this task."""
+    linked: ClassVar[Mapping[str, str]] = {
+        **{name: f"data.{name}" for name in ("classes", "multilabel", "preprocessing")},
+        "seed": "seed_everything",
+    }
+    """Arguments that the command line fills, where a task has them, with where it takes them from: an attribute of the
+    data or a key of the config. All others stand in configs; their types say which classes they take."""
 
     def __init__(
         self,
@@ -105,7 +112,13 @@ class Task(L.LightningModule):
             model: What :meth:`VisionModel.spec` returned.
         """
         accepted = parameters_of(cls)
-        return {part: model[part] for part in ("backbone", "neck", "head") if part in accepted}
+        return {part: spec for part, spec in model.items() if part in accepted and part not in cls.linked}
+
+    @classmethod
+    def trains(cls, head: Head) -> bool:
+        """Return whether a head is of this task's kind: it predicts what the task's usual one predicts."""
+        usual = parameters_of(cls)["head"].default.prediction
+        return head.prediction is not None and issubclass(head.prediction, usual)
 
     # ---- steps
 

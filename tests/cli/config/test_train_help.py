@@ -1,10 +1,16 @@
 import re
 
 import pytest
+import yaml
 
 from visionkit import UsageError
 from visionkit.cli.config import configs
 from visionkit.cli.config.train_help import train_help
+from visionkit.cli.main import run
+
+
+def help_of(*files):
+    return train_help("fit", [word for file in files for word in ("-c", str(file))])
 
 
 def explained(text):
@@ -25,7 +31,7 @@ def test_usage_names_command_and_configs(command):
 
 def test_without_a_config_the_first_shipped_one_is_explained():
     first = configs.folder() / configs.shipped()[0]
-    assert train_help("fit", []) == train_help("fit", [first])
+    assert train_help("fit", []) == help_of(first)
 
 
 def test_lines_fit_a_terminal():
@@ -38,7 +44,7 @@ def test_values_of_the_config_are_the_defaults(tmp_path):
         "model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: TimmBackbone\n"
         "      init_args: {name: resnet18d}\n    recipe: {warmup_epochs: 3.5}\n"
     )
-    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    keys = explained(help_of(tmp_path / "a.yaml"))
     assert keys["--trainer.max_epochs"].endswith("default: 77)")
     assert keys["--model.backbone.name"].endswith("default: resnet18d)")
     assert keys["--model.recipe.warmup_epochs"].endswith("default: 3.5)")
@@ -49,7 +55,7 @@ def test_values_of_the_config_are_the_defaults(tmp_path):
 
 
 def test_what_the_command_line_fills_itself_is_left_out():
-    keys = explained(train_help("fit", [configs.folder() / "classify.yaml"]))
+    keys = explained(help_of(configs.folder() / "classify.yaml"))
     assert {"--model.mix", "--data.root", "--data.classes", "--model.head.dropout"} <= keys.keys()
     assert (
         not {"--model.classes", "--model.seed", "--model.preprocessing", "--data.seed", "--model.head.features"}
@@ -60,7 +66,7 @@ def test_what_the_command_line_fills_itself_is_left_out():
 
 def test_several_configs_merge_in_order(tmp_path):
     (tmp_path / "over.yaml").write_text("model: {init_args: {recipe: {warmup_epochs: 9}}}\ntrainer: {max_epochs: 5}\n")
-    keys = explained(train_help("fit", [configs.folder() / "classify.yaml", tmp_path / "over.yaml"]))
+    keys = explained(help_of(configs.folder() / "classify.yaml", tmp_path / "over.yaml"))
     assert keys["--model.recipe.warmup_epochs"].endswith("default: 9)")
     assert keys["--trainer.max_epochs"].endswith("default: 5)")
     assert keys["--trainer.accelerator"].endswith("default: auto)")
@@ -73,7 +79,7 @@ def test_several_configs_merge_in_order(tmp_path):
 )
 def test_parts_of_configs_are_explained_as_far_as_they_go(tmp_path, text):
     (tmp_path / "a.yaml").write_text(text)
-    keys = explained(train_help("fit", [tmp_path / "a.yaml"]))
+    keys = explained(help_of(tmp_path / "a.yaml"))
     assert "--trainer.max_epochs" in keys
     assert ("--model.mix" in keys) == ("{class_path" in text)
 
@@ -81,25 +87,61 @@ def test_parts_of_configs_are_explained_as_far_as_they_go(tmp_path, text):
 @pytest.mark.parametrize("name", ["nowhere.Net", "visionkit.NoSuchNet", "NoSuchNet", "torch.manual_seed"])
 def test_classes_that_cannot_be_found_are_named(tmp_path, name):
     (tmp_path / "a.yaml").write_text(f"model: {{class_path: {name}}}\n")
-    assert name.rpartition(".")[2] in train_help("fit", [tmp_path / "a.yaml"])
+    assert name.rpartition(".")[2] in help_of(tmp_path / "a.yaml")
 
 
 def test_a_broken_config_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("a: [1\nb: 2")
     with pytest.raises(UsageError, match=r"a\.yaml:2: not valid YAML"):
-        train_help("fit", [tmp_path / "a.yaml"])
+        help_of(tmp_path / "a.yaml")
 
 
 def test_classes_named_on_the_command_line_are_explained():
-    text = train_help("fit", [], {"backbone": "TimmBackbone", "mix": "MixUpCutMix"})
+    text = train_help("fit", ["--model.backbone", "TimmBackbone", "--model.mix=MixUpCutMix"])
     assert "--model.backbone.name " in text
     assert "--model.backbone.stem " not in text
     assert "--model.mix.cutmix " in text
 
 
 def test_keys_that_a_head_passes_on_to_its_base():
-    text = train_help("fit", [configs.folder() / "detect_masks.yaml"])
+    text = help_of(configs.folder() / "detect_masks.yaml")
     assert "--model.head.mask_size  Cells along each side" in text
     assert "--model.head.detections  Boxes of an image" in text
     assert "box_settings" not in text
     assert text.count("--model.head.nms  ") == 1
+
+
+OWN = '''
+import visionkit
+class Taught(visionkit.Classifier):
+    """A classifier with a teacher.
+
+    Args:
+        teacher: Knows more.
+    """
+    def __init__(self, backbone: visionkit.Backbone, *, teacher: visionkit.Backbone | None = None, **common):
+        super().__init__(backbone, **common)
+'''
+
+
+def test_a_new_part_of_a_task_is_an_argument_of_its_constructor(tmp_path, monkeypatch, capsys):
+    """Nothing else names the parts: help explains it, the command line names a class for it, links go on as before."""
+    (tmp_path / "own_part.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        (configs.folder() / "classify.yaml")
+        .read_text()
+        .replace("class_path: Classifier", "class_path: own_part.Taught")
+    )
+    (tmp_path / "own.yaml").write_text(text)
+    asked = ["-c", str(tmp_path / "own.yaml"), "--model.teacher", "TimmBackbone", "--model.teacher.name=resnet18d"]
+    said = train_help("fit", asked)
+    assert explained(said)["--model.teacher"] == "Knows more. (Backbone | None, default: TimmBackbone)"
+    assert "--model.teacher TimmBackbone: " in said
+    assert "--model.mix  " in said
+    assert "--model.seed" not in said
+    assert "--model.classes" not in said
+    assert run(["fit", *asked, "--print_config"]) == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert model["teacher"]["init_args"]["name"] == "resnet18d"
+    assert model["backbone"]["class_path"] == "visionkit.ResNet"

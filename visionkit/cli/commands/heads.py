@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionkit.cli.commands.predict import Parser
+from visionkit.cli.config.descriptions import known
 from visionkit.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,16 +99,8 @@ def _line(name: str, model: VisionModel) -> str:
 
 def _task(model: VisionModel) -> str | None:
     """Return the import path of the task whose models predict the like."""
-    import inspect
-
     import visionkit
     from visionkit.core.component import class_path
-    from visionkit.tasks.multitask.head import MultiTaskHead
 
-    if isinstance(model.head, MultiTaskHead):
-        return class_path(visionkit.MultiTask)
-    for task in (visionkit.Classifier, visionkit.Detector, visionkit.Segmenter):
-        usual = inspect.signature(task).parameters["head"].default
-        if model.head.prediction is not None and issubclass(model.head.prediction, usual.prediction):
-            return class_path(task)
-    return None
+    tasks = [getattr(visionkit, name) for name in known().kinds["Task"]]
+    return next((class_path(task) for task in tasks if task.trains(model.head)), None)

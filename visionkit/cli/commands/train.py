@@ -1,4 +1,4 @@
-"""fit, validate and test: what the command line asks for, help and config at once, everything else by Lightning."""
+"""fit, validate and test: what the command line asks for, help at once, everything else by Lightning."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import yaml
 import visionkit
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import drop_replaced
-from visionkit.cli.config.complete import complete
-from visionkit.cli.config.names import UnclearError
+from visionkit.cli.config.descriptions import keys_of_form
+from visionkit.cli.config.options import options_of, value_of
 from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
@@ -25,7 +25,6 @@ from visionkit.core.files import read_text
 
 __all__ = ["main"]
 
-PARTS = ("backbone", "neck", "head", "mix", "multi_scale")  # of a model, that the command line can name a class for
 PRINT = "--print_config"
 
 
@@ -35,13 +34,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
     arguments, trust = _trusted(configs.resolve(arguments))
     if "-h" in arguments or "--help" in arguments:
-        named = {part: configs.value_of(arguments, f"--model.{part}") for part in PARTS}
-        print(train_help(command, configs.paths(arguments), {k: v for k, v in named.items() if v}))
+        print(train_help(command, arguments))
         return 0
-    if PRINT in arguments and command == "fit" and configs.paths(arguments):
-        with contextlib.suppress(UnclearError):
-            print(printed(complete(arguments), command), end="")
-            return 0
     arguments = _complete(command, _nulls(arguments), trust)
     for path in configs.paths(arguments):
         configs.check_syntax(path)
@@ -65,7 +59,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 def _import_named(arguments: Sequence[str]) -> None:
     """Import the public classes that the command line or a file of it names: imported ones have short names."""
-    files = [Path(v) for a in arguments for v in (a, a.partition("=")[2]) if v.endswith((".yaml", ".yml", ".json"))]
+    files = [Path(o.value) for o in options_of(arguments) if o.value.endswith((".yaml", ".yml", ".json"))]
     texts = [*arguments, *(read_text(f) for f in files if f.is_file())]
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     for name in visionkit.PUBLIC:
@@ -75,26 +69,18 @@ def _import_named(arguments: Sequence[str]) -> None:
 
 def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without ``--trust PACKAGE``, and the packages: Lightning's parser does not know it."""
-    kept: list[str] = []
-    packages: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        if option != "--trust":
-            kept.append(argument)
-            continue
-        value = value if equals else next(rest, "")
-        if not value or value.startswith("-"):
-            raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
-        packages.append(value)
-    return kept, packages
+    options = options_of(arguments)
+    packages = [option.value for option in options if option.name == "--trust"]
+    if not all(packages) or any(package.startswith("-") for package in packages):
+        raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
+    return [word for option in options if option.name != "--trust" for word in option.words], packages
 
 
 def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
     """Without ``-c``, take the shipped config and the model from the checkpoint, where one is named."""
     if configs.paths(arguments):
         return arguments
-    checkpoint = configs.value_of(arguments, "--ckpt_path")
+    checkpoint = value_of(arguments, "--ckpt_path")
     if checkpoint is None or not Path(checkpoint).is_file():
         raise UsageError(
             f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
@@ -110,13 +96,9 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
 def _nulls(arguments: list[str]) -> list[str]:
     """Write ``--model.recipe.ema null`` so that jsonargparse takes it: within a dataclass it reads null as a word."""
     written: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        option, equals, value = argument.partition("=")
-        key = option.removeprefix("--model.recipe.")
-        if key == option or "." in key:
-            written.append(argument)
-            continue
-        value = value if equals else next(rest, "")
-        written += [f'--model.recipe={{"{key}": null}}'] if value == "null" else [option, value]
+    within = [f"--model.{key}" for key in keys_of_form("settings")]
+    for option in options_of(arguments):
+        settings, _, key = option.name.rpartition(".")
+        null = option.value == "null" and settings in within
+        written += [f'{settings}={{"{key}": null}}'] if null else option.words
     return written

@@ -6,19 +6,20 @@ names. But ``nms_threshold: 0.6`` was said of one detector, not of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
-from visionkit.cli.config.configs import OPTIONS
+from visionkit.cli.config.descriptions import BASES
+from visionkit.cli.config.options import CONFIG, options_of
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 
-__all__ = ["WHOLE", "is_same", "drop_replaced", "files_without_replaced"]
+__all__ = ["WHOLE", "is_class", "is_same", "drop_replaced"]
 
-WHOLE = ("model", "data")
+WHOLE = tuple(BASES)
 """Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = tuple[str, ...]
@@ -28,39 +29,29 @@ Place = tuple[str, ...]
 def drop_replaced(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the text of a config in place of its path, where others replace classes of it.
 
-    Args:
-        arguments: The command line after the command, with paths of configs.
-    """
-    settled = list(arguments)
-    for k, content in files_without_replaced(arguments).items():
-        option, equals, _ = settled[k].partition("=")
-        settled[k] = f"{option if equals else ''}{equals}{yaml.safe_dump(content, sort_keys=False)}"
-    return settled
-
-
-def files_without_replaced(arguments: Sequence[str]) -> dict[int, dict[str, Any]]:
-    """Return what becomes of the configs that name other classes than those that are taken in the end.
-
-    Such a class makes room for the one that is taken, and its arguments are gone. What a file or an option says without
-    naming a class, or beside the right one, counts wherever it stands.
+    A class that is not the one taken in the end makes room for that, and its arguments are gone. What a file or an
+    option says without naming a class, or beside the right one, counts wherever it stands.
 
     Args:
         arguments: The command line after the command, with paths of configs.
-
-    Returns:
-        Position of the argument that holds the path -> the content that takes its place, for the files that change.
     """
-    files: dict[int, dict[str, Any]] = {}
+    options = options_of(arguments)
+    files = [_load(Path(option.value)) if option.name in CONFIG and option.value else {} for option in options]
     taken: dict[Place, str] = {}
-    for k, option, value in _options(arguments):
-        if option in OPTIONS:
-            if content := _load(Path(value)):
-                files[k] = content
-                taken |= _classes(content)
-        elif (place := _place(option)) and (name := _named(option, value, known=place in taken)):
+    for option, content in zip(options, files, strict=True):
+        taken |= _classes(content)
+        if (place := _place(option.name)) and (name := _named(option.name, option.value, known=place in taken)):
             taken[place] = name
-    settled = {k: _settled(content, taken) for k, content in files.items()}
-    return {k: content for k, content in settled.items() if content != files[k]}
+    dropped: list[str] = []
+    for option, content in zip(options, files, strict=True):
+        left = _settled(content, taken)
+        dropped += option.words if left == content else option.with_value(yaml.safe_dump(left, sort_keys=False))
+    return dropped
+
+
+def is_class(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a part of a config is a class with its arguments."""
+    return isinstance(value, Mapping) and "class_path" in value
 
 
 def is_same(name: str, other: str) -> bool:
@@ -70,21 +61,9 @@ def is_same(name: str, other: str) -> bool:
     return last == other_last and (module == other_module or not module or not other_module or ours)
 
 
-def _options(arguments: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield the position of each value, its option and the value."""
-    k = 0
-    while k < len(arguments):
-        option, equals, value = arguments[k].partition("=")
-        if not equals and k + 1 < len(arguments) and not arguments[k + 1].startswith("--"):
-            k += 1
-            value = arguments[k]
-        yield k, option, value
-        k += 1
-
-
 def _place(option: str) -> Place:
     """Return which class an option may name, () for none."""
-    if not option.startswith("--") or option.endswith("+"):  # + adds to a list
+    if not option.startswith("--") or option.endswith("+") or option in CONFIG:  # + adds to a list
         return ()
     keys = tuple(key for key in option[2:].split(".") if key != "init_args")
     return keys[:-1] if keys[-1] == "class_path" else keys

@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import visionkit
+from visionkit.cli.config.descriptions import BASES, keys_of_form
+from visionkit.cli.config.options import CONFIG, options_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 
 if TYPE_CHECKING:
     from visionkit.models.description import Description
 
-__all__ = ["check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped", "value_of"]
+__all__ = ["TOP", "check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped"]
 
-OPTIONS = ("-c", "--config")
 MAX_BYTES = 10_000_000  # of a config
-NAMED = ("heads", "datasets")
-"""Keys whose entries are classes under names of the user's."""
+TOP = {
+    "seed_everything": "Seed of start weights, order and augmentation.",
+    "trainer": "Trainer of Lightning",
+    **dict.fromkeys((*BASES, "ckpt_path", "config"), ""),
+    "weights_only": "Of Lightning; visionkit reads nothing but plain data from a checkpoint in any case.",
+}
+"""Keys of a config, with what is to be said of those that do not describe themselves."""
 
 
 def folder() -> Path:
@@ -43,29 +49,17 @@ def resolve(arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: A config is neither.
     """
-    resolved = list(arguments)
-    for k, argument in enumerate(resolved):
-        option, equals, value = argument.partition("=")
-        if option not in OPTIONS:
-            continue
-        if equals:
-            resolved[k] = f"{option}={_find(value)}"
-        elif k + 1 < len(resolved):
-            resolved[k + 1] = _find(resolved[k + 1])
-        else:
-            raise UsageError(f"{option} needs a config: a file or one of the shipped {', '.join(shipped())}")
+    resolved: list[str] = []
+    for option in options_of(arguments):
+        if option.name in CONFIG and option.words == (option.name,):
+            raise UsageError(f"{option.name} needs a config: a file or one of the shipped {', '.join(shipped())}")
+        resolved += option.with_value(_find(option.value)) if option.name in CONFIG else option.words
     return resolved
 
 
 def paths(arguments: Sequence[str]) -> list[Path]:
     """Return the config files among the arguments, in order."""
-    return [Path(v) for v in _values(arguments, OPTIONS)]
-
-
-def value_of(arguments: Sequence[str], option: str) -> str | None:
-    """Return the last value of an option among the arguments, or None."""
-    values = _values(arguments, (option,))
-    return values[-1] if values else None
+    return [Path(option.value) for option in options_of(arguments) if option.name in CONFIG and option.value]
 
 
 def check_syntax(path: Path) -> None:
@@ -99,12 +93,13 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     except (DataError, yaml.YAMLError):
         return None
     wanted = [k for k in keys if k != "init_args"]
+    named = keys_of_form("named")
 
     def search(node: yaml.Node | None, rest: list[str], parent: str = "") -> int | None:
         if not isinstance(node, yaml.MappingNode):
             return None
         for key, value in node.value:
-            if key.value == "init_args" or (parent in NAMED and key.value != rest[0]):
+            if key.value == "init_args" or (parent in named and key.value != rest[0]):
                 found = search(value, rest)
             elif key.value == rest[0]:
                 found = search(value, rest[1:], key.value) if len(rest) > 1 else key.start_mark.line + 1
@@ -179,15 +174,3 @@ def _find(name: str) -> str:
     if Path(name).name == name and inside.with_suffix(".yaml").is_file():
         return str(inside.with_suffix(".yaml"))
     raise UsageError(f"there is no config file {name}; shipped with visionkit: {', '.join(shipped())}")
-
-
-def _values(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    found = []
-    for k, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option in options:
-            if equals:
-                found.append(value)
-            elif k + 1 < len(arguments):
-                found.append(arguments[k + 1])
-    return found

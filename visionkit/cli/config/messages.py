@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from visionkit.cli.config import configs
-from visionkit.cli.config.configs import line_of, paths
+from visionkit.cli.config.configs import TOP, line_of, paths
+from visionkit.cli.config.descriptions import BASES, TRAINER, describe, keys_of_form, kind_of, known
 
 __all__ = ["explain"]
 
@@ -24,9 +23,6 @@ CALLABLE = re.compile(
     r".*expects a function or a callable class: (.*?)(?:\. Got value: Namespace\(class_path='([^']+)'.*)?"
 )
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
-ONE_CLASS = {"mix": "MixUpCutMix", "multi_scale": "MultiScale"}
-INNER = ("MultiTaskHead", "MultiTaskNeck")  # MultiTask makes them
-TOP = ("seed_everything", "trainer", "model", "data", "ckpt_path", "config", "weights_only")
 
 
 def explain(message: str, arguments: Sequence[str]) -> str:
@@ -37,7 +33,7 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         arguments: The command line, to name the option, or the config file and the line, that is meant.
     """
     keys: list[str] = []
-    cls: type | None = None
+    cls = ""  # whose argument is meant
     leaf = ""
     kinds: list[str] = []  # what a union would have taken
     given: str | None = None
@@ -47,12 +43,12 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         if match := CALLABLE.fullmatch(text):
             in_callable = True
             text = match.group(1)
-            cls = _import(match.group(2)) if match.group(2) else cls
+            cls = match.group(2) or cls
         if match := KEY.match(text):
             keys += match.group(1).split(".")
             text = match.group(2)
         if match := CLASS.match(text):
-            cls = _import(match.group(1))
+            cls = match.group(1)
             continue
         if text and not text.startswith(UNION) and not leaf:
             leaf = text
@@ -89,7 +85,7 @@ def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     given = [a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--")]
     if f"--{name}" in given:
         return f"--{name}"
-    for named in configs.NAMED:  # model.heads.NAME.key: the parser leaves NAME out
+    for named in keys_of_form("named"):  # model.heads.NAME.key: the parser leaves NAME out
         if named in keys:
             before, _, last = name.partition(f".{named}.")
             found = [g for g in given if g.startswith(f"--{before}.{named}.") and g.endswith(f".{last}")]
@@ -102,79 +98,44 @@ def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     return name
 
 
-def _no_key(name: str, cls: type | None) -> str:
-    if cls is None:
+def _no_key(name: str, cls: str) -> str:
+    described = describe(cls)
+    if described is None:
         return f"there is no key {name!r}"
-    known = _parameters(cls)
-    near = _near(name.partition(".")[0], known)
-    return f"{cls.__name__} has no key {name!r}{near or '; it has ' + (', '.join(known) or 'none')}"
+    near = _near(name.partition(".")[0], described.arguments)
+    return f"{described.name} has no key {name!r}{near or '; it has ' + (', '.join(described.arguments) or 'none')}"
 
 
-def _near(word: str, known: Iterable[str], prefix: str = "") -> str:
-    begins = [k for k in known if k.startswith(word)]
-    near = begins or difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def _near(word: str, words: Collection[str], prefix: str = "") -> str:
+    begins = [k for k in words if k.startswith(word)]
+    near = begins or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {prefix + near[0]!r}?" if near else ""
-
-
-def _parameters(cls: type) -> list[str]:
-    """Return the keys of a class, with those that it passes on to its base, as the parser takes them."""
-    from jsonargparse import ArgumentParser
-
-    keys = ArgumentParser().add_class_arguments(cls, skip={"features", "num_classes"}, fail_untyped=False)
-    return list(dict.fromkeys(key.partition(".")[0] for key in keys))
 
 
 def _near_option(name: str) -> str:
     """Return the nearest option of the whole tree: `max_epochs` is meant as `trainer.max_epochs`."""
-    import lightning
-
-    known = [*TOP, *(f"trainer.{p}" for p in _parameters(lightning.Trainer))]
-    for prefix, base in (("data", "VisionDataModule"), ("model", "Task")):
-        for cls in _components():
-            if any(b.__name__ == base for b in cls.__mro__[1:]):
-                known += [f"{prefix}.{p}" for p in _parameters(cls)]
-    whole = [k for k in known if k.rpartition(".")[2] == name]
-    return _near(whole[0] if whole else name, known, "--")
+    tops = {"trainer": [TRAINER], **{top: known().kinds[base] for top, base in BASES.items()}}
+    options = [*TOP, *(f"{top}.{key}" for top, names in tops.items() for key in _arguments(names))]
+    whole = [k for k in options if k.rpartition(".")[2] == name]
+    return _near(whole[0] if whole else name, options, "--")
 
 
 def _siblings(path: Sequence[str]) -> list[str]:
-    if len(path) > 1 and path[0] == "trainer":
-        import lightning
-
-        return _parameters(lightning.Trainer)
-    if len(path) > 1:
-        return [name for cls in _components() for name in _parameters(cls)]
-    return list(TOP)
+    if len(path) == 1:
+        return list(TOP)
+    return _arguments([TRAINER] if path[0] == "trainer" else known().classes)
 
 
-def _components() -> list[type]:
-    import visionkit
-
-    loaded = [getattr(visionkit, name) for name in visionkit.PUBLIC]
-    return [c for c in loaded if isinstance(c, type) and not issubclass(c, Exception)]
+def _arguments(classes: Iterable[str]) -> list[str]:
+    return [name for path in classes if (cls := describe(path)) is not None for name in cls.arguments]
 
 
 def _class_names(key: str = "") -> list[str]:
     """Return the classes that a key takes, by their short names."""
-    base = {"model": "Task", "data": "VisionDataModule", "heads": "Head", "datasets": "VisionDataModule"}.get(
-        key, key.capitalize()
-    )
-    if key == "optimizer":
+    kind = kind_of(key)
+    if kind is not None and kind.startswith("torch.optim."):
         return ["AdamW", "SGD", "Adam", "and the others of torch.optim"]
-    if key in ONE_CLASS:
-        return [ONE_CLASS[key]]
-    found = [c.__name__ for c in _components() if any(b.__name__ == base for b in c.__mro__[1:])]
-    found = [name for name in found if name not in INNER]
-    return found or [c.__name__ for c in _components()]
-
-
-def _import(path: str) -> type | None:
-    module, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return found if isinstance(found, type) else None
+    return known().kinds.get(kind or "") or [name for name in known().classes if name != TRAINER]
 
 
 def _plain(text: str) -> str:

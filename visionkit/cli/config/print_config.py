@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from visionkit import __version__
-from visionkit.cli.config.configs import NAMED
-from visionkit.cli.config.source import Described, describe
-from visionkit.cli.config.train_help import CKPT, TRAINER, explanations, say_default, say_type
+from visionkit.cli.config.classes import is_class
+from visionkit.cli.config.configs import TOP
+from visionkit.cli.config.described import Described
+from visionkit.cli.config.descriptions import TRAINER, describe
+from visionkit.cli.config.train_help import CKPT, WIDTH
 
 __all__ = ["printed"]
-
-WIDTH = 118
-TOP = {
-    "seed_everything": "Seed of start weights, order and augmentation.",
-    "weights_only": "Of Lightning; visionkit reads nothing but plain data from a checkpoint in any case.",
-}
 
 
 def printed(config: Mapping[str, Any], command: str) -> str:
@@ -33,24 +28,25 @@ def printed(config: Mapping[str, Any], command: str) -> str:
     lines = [f"# visionkit {__version__}: the complete config of a visionkit {command}"]
     comments = {**TOP, "ckpt_path": f"{CKPT.get(command, CKPT['validate']).capitalize()}."}
     for key, value in config.items():
+        lines += ["", *_comment(comments.get(key, ""), 0)]
         if key == "trainer" and isinstance(value, Mapping):
-            lines += ["", "# Trainer of Lightning", f"{key}:", *_arguments(value, describe(TRAINER), 1)]
+            lines += [f"{key}:", *_arguments(value, describe(TRAINER), 1)]
         else:
-            lines += ["", *_comment(comments.get(key, ""), 0), *_entry(key, value, 0)]
+            lines += _entry(key, value, 0)
     return "\n".join(lines) + "\n"
 
 
 def _entry(key: Any, value: Any, depth: int) -> list[str]:
     """Return the lines of a key: a class with its arguments, classes under names of the user's, or plain data."""
     indent = "  " * depth
-    if _is_class(value):
+    if is_class(value):
         lines = [f"{indent}{key}:", f"{indent}  class_path: {value['class_path']}"]
         if isinstance(init_args := value.get("init_args"), Mapping) and init_args:
             cls = describe(str(value["class_path"]))
             lines += ["", *_comment("" if cls is None else cls.summary, depth + 1), f"{indent}  init_args:"]
             lines += _arguments(init_args, cls, depth + 2)
         return lines
-    if key in NAMED and isinstance(value, Mapping) and all(map(_is_class, value.values())):
+    if isinstance(value, Mapping) and value and all(map(is_class, value.values())):
         return [f"{indent}{key}:", *(line for name, v in value.items() for line in _entry(name, v, depth + 1))]
     text = yaml.dump({key: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return textwrap.indent(text, indent).splitlines()
@@ -58,33 +54,15 @@ def _entry(key: Any, value: Any, depth: int) -> list[str]:
 
 def _arguments(given: Mapping[str, Any], cls: Described | None, depth: int) -> list[str]:
     """Return the lines of a class's arguments with their explanations."""
-    explained = {} if cls is None else explanations(cls)
     lines = []
     for name, value in given.items():
-        text, parameter = explained.get(name, ("", None))
-        if parameter is not None:
-            default = parameter.default
-            said = "required" if default is parameter.empty else f"default: {say_default(default)}"
-            text = f"{text} ({say_type(parameter.annotation)}, {said})".strip()
-        lines += ["", *_comment(text, depth)]
-        nested = None if parameter is None or not isinstance(value, Mapping) else _dataclass(parameter.annotation)
-        if nested is not None:
-            lines += [f"{'  ' * depth}{name}:", *_arguments(value, nested, depth + 1)]
+        argument = None if cls is None else cls.arguments.get(name)
+        lines += ["", *_comment("" if argument is None else argument.explain(), depth)]
+        if argument is not None and argument.form == "settings" and isinstance(value, Mapping):
+            lines += [f"{'  ' * depth}{name}:", *_arguments(value, describe(argument.kind), depth + 1)]
         else:
             lines += _entry(name, value, depth)
     return lines
-
-
-def _dataclass(hint: Any) -> Described | None:
-    """Return the settings that a type consists of, such as a Recipe, or None."""
-    for kind in typing.get_args(hint) or (hint,):
-        if isinstance(kind, type) and kind.__name__ == "Recipe":
-            return describe("Recipe")
-    return None
-
-
-def _is_class(value: Any) -> bool:
-    return isinstance(value, Mapping) and "class_path" in value
 
 
 def _comment(text: str, depth: int) -> list[str]:

@@ -11,6 +11,7 @@ from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.tasks.classification.heads import LinearHead
+from visionkit.training.metric import TaskMetric
 from visionkit.training.recipe import Recipe
 from visionkit.training.task import Task
 
@@ -27,6 +28,7 @@ class Classifier(Task):
         multilabel: Whether a picture can have several classes; the command line takes it from the data.
         preprocessing: Brings pictures to the model's size; the command line takes it from the data.
         recipe: Optimizer, schedule, averaging and stopping.
+        metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         mix: MixUpCutMix blends the pictures of a training batch; none leaves them.
         seed: Seed of dropout, stochastic depth and mix; the command line takes it from seed_everything.
     """
@@ -42,9 +44,10 @@ class Classifier(Task):
         multilabel: bool = False,
         preprocessing: Preprocessing | None = None,
         recipe: Recipe | None = None,
+        metric: Callable[[Sequence[str]], TaskMetric] | None = None,
         mix: MixUpCutMix | None = None,
         seed: int = 0,
     ) -> None:
         make_head = partial(head, multilabel=True) if multilabel else head  # type: ignore[call-arg]  # heads of this room take it
         model = VisionModel(backbone, make_head, classes, preprocessing=preprocessing)
-        super().__init__(model, recipe=recipe, batch_transform=mix, seed=seed)
+        super().__init__(model, metric, recipe=recipe, batch_transform=mix, seed=seed)

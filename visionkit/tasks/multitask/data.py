@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch.utils.data import DataLoader
 
@@ -43,6 +43,12 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
             number of batches.
         common: Options of all data, see SizedData.
     """
+
+    in_common: ClassVar[Sequence[str]] = (
+        *(*SHARED, *OURS),
+        *("num_workers", "cache", "cache_folder", "cache_limit"),
+    )
+    """Arguments that data sets may not have for themselves."""
 
     def __init__(
         self,

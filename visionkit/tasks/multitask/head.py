@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget
 from visionkit.tasks.multitask.writers import prediction_class
 
 if TYPE_CHECKING:
-    from visionkit.training.metric import TaskMetric
+    from visionkit.training.metric import MetricFactory, TaskMetric
 
 __all__ = ["MultiTaskHead", "MultiTaskOutputs"]
 
@@ -157,11 +158,21 @@ class MultiTaskHead(Head):
         """Return how many of the targets are labelled for the head of a loss."""
         return len(labelled(loss.partition("/")[0], targets))
 
-    def metric(self, classes: Sequence[str]) -> TaskMetric:
-        """Return the metrics of all heads in one."""
+    def metric(self, classes: Sequence[str], given: Mapping[str, MetricFactory] = MappingProxyType({})) -> TaskMetric:
+        """Return the metrics of all heads in one.
+
+        Args:
+            classes: Class names of all heads, as ``head/class``.
+            given: Makes the metric of a head, by its name, in place of the head's own.
+
+        Raises:
+            UsageError: There is no such head.
+        """
         from visionkit.tasks.multitask.metric import MultiTaskMetric  # torchmetrics: slow to import
 
-        made = {name: head.metric(names_of(name, classes)) for name, head in self.each().items()}
+        if unknown := given.keys() - self.heads.keys():
+            raise UsageError(f"model.metrics: there is no head {min(unknown)!r}; there are {', '.join(self.heads)}")
+        made = {name: given.get(name, head.metric)(names_of(name, classes)) for name, head in self.each().items()}
         return MultiTaskMetric(classes, made)
 
     def summary(self) -> str:

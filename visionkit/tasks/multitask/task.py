@@ -18,6 +18,7 @@ from visionkit.models.necks.fpn import FPN
 from visionkit.tasks.multitask.head import MultiTaskHead
 from visionkit.tasks.multitask.neck import MultiTaskNeck
 from visionkit.tasks.multitask.types import names_of
+from visionkit.training.metric import TaskMetric
 from visionkit.training.recipe import Recipe
 from visionkit.training.task import Task
 
@@ -39,6 +40,8 @@ class MultiTask(Task):
             them from the data.
         preprocessing: Brings pictures to the model's size; the command line takes it from the data.
         recipe: Optimizer, schedule, averaging and stopping.
+        metrics: Judges the predictions of a head, by its name: a TaskMetric each; heads that are not named have their
+            own.
         multi_scale: MultiScale gives each training batch a random size; none leaves them.
         seed: Seed of dropout, stochastic depth, sampling and sizes; the command line takes it from seed_everything.
     """
@@ -57,6 +60,7 @@ class MultiTask(Task):
         multilabel: Sequence[str] = (),
         preprocessing: Preprocessing | None = None,
         recipe: Recipe | None = None,
+        metrics: dict[str, Callable[[Sequence[str]], TaskMetric]] | None = None,
         multi_scale: MultiScale | None = None,
         seed: int = 0,
     ) -> None:
@@ -80,7 +84,8 @@ class MultiTask(Task):
         assert isinstance(model.head, MultiTaskHead)
         if all(each.reads == "backbone" for each in model.head.each().values()):
             model.neck = MultiTaskNeck(backbone.features)  # no head reads another
-        super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        metric = partial(model.head.metric, given=metrics or {})
+        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed)
 
     @classmethod
     def config_of(cls, model: Spec) -> dict[str, Any]:
@@ -88,3 +93,8 @@ class MultiTask(Task):
         head = model["head"]["init_args"]
         given = {key: head[key] for key in ("heads", "weights", "balance") if head.get(key) is not None}
         return {"backbone": model["backbone"], "neck": model["neck"]["init_args"]["neck"], **given}
+
+    @classmethod
+    def trains(cls, head: Head) -> bool:
+        """Return whether a head consists of several."""
+        return isinstance(head, MultiTaskHead)

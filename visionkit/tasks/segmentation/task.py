@@ -12,6 +12,7 @@ from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.tasks.segmentation.heads.deeplab import DeepLabV3PlusHead
+from visionkit.training.metric import TaskMetric
 from visionkit.training.recipe import Recipe
 from visionkit.training.task import Task
 
@@ -29,6 +30,7 @@ class Segmenter(Task):
         classes: Class names; the command line takes them from the data.
         preprocessing: Brings pictures to the model's size; the command line takes it from the data.
         recipe: Optimizer, schedule, averaging and stopping.
+        metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         multi_scale: MultiScale gives each training batch a random size; none leaves them.
         seed: Seed of dropout, stochastic depth and sizes; the command line takes it from seed_everything.
     """
@@ -44,8 +46,9 @@ class Segmenter(Task):
         *,
         preprocessing: Preprocessing | None = None,
         recipe: Recipe | None = None,
+        metric: Callable[[Sequence[str]], TaskMetric] | None = None,
         multi_scale: MultiScale | None = None,
         seed: int = 0,
     ) -> None:
         model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
-        super().__init__(model, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed)

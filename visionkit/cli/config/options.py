@@ -1,0 +1,53 @@
+"""The words of a command line, put together as options with their values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["CONFIG", "Option", "options_of", "value_of"]
+
+CONFIG = ("-c", "--config")
+
+
+class Option(NamedTuple):
+    """An option of a command line, or a word that is none.
+
+    Args:
+        words: As they stand there, one or two.
+        name: The option with its dashes.
+        value: What is given to it; "" for nothing.
+    """
+
+    words: tuple[str, ...]
+    name: str
+    value: str
+
+    def with_value(self, value: str) -> tuple[str, ...]:
+        """Return the words with another value."""
+        return (self.name, value) if len(self.words) == 2 else (f"{self.name}={value}",)
+
+
+def options_of(arguments: Sequence[str]) -> list[Option]:
+    """Return the options of a command line, in order."""
+    found: list[Option] = []
+    k = 0
+    while k < len(arguments):
+        words = tuple(arguments[k : k + 2])
+        name, equals, value = words[0].partition("=")
+        if equals or not name.startswith("-") or len(words) < 2 or _is_option(words[1]):
+            words = words[:1]
+        else:
+            value = words[1]
+        found.append(Option(words, name, value))
+        k += len(words)
+    return found
+
+
+def value_of(arguments: Sequence[str], name: str) -> str | None:
+    """Return the last value of an option, None without one."""
+    return next((o.value for o in reversed(options_of(arguments)) if o.name == name and o.value), None)
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("--") or word.partition("=")[0] in CONFIG
