@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionkit import BoxTarget, FeatureSpec, Head, ImageInfo, TaskMetric, UsageError
+from visionkit import BoxTarget, FeatureSpec, Head, ImageInfo, Prediction, TaskMetric, UsageError
 from visionkit.data.transforms.preprocessing import to_original
 
 
@@ -24,7 +24,7 @@ class KeypointOutputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PointPrediction:
+class PointPrediction(Prediction):
     """Points with classes, the most certain first.
 
     Args:
@@ -38,8 +38,6 @@ class PointPrediction:
     scores: Tensor
     labels: Tensor
     size: tuple[int, int] | None = None
-
-    columns: ClassVar[tuple[str, ...]] = ("label", "score", "x", "y")  # optional: keys of rows
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the points in pixels of the original image, without those that lie outside of it."""
@@ -64,13 +62,30 @@ class PointPrediction:
         return {"objects": [{"label": names[k], "score": s, "point": p} for k, s, p in found]}
 
     def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return a row an object for predictions.csv. Optional, as ``columns``."""
+        """Return a row an object for predictions.csv. Optional, as ``KeypointHead.columns``."""
         objects = self.record(names)["objects"]
         return [{"label": o["label"], "score": o["score"], "x": o["point"][0], "y": o["point"][1]} for o in objects]
 
     def at_least(self, score: float) -> Self:
-        """Return the points alone that have at least this score, for --min-score. Optional."""
+        """Return the points alone that have at least this score, for --min-score. Optional, as ``KeypointHead.scored``."""
         return self._take(self.scores >= score)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """Return the points of a record; it does not hold the size of the image. Optional."""
+        objects = record["objects"]
+        points = torch.tensor([o["point"] for o in objects]).reshape(-1, 2)
+        scores = torch.tensor([o["score"] for o in objects]).reshape(-1)
+        return cls(points, scores, torch.tensor([names.index(o["label"]) for o in objects], dtype=torch.int64))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
+        """Return the points of all views; of those of one class within three pixels the best. Optional, for --flip."""
+        points, scores, labels = (torch.cat([getattr(p, k) for p in parts]) for k in ("points", "scores", "labels"))
+        order = scores.argsort(descending=True, stable=True)
+        every = cls(points, scores, labels, parts[0].size)._take(order)
+        same = (torch.cdist(every.points, every.points) <= 3) & (every.labels[:, None] == every.labels)
+        return every._take(~same.triu(1).any(0))
 
     def _take(self, which: Tensor) -> Self:
         return replace(self, points=self.points[which], scores=self.scores[which], labels=self.labels[which])
@@ -93,6 +108,8 @@ class KeypointHead(Head):
     """
 
     prediction = PointPrediction
+    columns = ("label", "score", "x", "y")  # optional: keys of rows, for a table without any
+    scored = True  # optional: --min-score is of use
 
     def __init__(
         self,

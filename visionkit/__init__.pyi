@@ -3,9 +3,9 @@
 from visionkit.core.errors import DataError as DataError
 from visionkit.core.errors import UsageError as UsageError
 from visionkit.core.errors import VisionkitError as VisionkitError
+from visionkit.core.prediction import Prediction as Prediction
 from visionkit.core.sample import Batch as Batch
 from visionkit.core.sample import ImageInfo as ImageInfo
-from visionkit.core.sample import Prediction as Prediction
 from visionkit.core.sample import Sample as Sample
 from visionkit.core.sample import SpatialTarget as SpatialTarget
 from visionkit.core.sample import Target as Target
@@ -40,6 +40,7 @@ from visionkit.models.weights.file import read_weights as read_weights
 from visionkit.models.weights.load import WeightsReport as WeightsReport
 from visionkit.models.weights.load import load_weights as load_weights
 from visionkit.prediction.backends.convert import convert as convert
+from visionkit.prediction.predictor import Predictor as Predictor
 from visionkit.prediction.views import Views as Views
 from visionkit.tasks.classification.data import ClassificationData as ClassificationData
 from visionkit.tasks.classification.heads import LinearHead as LinearHead

@@ -11,6 +11,7 @@ from PIL import Image
 import visionkit
 from visionkit import DataError, UsageError
 from visionkit.prediction import files as inference
+from visionkit.prediction import predictor
 from visionkit.prediction.backends import available, convert
 from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.files import Picture, predict_files, predict_to_folder
@@ -82,9 +83,10 @@ class TestPredictFiles:
         found = [f for f in predict_files(tiny_model, pictures, batch_size=3) if not isinstance(f, DataError)]
         assert len(found) == 4
         for info, told in found:
-            assert told.restored == [info], "once"
+            (seen,) = told.restored  # once
             height, width = info.size
-            assert info.scale == pytest.approx((32 / height, 32 / width))
+            assert (seen.id, seen.size, seen.extra) == (info.id, info.size, info.extra)
+            assert seen.scale == pytest.approx((32 / height, 32 / width))
             pixels = visionkit.read_image(info.id)
             assert told.mean == pytest.approx(pixels.mean(), abs=2)
 
@@ -97,7 +99,7 @@ class TestPredictFiles:
         assert seen == [fast]
         assert prediction.probabilities.dtype == torch.float32
 
-    @pytest.mark.parametrize(("batch_size", "sizes"), [(2, [2, 2, 2]), (3, [3, 3]), (100, [6])])
+    @pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 4), (2, [2, 2]), (3, [3, 3]), (100, [4])])
     def test_batches_of_a_backend_of_fixed_shapes_are_filled_up(self, tiny_model, pictures, batch_size, sizes):
         seen = []
 
@@ -115,7 +117,7 @@ class TestPredictFiles:
 
     def test_what_convert_made_is_used_as_it_is(self, tiny_model, pictures, monkeypatch):
         fast = convert.convert(tiny_model, precision="32")
-        monkeypatch.setattr(inference, "convert", None)
+        monkeypatch.setattr(predictor, "convert", None)
         assert len(list(predict_files(fast, pictures))) == 6
 
 
@@ -273,7 +275,8 @@ def detector(ckpt, monkeypatch):
         return [found if i != 1 else found.at_least(1) for i in range(len(outputs.logits))]
 
     monkeypatch.setattr(visionkit.LinearHead, "decode", decode)
-    monkeypatch.setattr(visionkit.LinearHead, "prediction", BoxPrediction)
+    for name in ("prediction", "writers", "columns", "scored"):
+        monkeypatch.setattr(visionkit.LinearHead, name, getattr(visionkit.FCOSHead, name))
     return ckpt
 
 
@@ -342,7 +345,7 @@ class TestObjects:
         assert not (tmp_path / "out" / "predictions.coco_images.json").exists()
 
     def test_what_cannot_be_is_said_before_any_work(self, detector, pictures, tmp_path, monkeypatch):
-        monkeypatch.setattr(inference, "predict_files", None)
+        monkeypatch.setattr(inference, "Predictor", None)
         with pytest.raises(UsageError, match="--format voc: this model's predictions offer coco, yolo"):
             predict_to_folder(detector, pictures, tmp_path / "out", formats=["coco", "voc"])
         with pytest.raises(DataError, match=r"nothing\.json"):

@@ -1,6 +1,6 @@
 import csv
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,11 +12,12 @@ from torch import nn
 
 import visionkit
 from visionkit import Backbone, DataError, FeatureSpec, Head, ImageInfo, Preprocessing, Sample, UsageError, VisionModel
+from visionkit.core.prediction import Prediction
 from visionkit.prediction import files as inference_module
 from visionkit.prediction.files import Picture, predict_files, predict_to_folder
 from visionkit.prediction.views import Views
-from visionkit.prediction.writers import Mergeable
 from visionkit.tasks.segmentation.types import MaskPrediction
+from visionkit.tasks.segmentation.writers import WRITERS
 
 STRIDE = 4
 COLOURS = ((230, 30, 30), (30, 230, 30), (30, 30, 230))
@@ -40,6 +41,8 @@ class Brightest(Head):
     """Takes the colour of a cell for its scores."""
 
     prediction = MaskPrediction
+    writers = WRITERS
+    standard = ("mask",)
 
     def __init__(self, features: FeatureSpec, num_classes: int) -> None:
         super().__init__()
@@ -380,26 +383,37 @@ def replace_size(spec, size):
     return {**spec, "preprocessing": {**preprocessing, "init_args": {**preprocessing["init_args"], "size": size}}}
 
 
-@pytest.mark.parametrize("views", [Views(flip=True), Views(window=64), Views(scales=(1.0, 2.0))])
-def test_what_cannot_be_put_together_is_refused(tmp_path, tiny_model, views):
-    words = "cannot be put together from several views: leave out --flip, --scales and --window"
-    with pytest.raises(UsageError, match=words):
-        predict_files(tiny_model, [], views=views)
+@dataclass(frozen=True)
+class Bare(Prediction):
+    """A prediction of one's own that says no more than it must."""
+
+    def restore(self, info):
+        return self
+
+    def record(self, names):
+        return {"said": list(names)}
+
+
+@pytest.mark.parametrize("views", [Views(flip=True), Views(window=32), Views(scales=(1.0, 2.0))])
+def test_what_cannot_be_put_together_is_refused(tmp_path, tiny_model, monkeypatch, views):
+    monkeypatch.setattr(visionkit.LinearHead, "decode", lambda self, outputs: [Bare() for _ in outputs.logits])
+    words = (
+        r"^Bare predictions cannot be put together from several views \(--flip, --scales, --window\) or models: it "
+        r"defines no merge\(parts, regions\)$"
+    )
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
-    with pytest.raises(UsageError, match=words) as raised:
-        predict_to_folder(tmp_path / "m.ckpt", [Picture("a.png")], tmp_path / "out", views=views)
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match=words):
+        predict_to_folder(
+            tmp_path / "m.ckpt", written(tmp_path, blocks(50, 60)[0]), tmp_path / "out", views=views, save_images=True
+        )
+    assert list((tmp_path / "out").iterdir()) == []
+    done = predict_to_folder(tmp_path / "m.ckpt", written(tmp_path, blocks(50, 60)[0]), tmp_path / "one")
+    assert json.loads(done.records.read_text())["said"] == ["blue", "green", "red"]
 
 
 def test_training_mode_is_refused(tmp_path):
     with pytest.raises(UsageError, match="model.eval"):
         predict(segmenter().train(), written(tmp_path, blocks(30, 30)[0]), views=Views(flip=True))
-
-
-def test_masks_can_be_put_together():
-    assert issubclass(MaskPrediction, Mergeable)
-    assert not issubclass(visionkit.BoxPrediction, Mergeable)
 
 
 # ---- to a folder
@@ -424,8 +438,8 @@ class Lines:
 def loaded(monkeypatch):
     model = segmenter()
     monkeypatch.setattr(inference_module.checkpoint, "load", lambda *_, **__: model)
-    monkeypatch.setattr(MaskPrediction, "formats", {"lines": Lines})
-    monkeypatch.setattr(MaskPrediction, "standard", (), raising=False)
+    monkeypatch.setattr(Brightest, "writers", {"lines": Lines})
+    monkeypatch.setattr(Brightest, "standard", ())
     return "any.ckpt"
 
 
@@ -455,7 +469,7 @@ def test_records_hold_columns_and_shares(tmp_path, loaded):
 def test_standard_formats_are_written_without_being_asked_for(
     tmp_path, loaded, monkeypatch, standard, asked, written_ones
 ):
-    monkeypatch.setattr(MaskPrediction, "standard", standard, raising=False)
+    monkeypatch.setattr(Brightest, "standard", standard)
     made = []
 
     def make(name):
@@ -465,7 +479,7 @@ def test_standard_formats_are_written_without_being_asked_for(
 
         return writer
 
-    monkeypatch.setattr(MaskPrediction, "formats", {name: make(name) for name in ("more", "lines")})
+    monkeypatch.setattr(Brightest, "writers", {name: make(name) for name in ("more", "lines")})
     for name in ("lines", "more"):
         (tmp_path / "out" / name).mkdir(parents=True)
     predict_to_folder(loaded, written(tmp_path, blocks(30, 40)[0]), tmp_path / "out", formats=asked)

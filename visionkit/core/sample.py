@@ -1,4 +1,4 @@
-"""What flows through visionkit: images with their targets, alone and in batches, and what comes back."""
+"""What flows through visionkit: images with their targets, alone and in batches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ __all__ = [
     "Batch",
     "ImageInfo",
     "Loaded",
-    "Prediction",
     "Sample",
     "SpatialTarget",
     "Target",
@@ -125,27 +124,6 @@ def is_spatial(target: Any) -> TypeIs[SpatialTarget]:
 @cache
 def _is_spatial_kind(kind: Any) -> bool:
     return issubclass(kind, SpatialTarget)
-
-
-class Prediction(Protocol):
-    """What the model says of one image. Each room has its own.
-
-    It may offer more, which commands then use: rows in the table (``columns``, ``rows``), a filter by score
-    (``at_least``), further formats (``formats``, ``standard``), views put together (``merge``), a comparison with what
-    a faster network says (``agreement``); see :mod:`visionkit.prediction.writers`.
-    """
-
-    def restore(self, info: ImageInfo) -> Self:
-        """Return the prediction in pixels of the original image."""
-        ...
-
-    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw it onto a uint8 RGB image [3, H, W] and return the picture, uint8 [3, H, W]."""
-        ...
-
-    def record(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return it as a JSON-ready dict with class names, never ids."""
-        ...
 
 
 T = TypeVar("T", bound=Target)

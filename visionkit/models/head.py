@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from visionkit.core.component import Component
-from visionkit.core.sample import Prediction
+from visionkit.core.prediction import Prediction
 from visionkit.models.backbones.base import FeatureSpec
 
 __all__ = ["Head", "HeadFactory"]
@@ -21,9 +22,21 @@ class Head(Component, nn.Module):
     all others are keywords, which the configuration passes.
     """
 
-    prediction: ClassVar[type[Any] | None] = None
-    """Class of the predictions that ``decode`` returns, for those who must know before the first one what it offers
-    (formats, a table of its own, a filter by score); None offers nothing. See :mod:`visionkit.prediction.writers`."""
+    prediction: ClassVar[type[Prediction]] = Prediction
+    """Class of the predictions that ``decode`` returns."""
+
+    writers: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+    """Further formats that its predictions are written in: what makes the writer of each, by the name that ``--format``
+    gives; see :data:`visionkit.prediction.writers.Format`."""
+
+    standard: tuple[str, ...] = ()
+    """Those of the formats that are written without being asked for."""
+
+    columns: tuple[str, ...] = ()
+    """Keys of the predictions' ``rows``, in order: the table has them without any row, too."""
+
+    scored: bool = False
+    """Whether its predictions hold objects with scores, which ``at_least`` filters."""
 
     reads: ClassVar[Literal["neck", "backbone"]] = "neck"
     """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
@@ -51,6 +64,15 @@ class Head(Component, nn.Module):
     def decode(self, outputs: Any) -> Sequence[Prediction]:
         """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
         raise NotImplementedError
+
+    def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> Prediction:
+        """Return the prediction of which a line of ``predictions.jsonl`` was made.
+
+        Args:
+            record: What ``Prediction.record`` returned.
+            names: Class names, in the order of their ids.
+        """
+        return self.prediction.from_record(record, names)
 
     def metric(self, classes: Sequence[str]) -> Any:
         """Return the TaskMetric that judges this head's predictions.

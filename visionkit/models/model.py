@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from visionkit.core.component import Spec, build, spec_of
 from visionkit.core.errors import UsageError
-from visionkit.core.sample import Batch, ImageInfo, Prediction
+from visionkit.core.prediction import Prediction
+from visionkit.core.sample import Batch, ImageInfo
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head, HeadFactory

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
 from visionkit.core.files import replacing
-from visionkit.core.sample import ImageInfo, Prediction
-from visionkit.data.images.reading import read_image
-from visionkit.prediction.writers import Filtered, Format, FormatJob, FormatWriter, Table, Tabular, flatten, open_table
+from visionkit.core.prediction import Prediction
+from visionkit.core.sample import ImageInfo, Sample
+from visionkit.models.head import Head
+from visionkit.prediction.writers import FormatJob, FormatWriter, Table, flatten, open_table
 
-__all__ = ["Results", "refuse_existing"]
+__all__ = ["Results", "outputs_of", "refuse_existing"]
+
+RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
 
 
 @dataclass
@@ -27,16 +29,16 @@ class Results:
 
     Args:
         out: Folder for the results.
+        head: The model's, which says how its predictions are written.
         names: Class names, in the order of their ids.
-        kind: Class of the predictions, or None where it offers nothing.
         min_score: Leave out objects with a lower score; None keeps all.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
         writers: Of the formats that are written beside records and table.
     """
 
     out: Path
-    names: Sequence[str] = ()
-    kind: type[Any] | None = None
+    head: Head
+    names: Sequence[str]
     min_score: float | None = None
     save_images: bool = False
     writers: list[FormatWriter] = field(default_factory=list)
@@ -46,12 +48,7 @@ class Results:
     @property
     def records(self) -> Path:
         """The JSONL file."""
-        return self.out / "predictions.jsonl"
-
-    @property
-    def outputs(self) -> list[Path]:
-        """The files and folders that are written in any case."""
-        return [self.records, self.out / "predictions.csv", *([self.out / "images"] if self.save_images else [])]
+        return self.out / RECORDS
 
     def open_writers(self, formats: Sequence[str], job: FormatJob, *, overwrite: bool) -> None:
         """Make the writer of each format: those that such predictions are always written in, and those asked for.
@@ -65,13 +62,12 @@ class Results:
             UsageError: The predictions have no such format, or its results are there already.
             DataError: A format cannot do the job.
         """
-        offered: Mapping[str, Format] = getattr(self.kind, "formats", {})
+        offered = self.head.writers
         for name in formats:
             if name not in offered:
                 known = f"offer {', '.join(offered)}" if offered else "offer no further formats"
                 raise UsageError(f"--format {name}: this model's predictions {known}")
-        standard = getattr(self.kind, "standard", ())
-        self.writers = [offered[name](job) for name in dict.fromkeys([*standard, *formats])]
+        self.writers = [offered[name](job) for name in dict.fromkeys([*self.head.standard, *formats])]
         refuse_existing(self.out, [p for writer in self.writers for p in writer.outputs], overwrite)
 
     @contextmanager
@@ -81,11 +77,11 @@ class Results:
         Args:
             extra: Further columns of each picture.
         """
-        columns = [*(key for one in extra for key in flatten(one)), "image", *getattr(self.kind, "columns", ())]
+        columns = [*(key for one in extra for key in flatten(one)), "image", *self.head.columns]
         with (
             replacing(self.records) as temporary,
             temporary.open("w", encoding="utf-8") as file,
-            open_table(self.out / "predictions.csv", columns) as rows,
+            open_table(self.out / TABLE, columns) as rows,
         ):
             yield _Open(self, file, rows)
             for writer in self.writers:
@@ -100,28 +96,31 @@ class _Open:
     file: TextIO
     rows: Table
 
-    def add(self, info: ImageInfo, prediction: Prediction, number: int) -> None:
+    def add(self, sample: Sample[Any], prediction: Prediction, number: int) -> None:
         """Write the prediction of a picture.
 
         Args:
-            info: Of the picture.
+            sample: The picture, with its pixels where pictures are saved.
             prediction: In pixels of the original.
             number: The picture's place among all.
         """
-        results, names = self.results, self.results.names
+        results, names, info = self.results, self.results.names, sample.info
         if results.min_score is not None:
-            assert isinstance(prediction, Filtered)
             prediction = prediction.at_least(results.min_score)
         first = {**info.extra, "image": info.id}
-        record = prediction.record(names)
-        self.file.write(json.dumps({**first, **record}, ensure_ascii=False) + "\n")
-        for row in prediction.rows(names) if isinstance(prediction, Tabular) else [record]:
+        self.file.write(json.dumps({**first, **prediction.record(names)}, ensure_ascii=False) + "\n")
+        for row in prediction.rows(names):
             self.rows.add({**first, **row})
         for writer in results.writers:
             writer.add(info, prediction)
         if results.save_images:
-            _save_picture(info, prediction, names, results.out / "images", number)
+            _save_picture(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
         results.count += 1
+
+
+def outputs_of(out: Path, *, save_images: bool) -> list[Path]:
+    """Return the files and folders that are written in any case."""
+    return [out / RECORDS, out / TABLE, *([out / PICTURES] if save_images else [])]
 
 
 def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None:
@@ -130,10 +129,13 @@ def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None
         raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
 
 
-def _save_picture(info: ImageInfo, prediction: Prediction, names: Sequence[str], folder: Path, number: int) -> None:
+def _rgb(image: Tensor) -> Tensor:
+    """Return a picture of one channel or three, uint8 [C, H, W], in three."""
+    return image.expand(3, -1, -1)
+
+
+def _save_picture(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
     from PIL import Image
 
-    pixels: Tensor = torch.from_numpy(read_image(info.id)).permute(2, 0, 1)
-    drawn = prediction.draw(pixels, names).permute(1, 2, 0).numpy()
     with replacing(folder / f"{number:05d}_{Path(info.id).stem}.jpg") as temporary:
-        Image.fromarray(drawn).save(temporary, quality=92)
+        Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(temporary, quality=92)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from visionkit.core.errors import UsageError
+from visionkit.core.prediction import Region
 from visionkit.core.sample import Sample
+from visionkit.data.images.decode import Scale
 from visionkit.data.transforms.preprocessing import Preprocessing
 
-__all__ = ["Region", "Views"]
-
-Region: TypeAlias = tuple[int, int, int, int]
-"""Top, left, bottom and right of a part of a picture, in pixels; bottom and right lie just behind it."""
+__all__ = ["Views"]
 
 SIZE_STEP = 32  # a size that is scaled is a multiple of it: the coarsest feature maps fit
 MIN_WINDOW = 16
@@ -88,6 +87,16 @@ class Views:
     def several(self) -> bool:
         """Whether a picture can have more than one view, whose predictions must be put together."""
         return self.flip or self.window is not None or len(set(self.scales)) > 1
+
+    def scale(self, preprocessing: Preprocessing) -> Scale | None:
+        """Return by how much a picture is resized for its only view, so that it can be decoded at a part of its size.
+
+        None where there are several views: they are made from all pixels.
+
+        Args:
+            preprocessing: The model's.
+        """
+        return None if self.several else self.preprocessings(preprocessing)[0].scale
 
     def regions(self, size: tuple[int, int]) -> list[Region]:
         """Return the windows of a picture, row by row.

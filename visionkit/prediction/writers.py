@@ -1,4 +1,4 @@
-"""How predictions are written: a table, and what a prediction's class may offer beyond its record."""
+"""How predictions are written: a table, and what further formats are made of."""
 
 from __future__ import annotations
 
@@ -9,131 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, Protocol
 
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
 
-__all__ = [
-    "Agreement",
-    "Comparable",
-    "Filtered",
-    "Format",
-    "FormatJob",
-    "FormatWriter",
-    "Formatted",
-    "Mergeable",
-    "Table",
-    "Tabular",
-    "files_beside",
-    "flatten",
-    "open_table",
-]
-
-
-@runtime_checkable
-class Tabular(Protocol):
-    """A prediction with rows of its own in the table; without it, its record is one row."""
-
-    columns: ClassVar[tuple[str, ...]]
-    """Keys of each row, in order; the table has them without any row, too."""
-
-    def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return a row an object, none for an image without objects; with class names, never ids."""
-        ...
-
-
-@runtime_checkable
-class Filtered(Protocol):
-    """A prediction of objects with scores."""
-
-    def at_least(self, score: float) -> Self:
-        """Return the prediction with the objects alone that have at least this score, 0..1."""
-        ...
-
-
-@runtime_checkable
-class Formatted(Protocol):
-    """A prediction that can be written in further formats.
-
-    The class attribute ``standard``, a tuple of their names, says which are written without being asked for; without
-    it none is.
-    """
-
-    formats: ClassVar[Mapping[str, Format]]
-    """What makes the writer of each format, by the name that ``--format`` gives."""
-
-
-@runtime_checkable
-class Mergeable(Protocol):
-    """A prediction that can be put together from those of several views of an image."""
-
-    @classmethod
-    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
-        """Return the prediction of an image.
-
-        Args:
-            parts: The predictions of its views, each restored to the image.
-            regions: Top, left, bottom and right of the pixels of the image that each speaks of; together they are the
-                image.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two predictions of one picture, or those of several pictures together, say the same.
-
-    Args:
-        what: In words, after a percentage: "of the pictures keep their class".
-        same: How many agree, or how much.
-        total: Of how many.
-        difference: Sum of how far scores differ.
-        scores: Of how many scores; 0 where none are compared.
-    """
-
-    what: str
-    same: float
-    total: float
-    difference: float = 0.0
-    scores: float = 0.0
-
-    def __add__(self, other: Agreement) -> Agreement:
-        """Return both together."""
-        return Agreement(
-            self.what,
-            self.same + other.same,
-            self.total + other.total,
-            self.difference + other.difference,
-            self.scores + other.scores,
-        )
-
-    @property
-    def share(self) -> float:
-        """How much agrees, 0..1; 1 where there is nothing that could differ."""
-        return self.same / self.total if self.total else 1.0
-
-    def summary(self) -> str:
-        """Return it in words."""
-        if not self.total:
-            return f"nothing to compare: 0 {self.what}"
-        mean = f", mean difference of a probability {self.difference / self.scores:.4f}" if self.scores else ""
-        return f"{self.share:.1%} {self.what}{mean}"
-
-
-@runtime_checkable
-class Comparable(Protocol):
-    """A prediction that can be compared with what a faster network says of the same picture."""
-
-    def agreement(self, other: Self) -> Agreement | Mapping[str, Agreement | None]:
-        """Return how far they say the same.
-
-        Several heads return theirs by name, with None for those whose predictions cannot be compared.
-
-        Args:
-            other: Of the same picture, by the faster network.
-        """
-        ...
+__all__ = ["Format", "FormatJob", "FormatWriter", "Table", "files_beside", "flatten", "open_table"]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 import visionkit
-from visionkit import DataError, UsageError
+from visionkit import DataError, ImageInfo, Prediction, Sample, UsageError
 from visionkit.cli.main import run
+from visionkit.core.prediction import Agreement
 from visionkit.prediction.backends import quantised
 from visionkit.prediction.backends.agreement import Comparison, compare
 from visionkit.prediction.backends.available import check_backend
-from visionkit.prediction.backends.calibration import MAX_IMAGES, calibration_views
+from visionkit.prediction.backends.calibration import MAX_IMAGES, calibration_views, spaced
 from visionkit.prediction.backends.convert import convert
 from visionkit.prediction.files import Picture, predict_files
-from visionkit.prediction.writers import Agreement
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.heads.fcos import FCOSHead
 from visionkit.tasks.detection.types import BoxPrediction
@@ -145,25 +145,29 @@ def test_one_batch_is_not_all_of_them_where_nncf_came_first():
     assert done.stdout.splitlines()[-1] == str(["1"] * 4)
 
 
+def sample():
+    return Sample(torch.zeros(3, 1, 1, dtype=torch.uint8), None, ImageInfo("a.png", (1, 1)))
+
+
 class TestSelection:
     def test_it_is_even_and_the_same_each_time(self):
-        seen = [
-            int(views[0][0, 0, 0, 0])
-            for views in calibration_views(list(range(200)), lambda k: [torch.full((3, 1, 1), k)])
-        ]
+        seen = spaced(list(range(200)))
         assert (len(seen), seen[0], seen == sorted(set(seen))) == (MAX_IMAGES, 0, True)
         assert {b - a for a, b in zip(seen, seen[1:], strict=False)} == {1, 2}
 
     def test_one_view_of_each_size(self):
         views = [torch.zeros(3, 4, 4), torch.ones(3, 4, 4), torch.ones(3, 8, 8)]
-        first, second = calibration_views([0, 1], lambda _: views)
+        first, second = calibration_views([sample(), sample()], lambda _: views)
         assert [tuple(v.shape) for v in first] == [(1, 3, 4, 4), (1, 3, 8, 8)]
         assert (first[0].max(), second[0].max()) == (0, 1)
 
     def test_pictures_that_cannot_be_read(self):
-        assert len(calibration_views([0, 1], lambda k: "a.png: broken" if k else [torch.zeros(3, 1, 1)])) == 1
+        broken = DataError("a.png: broken")
+        assert len(calibration_views([broken, sample()], lambda s: [s.image])) == 1
         with pytest.raises(DataError, match=r"no picture to learn ranges from can be read \(a.png: broken\)"):
-            calibration_views([0], lambda _: "a.png: broken")
+            calibration_views([broken], lambda s: [s.image])
+        with pytest.raises(DataError, match=r"no picture to learn ranges from can be read \(there are none\)"):
+            calibration_views([], lambda s: [s.image])
 
 
 class TestAgreement:
@@ -192,7 +196,9 @@ class TestAgreement:
         b[0], b[1, 0, 0] = 1, 5
         a, b = MaskPrediction.of(a, 1), MaskPrediction.of(b, 1)
         assert a.agreement(b).share == 0.75
-        found = MultiTaskPrediction({"m": a, "own": object()}).agreement(MultiTaskPrediction({"m": b, "own": object()}))
+        found = MultiTaskPrediction({"m": a, "own": Prediction()}).agreement(
+            MultiTaskPrediction({"m": b, "own": Prediction()})
+        )
         assert found["own"] is None
         told = Comparison(found)
         assert (

@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from visionkit import DataError, ImageInfo, UsageError
+from visionkit import DataError, ImageInfo, MaskRCNNHead, UsageError
 from visionkit.prediction.writers import FormatJob
 from visionkit.tasks.detection.instances import InstancePrediction, paste
-from visionkit.tasks.detection.types import BoxPrediction
+from visionkit.tasks.detection.types import BOX_COLUMNS
 from visionkit.tasks.detection.writers import CocoMaskWriter
 
 NAMES = ("cat", "dog")
@@ -146,7 +146,7 @@ class TestOutput:
 
     def test_rows(self):
         rows = self.FOUND.rows(NAMES)
-        assert tuple(rows[0]) == InstancePrediction.columns == (*BoxPrediction.columns, "mask_area")
+        assert tuple(rows[0]) == MaskRCNNHead.columns == (*BOX_COLUMNS, "mask_area")
         assert [r["mask_area"] for r in rows] == [200, 600, 16]
 
     def test_drawn(self):
@@ -168,8 +168,8 @@ class TestOutput:
     def test_pycocotools_reads_what_is_written(self, tmp_path, capsys):
         from pycocotools.coco import COCO
 
-        assert InstancePrediction.formats["coco"] is CocoMaskWriter
-        writer = InstancePrediction.formats["coco"](FormatJob(tmp_path, NAMES, ("a.png",)))
+        assert MaskRCNNHead.writers["coco"] is CocoMaskWriter
+        writer = MaskRCNNHead.writers["coco"](FormatJob(tmp_path, NAMES, ("a.png",)))
         writer.add(ImageInfo("a.png", (60, 80)), self.FOUND)
         writer.finish()
         results = json.loads((tmp_path / "predictions.coco.json").read_text())
@@ -185,6 +185,6 @@ class TestOutput:
         assert [int(loaded.annToMask(a).sum()) for a in loaded.anns.values()] == [200, 600, 16]
 
     def test_yolo_writes_boxes(self, tmp_path):
-        writer = InstancePrediction.formats["yolo"](FormatJob(tmp_path, NAMES, ("a.png",)))
+        writer = MaskRCNNHead.writers["yolo"](FormatJob(tmp_path, NAMES, ("a.png",)))
         writer.add(ImageInfo("a.png", (60, 80)), self.FOUND)
         assert len((tmp_path / "labels" / "a.txt").read_text().splitlines()) == 3

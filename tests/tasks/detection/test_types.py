@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit import DataError, ImageInfo
-from visionkit.tasks.detection.types import DRAWN_SCORE, BoxPrediction, BoxTarget
+from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, BoxTarget
 
 NAMES = ("cat", "dog")
 
@@ -103,7 +103,7 @@ class TestPrediction:
     def test_a_row_an_object(self):
         rows = prediction().rows(NAMES)
         assert len(rows) == 3
-        assert tuple(rows[0]) == BoxPrediction.columns
+        assert tuple(rows[0]) == BOX_COLUMNS
         assert list(rows[1].values()) == ["cat", torch.tensor(0.3).item(), 30, 30, 60, 50, 80, 60]
         assert prediction().at_least(1).rows(NAMES) == []
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from visionkit import FCNHead
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.draw import PALETTE, draw_classes, palette
 from visionkit.prediction.writers import FormatJob
@@ -31,8 +32,8 @@ def write(out, images, **more):
 
 
 def test_it_is_the_format_mask_that_is_written_without_being_asked_for():
-    assert MaskPrediction.formats == {"mask": MaskWriter}
-    assert MaskPrediction.standard == ("mask",)
+    assert FCNHead.writers == {"mask": MaskWriter}
+    assert FCNHead.standard == ("mask",)
 
 
 def test_nothing_is_touched_before_the_first_prediction(tmp_path):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from visionkit.core.prediction import Agreement, Prediction
 from visionkit.models.model import VisionModel
-from visionkit.prediction.writers import Agreement, Comparable
 
 __all__ = ["MIN_AGREEMENT", "Comparison", "compare"]
 
@@ -65,8 +64,6 @@ def compare(model: VisionModel, fast: VisionModel, images: Iterable[Tensor]) -> 
     return Comparison(totals)
 
 
-def _agreement(truth: Any, found: Any) -> Mapping[str, Agreement | None]:
-    if not isinstance(truth, Comparable):
-        return {"": None}
+def _agreement(truth: Prediction, found: Prediction) -> Mapping[str, Agreement | None]:
     part = truth.agreement(found)
     return part if isinstance(part, Mapping) else {"": part}

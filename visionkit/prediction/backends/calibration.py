@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from visionkit.core.errors import DataError
+from visionkit.core.sample import Sample
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.agreement import compare
 from visionkit.prediction.backends.convert import PredictionModel, convert
 
-__all__ = ["MAX_IMAGES", "calibration_views", "quantised"]
+__all__ = ["MAX_IMAGES", "calibration_views", "quantised", "spaced"]
 
 T = TypeVar("T")
 
@@ -22,27 +23,32 @@ MAX_IMAGES = 150
 MIN_IMAGES_APART = 30  # below, all pictures serve both
 
 
-def calibration_views(pictures: Sequence[T], view: Callable[[T], list[Tensor] | str]) -> list[list[Tensor]]:
-    """Return what the network sees of at most ``MAX_IMAGES`` of the pictures, uint8 [1, C, H, W] each.
+def spaced(pictures: Sequence[T]) -> list[T]:
+    """Return at most ``MAX_IMAGES`` of the pictures, evenly spaced, always the same ones."""
+    count = min(len(pictures), MAX_IMAGES)
+    return [pictures[number * len(pictures) // count] for number in range(count)]
 
-    They are evenly spaced, always the same ones. Of each comes one view of each size; where there are more, such as
-    windows, they are windows here and there.
+
+def calibration_views(
+    samples: Iterable[Sample[Any] | DataError], views_of: Callable[[Sample[Any]], list[Tensor]]
+) -> list[list[Tensor]]:
+    """Return what the network sees of some pictures, uint8 [1, C, H, W] each.
+
+    Of each comes one view of each size; where there are more, such as windows, they are windows here and there.
 
     Args:
-        pictures: The pictures.
-        view: Returns the views of a picture, uint8 [C, H, W] each, or what is wrong with it.
+        samples: The pictures, or what is wrong with one.
+        views_of: Returns the views of a picture, uint8 [C, H, W] each.
 
     Raises:
         DataError: None of them can be read.
     """
-    count = min(len(pictures), MAX_IMAGES)
     found, problems = [], []
-    for number in range(count):
-        views = view(pictures[number * len(pictures) // count])
-        if isinstance(views, str):
-            problems.append(views)
+    for number, sample in enumerate(samples):
+        if isinstance(sample, DataError):
+            problems.append(sample)
         else:
-            found.append(_one_of_each_size(views, number))
+            found.append(_one_of_each_size(views_of(sample), number))
     if not found:
         reason = problems[0] if problems else "there are none"
         raise DataError(f"--precision int8: no picture to learn ranges from can be read ({reason})")

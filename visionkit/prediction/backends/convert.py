@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visionkit.core.errors import UsageError
 from visionkit.core.machine import choose_precision
-from visionkit.core.sample import Prediction
+from visionkit.core.prediction import Prediction
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend
 from visionkit.prediction.backends.folding import fold_batch_norm

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import Agreement
 
 __all__ = ["ClassPrediction", "ClassTarget"]
 
@@ -55,7 +56,7 @@ class ClassTarget:
 
 
 @dataclass(frozen=True)
-class ClassPrediction:
+class ClassPrediction(Prediction):
     """What a classifier says of an image.
 
     Args:
@@ -82,6 +83,51 @@ class ClassPrediction:
         else:
             text = f"{record['label']} {record['score']:.0%}"
         return draw_text(image, text)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """Return the prediction of which :meth:`record` makes this record.
+
+        A record of several labels does not hold the threshold: it becomes the lowest probability of the labels.
+
+        Args:
+            record: What ``record`` returned.
+            names: Class names, in the order of their ids.
+
+        Raises:
+            DataError: A class has no probability in it.
+        """
+        found = recorded(record, "probabilities")
+        probabilities = torch.tensor([float(recorded(found, name)) for name in names])
+        if "labels" not in record:
+            return cls(probabilities)
+        return cls(probabilities, True, min((found[name] for name in record["labels"]), default=math.inf))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
+        """Return the mean of the probabilities; it does not matter what each view shows of the image.
+
+        Args:
+            parts: The predictions.
+            regions: Not used.
+        """
+        return replace(parts[0], probabilities=torch.stack([p.probabilities for p in parts]).mean(0))
+
+    def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
+        """Return the probabilities of some classes alone; of one label they sum to 1 again.
+
+        Args:
+            names: Class names, in the order of the ids of this prediction.
+            kept: Those to keep, in the order of the ids that come out.
+
+        Raises:
+            UsageError: A class is not among ``names`` or stands there twice.
+        """
+        left = self.probabilities[ids_of(names, kept)]
+        if not self.multilabel:
+            total = left.sum()
+            left = left / total if total > 0 else torch.full_like(left, 1 / len(left))
+        return replace(self, probabilities=left)
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return label (or labels), score and the probability of each class by name.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.prediction import Region, recorded
 from visionkit.core.sample import ImageInfo
-from visionkit.data.labels.masks import ObjectMasks, encode_window
-from visionkit.prediction.writers import Format
-from visionkit.tasks.detection.types import DRAWN_SCORE, BoxPrediction, boxes_to_original
-from visionkit.tasks.detection.writers import CocoMaskWriter, YoloWriter
+from visionkit.data.labels.masks import ObjectMasks, encode_window, read_segmentation
+from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, boxes_to_original
 
-__all__ = ["InstancePrediction", "paste"]
+__all__ = ["INSTANCE_COLUMNS", "InstancePrediction", "paste", "stretch"]
+
+INSTANCE_COLUMNS = (*BOX_COLUMNS, "mask_area")
+"""Keys of the rows of boxes with masks in the table."""
+MIN_WEIGHT = 1e-6  # of a view in a mean
 
 MASK_THRESHOLD = 0.5
 """Probability from which a pixel belongs to an object."""
@@ -33,6 +36,8 @@ class InstancePrediction(BoxPrediction):
     Args:
         masks: float32 [N, M, M], probability 0..1 of each of M x M equal parts of a frame to be of the object.
         frames: float32 [N, 4], xyxy in pixels: where the masks lie. Unlike the boxes they are never cut off.
+        outlines: The masks in the original picture, where they are known already: of predictions that were merged or
+            read from a record. ``masks`` then are empty, [N, 0, 0].
 
     Raises:
         DataError: Shapes disagree.
@@ -40,9 +45,7 @@ class InstancePrediction(BoxPrediction):
 
     masks: Tensor
     frames: Tensor
-
-    columns: ClassVar[tuple[str, ...]] = (*BoxPrediction.columns, "mask_area")
-    formats: ClassVar[Mapping[str, Format]] = {"coco": CocoMaskWriter, "yolo": YoloWriter}
+    outlines: ObjectMasks | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes."""
@@ -53,7 +56,10 @@ class InstancePrediction(BoxPrediction):
 
     def restore(self, info: ImageInfo) -> Self:
         """Return boxes and masks in pixels of the original image; boxes are clipped to it, those outside dropped."""
-        moved = replace(self, frames=boxes_to_original(self.frames, info))
+        if self.outlines is not None:
+            raise UsageError("masks that were merged or read from a record are in pixels of the original already")
+        masks = self.masks.flip(2) if info.scale[1] < 0 else self.masks  # a mirror
+        moved = replace(self, masks=masks, frames=boxes_to_original(self.frames, info))
         return super(InstancePrediction, moved).restore(info)
 
     @cached_property
@@ -65,11 +71,82 @@ class InstancePrediction(BoxPrediction):
         Raises:
             UsageError: The prediction is not restored, so the picture's size is not known.
         """
+        if self.outlines is not None:
+            return self.outlines
         if self.size is None:
             raise UsageError("masks are pasted into the original picture: call restore(info) first")
         masks, frames = self.masks.float().cpu().numpy(), self.frames.tolist()
         found = [paste(m, f, self.size) for m, f in zip(masks, frames, strict=True)]
         return ObjectMasks(tuple(encode_window(window, corner, self.size) for window, corner in found), self.size)
+
+    def select(self, which: Tensor) -> Self:
+        """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""
+        some = super().select(which)
+        if self.outlines is None:
+            return some
+        rows = which.nonzero()[:, 0] if which.dtype == torch.bool else which
+        return replace(some, outlines=self.outlines.select(rows.tolist()))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
+        """Return the objects of an image from those of several views or models: boxes as for boxes alone.
+
+        A pixel belongs to an object from a mean probability of one half on, weighted by score, of the boxes that the
+        object is made of and whose view shows the pixel. So parts of an object that windows cut add up. One object is
+        in memory at a time; what is kept are run lengths.
+
+        Args:
+            parts: Each restored to the image.
+            regions: The pixels of the image that each speaks of.
+
+        Raises:
+            UsageError: A part is not restored.
+        """
+        size = parts[0].size
+        if size is None:
+            raise UsageError("predictions are put together in the original picture: call restore(info) first")
+        clusters = cls._clusters(parts, regions)
+        counts = []
+        for cluster in clusters:
+            views = [parts[view]._soft(k, float(parts[view].scores[k]), regions[view]) for view, k in cluster.members]
+            counts.append(encode_window(*average(views), size))
+        return cls._outlined(cls._merged(parts, clusters), ObjectMasks(tuple(counts), size))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """Return the prediction of which :meth:`record` makes this record; its masks are pixels, without probabilities.
+
+        Args:
+            record: What ``record`` returned.
+            names: Class names, in the order of their ids.
+
+        Raises:
+            DataError: The record is no such record, or names another class.
+        """
+        read = cls._read(record, names)
+        masks = [recorded(o, "mask") for o in record["objects"]]
+        size = read["size"]
+        outlines = tuple(read_segmentation(m, size, f"record: objects[{k}]") for k, m in enumerate(masks))
+        return cls._outlined(read, ObjectMasks(outlines, size))
+
+    @classmethod
+    def _outlined(cls, boxes: dict[str, Any], outlines: ObjectMasks) -> Self:
+        n = len(outlines)
+        return cls(**boxes, masks=boxes["boxes"].new_zeros(n, 0, 0), frames=boxes["boxes"], outlines=outlines)
+
+    def _soft(self, k: int, weight: float, region: Region) -> SoftMask:
+        """Return the probabilities of an object in the picture, as far as a region shows it."""
+        assert self.size is not None  # merge asked for it
+        if self.outlines is None:
+            window, (top, left) = stretch(self.masks[k].float().cpu().numpy(), self.frames[k].tolist(), self.size)
+        else:
+            one = self.outlines.select([k])
+            left, top, right, bottom = (int(v) for v in one.boxes()[0])
+            window = one.dense()[0, top:bottom, left:right].astype(np.float32)
+        first = (max(0, region[0] - top), max(0, region[1] - left))
+        last = (max(0, region[2] - top), max(0, region[3] - left))
+        seen = window[first[0] : last[0], first[1] : last[1]]
+        return SoftMask(seen, (top + first[0], left + first[1]), region, max(weight, MIN_WEIGHT))
 
     def rles(self) -> list[dict[str, Any]]:
         """Return the masks in the original picture as COCO's run lengths, ``{"size": [H, W], "counts": bytes}``."""
@@ -102,10 +179,55 @@ class InstancePrediction(BoxPrediction):
         return torch.from_numpy(np.asarray(found, np.float32)).to(self.scores.device)
 
 
+class SoftMask(NamedTuple):
+    """The probabilities of an object's pixels, as one view shows them."""
+
+    window: NDArray[np.float32]
+    """[h, w], within the region; around it they are 0."""
+    corner: tuple[int, int]
+    """Row and column of its first pixel."""
+    region: Region
+    """The pixels of the picture that the view shows."""
+    weight: float
+    """What the view counts, above 0."""
+
+
+def average(views: Sequence[SoftMask]) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Return the pixels whose mean probability, over the views that show them, reaches ``MASK_THRESHOLD``.
+
+    Returns:
+        The pixels around the object, [h, w], and row and column of the first one.
+    """
+    shown = [v for v in views if v.window.size]
+    if not shown:
+        return np.zeros((0, 0), bool), (0, 0)
+    top, left = (min(v.corner[axis] for v in shown) for axis in (0, 1))
+    bottom, right = (max(v.corner[axis] + v.window.shape[axis] for v in shown) for axis in (0, 1))
+    total, weight = np.zeros((2, bottom - top, right - left), np.float32)
+    for view in views:
+        y, x = view.corner[0] - top, view.corner[1] - left
+        total[y : y + view.window.shape[0], x : x + view.window.shape[1]] += view.weight * view.window
+        rows = slice(max(0, view.region[0] - top), max(0, view.region[2] - top))
+        columns = slice(max(0, view.region[1] - left), max(0, view.region[3] - left))
+        weight[rows, columns] += view.weight
+    return (total >= MASK_THRESHOLD * weight) & (weight > 0), (top, left)
+
+
 def paste(
     mask: NDArray[np.float32], frame: Sequence[float], size: tuple[int, int]
 ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
-    """Return the pixels of an object: where the mask, stretched over its frame bilinearly, reaches ``MASK_THRESHOLD``.
+    """Return the pixels of an object: where the mask, stretched over its frame, reaches ``MASK_THRESHOLD``.
+
+    Args and what is returned are those of :func:`stretch`, with pixels in place of probabilities.
+    """
+    window, corner = stretch(mask, frame, size)
+    return window >= MASK_THRESHOLD, corner
+
+
+def stretch(
+    mask: NDArray[np.float32], frame: Sequence[float], size: tuple[int, int]
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Return the probabilities of an object's pixels: the mask, stretched over its frame bilinearly.
 
     A mask's values lie in the middles of its parts, and zeros around it (Wu et al., "Detectron2", 2019).
 
@@ -115,10 +237,10 @@ def paste(
         size: Height and width of the picture.
 
     Returns:
-        The pixels of the picture in the frame, [h, w], and row and column of the first one.
+        Those of the picture's pixels in the frame, [h, w], and row and column of the first one.
     """
     if not all(map(math.isfinite, frame)):
-        return np.zeros((0, 0), bool), (0, 0)
+        return np.zeros((0, 0), np.float32), (0, 0)
     parts = np.arange(len(mask), dtype=np.float32)
     weights, corner = [], []
     for start, end, edge in ((frame[1], frame[3], size[0]), (frame[0], frame[2], size[1])):
@@ -128,4 +250,4 @@ def paste(
         weights.append(np.maximum(1 - np.abs(place[:, None] - parts), 0))  # [pixels, M]
         corner.append(first)
     rows, columns = weights
-    return rows @ mask @ columns.T >= MASK_THRESHOLD, (corner[0], corner[1])
+    return rows @ mask @ columns.T, (corner[0], corner[1])

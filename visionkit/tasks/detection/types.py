@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,19 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.ops.boxes import area, clip, pairwise_iou
-from visionkit.prediction.writers import Agreement, Format
-from visionkit.tasks.detection.writers import CocoWriter, YoloWriter
+from visionkit.tasks.detection.merging import Cluster, merge_boxes
 
-__all__ = ["DRAWN_SCORE", "BoxPrediction", "BoxTarget", "boxes_to_original"]
+__all__ = ["BOX_COLUMNS", "DRAWN_SCORE", "BoxPrediction", "BoxTarget", "boxes_to_original"]
 
 MIN_SIDE = 1.0  # pixels that the model sees; what is thinner teaches nothing and makes losses infinite
 MIN_VISIBLE = 0.25  # of a box's area; what a cut leaves of less is neither learnt nor counted
 DRAWN_SCORE = 0.3
 """Lowest score of the boxes that are drawn: a hundred weak ones would hide the picture."""
+BOX_COLUMNS = ("label", "score", "x1", "y1", "x2", "y2", "width", "height")
+"""Keys of the rows of boxes in the table."""
 SAME_OVERLAP = 0.5  # intersection over union from which on two networks mean the same object
 
 
@@ -173,7 +175,7 @@ class BoxTarget:
 
 
 @dataclass(frozen=True)
-class BoxPrediction:
+class BoxPrediction(Prediction):
     """What a detector says of an image: boxes, the most certain first.
 
     Args:
@@ -187,13 +189,6 @@ class BoxPrediction:
     scores: Tensor
     labels: Tensor
     size: tuple[int, int] | None = None
-
-    columns: ClassVar[tuple[str, ...]] = ("label", "score", "x1", "y1", "x2", "y2", "width", "height")
-    """Keys of :meth:`rows`."""
-    formats: ClassVar[Mapping[str, Format]] = {"coco": CocoWriter, "yolo": YoloWriter}
-    """Further formats that predictions are written in."""
-    standard: ClassVar[tuple[str, ...]] = ()
-    """Those of them that are written without being asked for."""
 
     def __len__(self) -> int:
         """Return the number of boxes, N."""
@@ -223,6 +218,73 @@ class BoxPrediction:
         parts: dict[str, Any] = {name: v[which] for name, v in values if isinstance(v, Tensor)}
         return replace(self, **parts)
 
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
+        """Return the objects of an image from those of several views or models; what they show is one box an object.
+
+        See :func:`visionkit.tasks.detection.merging.merge_boxes`.
+
+        Args:
+            parts: Each restored to the image.
+            regions: The pixels of the image that each speaks of.
+        """
+        return cls(**cls._merged(parts, cls._clusters(parts, regions)))
+
+    @staticmethod
+    def _clusters(parts: Sequence[BoxPrediction], regions: Sequence[Region]) -> list[Cluster]:
+        return merge_boxes([p.boxes for p in parts], [p.scores for p in parts], [p.labels for p in parts], regions)
+
+    @staticmethod
+    def _merged(parts: Sequence[BoxPrediction], clusters: Sequence[Cluster]) -> dict[str, Any]:
+        """Return what is made of clusters, on the device of the parts."""
+        like = parts[0].boxes
+        return {
+            "boxes": like.new_tensor([c.box for c in clusters], dtype=torch.float32).reshape(-1, 4),
+            "scores": like.new_tensor([c.score for c in clusters], dtype=torch.float32),
+            "labels": like.new_tensor([c.label for c in clusters], dtype=torch.int64),
+            "size": parts[0].size,
+        }
+
+    def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
+        """Return the objects of some classes alone.
+
+        Args:
+            names: Class names, in the order of the ids of this prediction.
+            kept: Those to keep, in the order of the ids that come out.
+
+        Raises:
+            UsageError: A class is not among ``names`` or stands there twice.
+        """
+        new = self.labels.new_full((len(names),), -1)
+        new[ids_of(names, kept)] = torch.arange(len(kept), device=new.device)
+        left = replace(self, labels=new[self.labels])
+        return left.select(left.labels >= 0)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """Return the prediction of which :meth:`record` makes this record.
+
+        Args:
+            record: What ``record`` returned.
+            names: Class names, in the order of their ids.
+
+        Raises:
+            DataError: The record is no such record, or names another class.
+        """
+        return cls(**cls._read(record, names))
+
+    @staticmethod
+    def _read(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+        """Return what a record of boxes holds."""
+        ids = {name: k for k, name in enumerate(names)}
+        objects, height = recorded(record, "objects"), recorded(record, "height")
+        return {
+            "boxes": torch.tensor([recorded(o, "box") for o in objects], dtype=torch.float32).reshape(-1, 4),
+            "scores": torch.tensor([recorded(o, "score") for o in objects], dtype=torch.float32),
+            "labels": torch.tensor([recorded(ids, recorded(o, "label")) for o in objects], dtype=torch.int64),
+            "size": None if height is None else (height, recorded(record, "width")),
+        }
+
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return width, height and objects, each ``{"label": name, "score": 0..1, "box": [x1, y1, x2, y2]}``."""
         height, width = self.size if self.size is not None else (None, None)
@@ -232,17 +294,9 @@ class BoxPrediction:
 
     def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return a row an object: label, score, x1, y1, x2, y2 in pixels, and the image's width and height."""
-        record = self.record(names)
-        return [
-            dict(
-                zip(
-                    BoxPrediction.columns,
-                    (o["label"], o["score"], *o["box"], record["width"], record["height"]),
-                    strict=True,
-                )
-            )
-            for o in record["objects"]
-        ]
+        height, width = self.size if self.size is not None else (None, None)
+        rows = zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
+        return [dict(zip(BOX_COLUMNS, (names[k], s, *b, width, height), strict=True)) for k, s, b in rows]
 
     def agreement(self, other: Self) -> Agreement:
         """Return how many of both predictions' objects, from ``DRAWN_SCORE`` on, the other one has, too.
@@ -268,7 +322,8 @@ class BoxPrediction:
 
 def boxes_to_original(boxes: Tensor, info: ImageInfo) -> Tensor:
     """Move boxes, float [N, 4] xyxy, from pixels that the model sees to those of the original image, float32 [N, 4]."""
-    return to_original(boxes.float().reshape(-1, 2, 2), info).reshape(-1, 4)
+    moved = to_original(boxes.float().reshape(-1, 2, 2), info).reshape(-1, 4)
+    return moved[:, [2, 1, 0, 3]] if info.scale[1] < 0 else moved  # what was left is right in a mirror
 
 
 def _thick(boxes: Tensor) -> Tensor:

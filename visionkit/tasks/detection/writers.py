@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text, write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import FormatJob, files_beside
+from visionkit.prediction.writers import Format, FormatJob, files_beside
 
-__all__ = ["CocoMaskWriter", "CocoWriter", "YoloWriter"]
+__all__ = ["BOX_WRITERS", "INSTANCE_WRITERS", "CocoMaskWriter", "CocoWriter", "YoloWriter"]
 
 
 class Boxes(Protocol):
@@ -97,7 +97,7 @@ class YoloWriter:
     ``class`` is a number from 0 on, a line of ``labels/classes.txt``; x and y are the centre; all lengths are shares of
     the picture's width or height. A picture without objects gets an empty file.
 
-    The files lie as the pictures do, see ``prediction.records.files_beside``: ``a/1.jpg`` and ``b/1.jpg`` become
+    The files lie as the pictures do, see ``prediction.writers.files_beside``: ``a/1.jpg`` and ``b/1.jpg`` become
     ``labels/a/1.txt`` and ``labels/b/1.txt``.
 
     Args:
@@ -125,6 +125,11 @@ class YoloWriter:
         """Write the class names."""
         write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.names))
 
+
+BOX_WRITERS: Mapping[str, Format] = {"coco": CocoWriter, "yolo": YoloWriter}
+"""The formats of boxes."""
+INSTANCE_WRITERS: Mapping[str, Format] = {"coco": CocoMaskWriter, "yolo": YoloWriter}
+"""The formats of boxes with masks."""
 
 # ---- COCO's ids
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from visionkit.core.component import spec_of
 from visionkit.core.errors import UsageError
+from visionkit.core.prediction import recorded
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head, HeadFactory
 from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget, names_of
-from visionkit.tasks.multitask.writers import prediction_class
+from visionkit.tasks.multitask.writers import writers_of
 
 if TYPE_CHECKING:
     from visionkit.training.metric import MetricFactory, TaskMetric
@@ -61,6 +62,8 @@ class MultiTaskHead(Head):
         UsageError: Names or numbers of classes do not fit, or a weight is out of range.
     """
 
+    prediction = MultiTaskPrediction
+
     def __init__(
         self,
         features: FeatureSpec,
@@ -95,9 +98,8 @@ class MultiTaskHead(Head):
             self.heads[name] = _make(name, make, own, sizes[name])
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
         self.log_variances = nn.Parameter(torch.zeros(len(heads))) if balance == "uncertainty" else None
-        kinds = {name: head.prediction for name, head in self.each().items()}
-        self.kind = prediction_class(kinds)
-        self.prediction = self.kind  # type: ignore[misc]  # what it offers depends on the heads
+        self.writers, self.standard = writers_of(self.each())
+        self.scored = any(head.scored for head in self.each().values())
 
     def each(self) -> dict[str, Head]:
         """Return the heads by name."""
@@ -125,7 +127,8 @@ class MultiTaskHead(Head):
         """Return the losses of the heads that were asked, by ``head/loss``, times the head's weight.
 
         Args:
-            outputs: What ``answer`` or ``forward`` returned; all images must be labelled for the heads that were asked.
+            outputs: What ``forward_for`` or ``forward`` returned; all images must be labelled for the heads that were
+                asked.
             targets: The truth of each image, length B.
         """
         losses: dict[str, Tensor] = {}
@@ -152,7 +155,17 @@ class MultiTaskHead(Head):
             if name in outputs.parts:
                 for row, prediction in zip(outputs.rows[name], head.decode(outputs.parts[name]), strict=True):
                     parts[row][name] = prediction
-        return [self.kind(p) for p in parts]
+        return [MultiTaskPrediction(p) for p in parts]
+
+    def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> MultiTaskPrediction:
+        """Return the prediction of which a line of ``predictions.jsonl`` was made: each head reads its own part.
+
+        Args:
+            record: What ``MultiTaskPrediction.record`` returned.
+            names: Class names of all heads, as ``head/class``.
+        """
+        own = {name: recorded(record, name) for name in self.heads}
+        return MultiTaskPrediction({k: h.from_record(own[k], names_of(k, names)) for k, h in self.each().items()})
 
     def count_labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
         """Return how many of the targets are labelled for the head of a loss."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visionkit.core.errors import UsageError
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
 from visionkit.core.sample import ImageInfo, SpatialTarget, Target, is_spatial
-from visionkit.prediction.writers import Agreement, Comparable, Filtered, Format
 
 __all__ = ["MultiTaskPrediction", "MultiTaskTarget", "flat_classes", "names_of"]
 
@@ -112,36 +113,28 @@ class MultiTaskTarget:
 
 
 @dataclass(frozen=True)
-class MultiTaskPrediction:
-    """What each head says of an image.
+class MultiTaskPrediction(Prediction):
+    """What each head says of an image. Class names of all heads are ``head/class``.
 
     Args:
         parts: The prediction of each head, by its name.
     """
 
-    parts: Mapping[str, Any]
-
-    columns: ClassVar[tuple[str, ...]] = ()
-    """Further columns of the table; each head has a table of its own beside it."""
-    formats: ClassVar[Mapping[str, Format]] = {}
-    """Formats of all heads, as ``head/format``; see :func:`visionkit.tasks.multitask.writers.prediction_class`."""
-    standard: ClassVar[tuple[str, ...]] = ()
-    """Those of them that are written without being asked for."""
+    parts: Mapping[str, Prediction]
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the prediction in pixels of the original image."""
-        return replace(self, parts={k: p.restore(info) for k, p in self.parts.items()})
+        return self._each(lambda _, part: part.restore(info))
 
     def at_least(self, score: float) -> Self:
         """Return the prediction with the objects alone that have at least this score, 0..1."""
-        kept = {k: p.at_least(score) if isinstance(p, Filtered) else p for k, p in self.parts.items()}
-        return replace(self, parts=kept)
+        return self._each(lambda _, part: part.at_least(score))
 
     def agreement(self, other: Self) -> dict[str, Agreement | None]:
         """Return how far each head says the same, None for one whose predictions cannot be compared."""
         found: dict[str, Agreement | None] = {}
         for head, part in self.parts.items():
-            one = part.agreement(other.parts[head]) if isinstance(part, Comparable) else None
+            one = part.agreement(other.parts[head])
             found |= {f"{head}/{k}": v for k, v in one.items()} if isinstance(one, Mapping) else {head: one}
         return found
 
@@ -155,6 +148,56 @@ class MultiTaskPrediction:
         """Return each head's record under the head's name."""
         return {head: part.record(names_of(head, names)) for head, part in self.parts.items()}
 
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], names: Sequence[str], *, kinds: Mapping[str, type[Prediction]] | None = None
+    ) -> Self:
+        """Return the prediction of which :meth:`record` makes this record.
+
+        A record does not say of which kind each head's part is: a model's head knows (``Head.from_record``).
+
+        Args:
+            record: What ``record`` returned.
+            names: Class names of all heads, as ``head/class``.
+            kinds: Class of each head's predictions, by the head's name.
+
+        Raises:
+            DataError: A head's part is missing, or is no such record.
+            UsageError: ``kinds`` is not given.
+        """
+        if kinds is None:
+            raise UsageError(
+                "a joint record does not say of which kind its parts are: give kinds={head: class of its predictions}, "
+                "or call from_record of the model's head"
+            )
+        own = {head: recorded(record, head) for head in kinds}
+        return cls({head: kind.from_record(own[head], names_of(head, names)) for head, kind in kinds.items()})
+
+    @classmethod
+    def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
+        """Return one prediction of an image from those of several views or models: head by head.
+
+        Args:
+            parts: Each restored to the image, and of the same heads.
+            regions: The pixels of the image that each speaks of.
+        """
+        return parts[0]._each(lambda head, part: type(part).merge([p.parts[head] for p in parts], regions))
+
+    def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
+        """Return the prediction restricted to some classes; a head of which none is kept is left out.
+
+        Args:
+            names: Class names of all heads, as ``head/class``.
+            kept: Those to keep; the classes of each head get ids in their order.
+
+        Raises:
+            UsageError: A class is not among ``names`` or stands there twice.
+        """
+        ids_of(names, kept)
+        own = {head: names_of(head, kept) for head in self.parts}
+        parts = {h: p.select_classes(names_of(h, names), own[h]) for h, p in self.parts.items() if own[h]}
+        return replace(self, parts=parts)
+
     def rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return one row: of each head's record what is a single value, and how many there are of what is a list."""
         row: dict[str, Any] = {}
@@ -163,3 +206,7 @@ class MultiTaskPrediction:
                 if not isinstance(value, Mapping):
                     row[f"{head}/{key}"] = len(value) if isinstance(value, list) else value
         return [row]
+
+    def _each(self, change: Callable[[str, Any], Prediction]) -> Self:
+        """Return the prediction with each head's part changed."""
+        return replace(self, parts={head: change(head, part) for head, part in self.parts.items()})

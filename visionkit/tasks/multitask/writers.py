@@ -1,4 +1,4 @@
-"""How the predictions of several heads are written: a folder for each head, with what its own predictions offer."""
+"""How the predictions of several heads are written: a folder for each head, with what the head itself writes."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import Format, FormatJob, FormatWriter, Tabular, open_table
+from visionkit.models.head import Head
+from visionkit.prediction.writers import Format, FormatJob, FormatWriter, open_table
 from visionkit.tasks.multitask.types import MultiTaskPrediction, names_of
 
-__all__ = ["prediction_class"]
+__all__ = ["writers_of"]
 
 
-def prediction_class(kinds: Mapping[str, type[Any] | None]) -> type[MultiTaskPrediction]:
-    """Return a class of predictions that offers, for each head, a table and the formats of its predictions.
+def writers_of(heads: Mapping[str, Head]) -> tuple[dict[str, Format], tuple[str, ...]]:
+    """Return what makes the writer of each format, as ``head/format``, and which are written without being asked for.
+
+    Each head has its own formats and, as "table", a table.
 
     Args:
-        kinds: Class of each head's predictions, by the name of the head.
+        heads: The heads, by name.
     """
-    formats: dict[str, Format] = {}
+    writers: dict[str, Format] = {}
     standard: list[str] = []
-    for head, kind in kinds.items():
-        formats[f"{head}/table"] = partial(HeadWriter, head, TableWriter)
-        standard.append(f"{head}/table")
-        for name, make in getattr(kind, "formats", {}).items():
-            formats[f"{head}/{name}"] = partial(HeadWriter, head, make)
-        standard += [f"{head}/{name}" for name in getattr(kind, "standard", ())]
-    return type("MultiTaskPrediction", (MultiTaskPrediction,), {"formats": formats, "standard": tuple(standard)})
+    for name, head in heads.items():
+        own: dict[str, Format] = {"table": partial(TableWriter, head.columns), **head.writers}
+        writers |= {f"{name}/{k}": partial(HeadWriter, name, make) for k, make in own.items()}
+        standard += [f"{name}/{k}" for k in ("table", *head.standard)]
+    return writers, tuple(standard)
 
 
 class HeadWriter:
@@ -59,21 +61,20 @@ class TableWriter:
     """Writes ``predictions.csv`` as for a model of this head alone.
 
     Args:
+        columns: Keys of the rows, where the head names them.
         job: What is to be written where.
     """
 
-    def __init__(self, job: FormatJob) -> None:
+    def __init__(self, columns: Sequence[str], job: FormatJob) -> None:
+        self.columns = columns
         self.names: Sequence[str] = job.names
         self.path: Path = job.out / "predictions.csv"
         self.outputs: tuple[Path, ...] = (self.path,)
-        self.columns: tuple[str, ...] = ()
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, info: ImageInfo, prediction: Any) -> None:
+    def add(self, info: ImageInfo, prediction: Prediction) -> None:
         """Take the prediction of a picture."""
-        self.columns = getattr(prediction, "columns", ())
-        rows = prediction.rows(self.names) if isinstance(prediction, Tabular) else [prediction.record(self.names)]
-        self.rows += [{**info.extra, "image": info.id, **row} for row in rows]
+        self.rows += [{**info.extra, "image": info.id, **row} for row in prediction.rows(self.names)]
 
     def finish(self) -> None:
         """Write the table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import IGNORE, place_mask
-from visionkit.prediction.writers import Agreement, Format
-from visionkit.tasks.segmentation.writers import MaskWriter
 
 __all__ = ["MAX_CLASSES", "MaskPrediction", "MaskTarget", "View"]
 
 MAX_CLASSES = 255
 CHUNK_VALUES = 2**22  # values of all classes that are computed at a time
+SURE_LOGIT = 100  # of a class that is read, beside 0 of all others
 MIN_VIEW_WEIGHT = 1e-3  # least weight of a view within its region
 
 
@@ -98,11 +98,11 @@ class View:
     stride: int
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
-    region: tuple[int, int, int, int] | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
-class MaskPrediction:
+class MaskPrediction(Prediction):
     """What a segmenter says of an image. Pixels are computed when they are asked for.
 
     Args:
@@ -112,11 +112,6 @@ class MaskPrediction:
 
     views: tuple[View, ...]
     size: tuple[int, int]
-
-    formats: ClassVar[Mapping[str, Format]] = {"mask": MaskWriter}
-    """Further formats that predictions are written in."""
-    standard: ClassVar[tuple[str, ...]] = ("mask",)
-    """Those of them that are written without being asked for."""
 
     @classmethod
     def of(cls, scores: Tensor, stride: int) -> Self:
@@ -129,15 +124,55 @@ class MaskPrediction:
         return cls((View(scores, stride),), (scores.shape[1] * stride, scores.shape[2] * stride))
 
     @classmethod
-    def merge(cls, parts: Sequence[Self], regions: Sequence[tuple[int, int, int, int]]) -> Self:
-        """Return the prediction of an image from those of several views of it.
+    def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
+        """Return the prediction of an image from those of several views: mean probabilities where they overlap.
 
         Args:
             parts: Each restored to the image.
-            regions: Top, left, bottom and right of the pixels of the image that each speaks of.
+            regions: The pixels of the image that each speaks of.
         """
         pairs = zip(parts, regions, strict=True)
-        return cls(tuple(replace(v, region=region) for p, region in pairs for v in p.views), parts[0].size)
+        views = [replace(v, region=_common(v.region, region)) for p, region in pairs for v in p.views]
+        return cls(tuple(views), parts[0].size)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
+        """Return the prediction of a record and the class ids of its pixels, as certain as can be.
+
+        Records hold counts, not pixels: these lie in ``masks/`` beside them. Read the picture there and put it into the
+        record as ``"mask"``.
+
+        Args:
+            record: What ``record`` returned, with ``"mask"``: class ids, uint8 [H, W], an array or tensor.
+            names: Class names, in the order of their ids.
+
+        Raises:
+            DataError: The mask is missing, is of another size or holds another class.
+        """
+        size = (recorded(record, "height"), recorded(record, "width"))
+        if record.get("mask") is None:
+            raise DataError("record: holds no pixels; read its picture in masks/ and put the class ids in as 'mask'")
+        mask = torch.as_tensor(record["mask"])
+        if tuple(mask.shape) != size or int(mask.max()) >= len(names):
+            raise DataError(
+                f"record: mask {list(mask.shape)} of ids up to {int(mask.max())}; it is {list(size)}, of {len(names)} "
+                "classes"
+            )
+        sure = torch.zeros((len(names), *size), dtype=torch.uint8)  # logits
+        return cls.of(sure.scatter_(0, mask.long()[None], SURE_LOGIT), 1)
+
+    def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
+        """Return the prediction of some classes alone: each pixel takes the most probable one of them.
+
+        Args:
+            names: Class names, in the order of the ids of this prediction.
+            kept: Those to keep, in the order of the ids that come out.
+
+        Raises:
+            UsageError: A class is not among ``names`` or stands there twice.
+        """
+        ids = ids_of(names, kept)
+        return replace(self, views=tuple(replace(v, scores=v.scores[ids]) for v in self.views))
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the prediction in pixels of the original image."""
@@ -203,7 +238,7 @@ class MaskPrediction:
         for view in self.views:
             top, left, bottom, right = view.region or (0, 0, height, width)
             seen, columns = range(max(top, rows.start), min(bottom, rows.stop)), range(left, right)
-            if not seen:
+            if not seen or not columns:
                 continue
             share = _taper(seen, (top, bottom), height)[:, None] * _taper(columns, (left, right), width)
             share = share.to(first.device)
@@ -230,6 +265,13 @@ def _neighbours(view: View, pixels: range, axis: int) -> tuple[Tensor, Tensor, T
     place = ((centre * view.scale[axis] + view.offset[axis]) / view.stride - 0.5).clamp(0, last)
     low = place.floor().to(torch.int64)
     return low, (low + 1).clamp(max=last), (place - low).float()
+
+
+def _common(first: Region | None, second: Region) -> Region:
+    """Return the pixels of both regions; None stands for all."""
+    if first is None:
+        return second
+    return (*map(max, first[:2], second[:2]), *map(min, first[2:], second[2:]))  # type: ignore[return-value]  # four
 
 
 def _taper(pixels: range, region: tuple[int, int], length: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +10,9 @@ from torch import Tensor
 
 from visionkit.core.files import replacing, write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import FormatJob, files_beside
+from visionkit.prediction.writers import Format, FormatJob, files_beside
 
-__all__ = ["MaskWriter"]
+__all__ = ["WRITERS", "MaskWriter"]
 
 
 class ClassIds(Protocol):
@@ -30,7 +31,7 @@ class MaskWriter:
     predictions, programs that read class ids find those. ``masks/classes.txt`` says which class an id is, a line
     ``id<TAB>name`` each; with it the folder can be read as the masks of a data set.
 
-    The files lie as the pictures do, see ``prediction.records.files_beside``: ``a/1.jpg`` and ``b/1.jpg`` become
+    The files lie as the pictures do, see ``prediction.writers.files_beside``: ``a/1.jpg`` and ``b/1.jpg`` become
     ``masks/a/1.png`` and ``masks/b/1.png``.
 
     Args:
@@ -58,3 +59,7 @@ class MaskWriter:
     def finish(self) -> None:
         """Write the class names."""
         write_text(self.folder / "classes.txt", "".join(f"{k}\t{name}\n" for k, name in enumerate(self.names)))
+
+
+WRITERS: Mapping[str, Format] = {"mask": MaskWriter}
+"""The formats of segmentations."""

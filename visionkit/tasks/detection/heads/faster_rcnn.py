@@ -18,7 +18,8 @@ from visionkit.models.ops.roi_align import roi_align
 from visionkit.tasks.detection.heads.anchors import cell_anchors, decode_offsets, encode_offsets, grid_anchors
 from visionkit.tasks.detection.heads.checks import check_choice, check_counts, check_shares
 from visionkit.tasks.detection.heads.rpn import choose, match_anchors, match_rois, propose
-from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
+from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, BoxTarget
+from visionkit.tasks.detection.writers import BOX_WRITERS
 
 if TYPE_CHECKING:
     from visionkit.training.metric import TaskMetric
@@ -95,6 +96,9 @@ class FasterRCNNHead(Head):
     """
 
     prediction: ClassVar[type[BoxPrediction]] = BoxPrediction
+    writers = BOX_WRITERS
+    columns: tuple[str, ...] = BOX_COLUMNS
+    scored = True
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ from visionkit.tasks.detection.heads.assign import (
 from visionkit.tasks.detection.heads.checks import check_choice, check_counts, check_shares, check_weights
 from visionkit.tasks.detection.heads.losses import distribution_focal_loss, focal_loss, quality_focal_loss
 from visionkit.tasks.detection.heads.tower import Tower
-from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
+from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, BoxTarget
+from visionkit.tasks.detection.writers import BOX_WRITERS
 
 if TYPE_CHECKING:
     from visionkit.training.metric import TaskMetric
@@ -91,6 +92,9 @@ class FCOSHead(Head):
     """
 
     prediction = BoxPrediction
+    writers = BOX_WRITERS
+    columns = BOX_COLUMNS
+    scored = True
 
     def __init__(
         self,

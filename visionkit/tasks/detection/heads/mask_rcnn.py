@@ -14,8 +14,9 @@ from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.tasks.detection.heads.checks import check_counts
 from visionkit.tasks.detection.heads.faster_rcnn import FasterRCNNHead, FasterRCNNOutputs, Sampled
-from visionkit.tasks.detection.instances import InstancePrediction
+from visionkit.tasks.detection.instances import INSTANCE_COLUMNS, InstancePrediction
 from visionkit.tasks.detection.types import BoxTarget
+from visionkit.tasks.detection.writers import INSTANCE_WRITERS
 
 if TYPE_CHECKING:
     from visionkit.training.metric import TaskMetric
@@ -44,6 +45,8 @@ class MaskRCNNHead(FasterRCNNHead):
     """
 
     prediction = InstancePrediction
+    writers = INSTANCE_WRITERS
+    columns = INSTANCE_COLUMNS
 
     def __init__(
         self,

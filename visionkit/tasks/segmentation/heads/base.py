@@ -24,6 +24,7 @@ from visionkit.tasks.segmentation.heads.losses import (
     pixel_cross_entropy,
 )
 from visionkit.tasks.segmentation.types import MAX_CLASSES, MaskPrediction, MaskTarget
+from visionkit.tasks.segmentation.writers import WRITERS
 
 if TYPE_CHECKING:
     from visionkit.training.metric import TaskMetric
@@ -77,6 +78,8 @@ class SegmentationHead(Head):
     """
 
     prediction = MaskPrediction
+    writers = WRITERS
+    standard = ("mask",)
     reads: ClassVar[Literal["neck", "backbone"]] = "backbone"
 
     stride: int
