@@ -65,17 +65,20 @@ def parser() -> Parser:
                    help="pictures that --precision int8 learns ranges from, at most 150 of them, evenly spaced "
                    "(default: the pictures that are predicted)")  # fmt: skip
     p.add_argument("--flip", action="store_true",
-                   help="segmenters: predict each picture mirrored, too, and average")  # fmt: skip
+                   help="predict each picture mirrored, too, and put both predictions together: probabilities are "
+                   "averaged, boxes of one object become one")  # fmt: skip
     p.add_argument("--scales", type=_scales, metavar="S,S,...",
-                   help="factors of the model's size to predict at, such as 0.75,1,1.25; segmenters average several "
-                   "(default: 1)")  # fmt: skip
+                   help="factors of the model's size to predict at, such as 0.75,1,1.25; several are put together as "
+                   "with --flip (default: 1)")  # fmt: skip
     p.add_argument("--window", type=_window, metavar="PX",
-                   help="segmenters: predict square windows of this edge (or HxW) in pixels of the picture, each at "
-                   "the model's size, and join them; for pictures too large to be shrunk (default: the whole "
-                   "picture)")  # fmt: skip
+                   help="predict square windows of this edge (or HxW) in pixels of the picture, each at the model's "
+                   "size, and join them; objects that windows cut become whole again. For pictures too large to be "
+                   "shrunk and objects too small for it (default: the whole picture)")  # fmt: skip
     p.add_argument("--overlap", type=float, metavar="S",
                    help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
-    p.add_argument("--save-images", action="store_true", help="also write DIR/images/, the pictures with predictions")
+    p.add_argument("--save-images", action="store_true",
+                   help="also write DIR/images/, the pictures with predictions; large JPEGs then are decoded whole, which "
+                   "is slower and can change the last digits of scores")  # fmt: skip
     p.add_argument("--format", action="append", default=[], metavar="NAME", dest="formats",
                    help="write a further format, too (repeatable); a detector's offers coco (predictions.coco.json) "
                    "and yolo (labels/, a text file a picture)")  # fmt: skip
