@@ -77,8 +77,8 @@ def parser() -> Parser:
     p.add_argument("--overlap", type=float, metavar="S",
                    help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
     p.add_argument("--save-images", action="store_true",
-                   help="also write DIR/images/, the pictures with predictions; large JPEGs then are decoded whole, which "
-                   "is slower and can change the last digits of scores")  # fmt: skip
+                   help="also write DIR/images/, the pictures with predictions; large JPEGs are then decoded whole, "
+                   "which is slower and can change the last digits of scores")  # fmt: skip
     p.add_argument("--format", action="append", default=[], metavar="NAME", dest="formats",
                    help="write a further format, too (repeatable); a detector's offers coco (predictions.coco.json) "
                    "and yolo (labels/, a text file a picture)")  # fmt: skip
