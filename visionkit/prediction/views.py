@@ -24,7 +24,9 @@ class Views:
     """What the network sees of one picture: each window of it, in each size, as it is and mirrored.
 
     Sizes and mirror images are averaged (He et al., "Deep Residual Learning", 2016); windows that overlap make pictures
-    of any size possible without shrinking them (Ronneberger et al., "U-Net", 2015, the overlap-tile strategy).
+    of any size possible without shrinking them (Ronneberger et al., "U-Net", 2015, the overlap-tile strategy). What the
+    views say is put together by ``Prediction.merge``. Objects that windows cut become whole where windows overlap by
+    a few pixels at least; objects are best smaller than the overlap, so that a window sees each as a whole.
 
     Args:
         flip: Whether each view is seen mirrored, too.
