@@ -118,7 +118,7 @@ class Task(L.LightningModule):
     def trains(cls, head: Head) -> bool:
         """Return whether a head is of this task's kind: it predicts what the task's usual one predicts."""
         usual = parameters_of(cls)["head"].default.prediction
-        return head.prediction is not None and issubclass(head.prediction, usual)
+        return issubclass(head.prediction, usual)
 
     # ---- steps
 

@@ -286,17 +286,25 @@ class TestPredict:
         assert left == [s for s in scores if s >= limit]
         assert [r["segmentation"] for r in records] == [r["segmentation"] for r in records_of(predicted)]
 
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [(["--flip"], "leave out --flip"), (["--format", "coco"], "detection/coco"), (["--window", "16"], "--window")],
-    )
-    def test_what_it_does_not_offer(self, trained, pictures, tmp_path, capsys, arguments, words):
+    def test_what_it_does_not_offer(self, trained, pictures, tmp_path, capsys):
         status = run(["predict", "--ckpt", checkpoint_of(trained), "--out", str(tmp_path / "p"), f"{pictures}/boxes/val",
-                      *arguments])  # fmt: skip
+                      "--format", "coco"])  # fmt: skip
         err = capsys.readouterr().err
         assert status == 2
         assert len(err.splitlines()) == 1
-        assert words in err
+        assert "detection/coco" in err
+
+    def test_views_serve_every_head(self, trained, pictures, predicted, tmp_path):
+        assert run(["predict", "--ckpt", checkpoint_of(trained), "--out", str(tmp_path / "p"), f"{pictures}/boxes/val",
+                    "--flip", "--window", "32", "--precision=32"]) == 0  # fmt: skip
+        records = records_of(tmp_path / "p")
+        assert len(records) == 6
+        for record, plain in zip(records, records_of(predicted), strict=True):
+            assert list(record) == list(plain)
+            assert sum(record["segmentation"]["pixels"].values()) == 56 * 40
+            assert sum(record["classification"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+            assert record["classification"] != plain["classification"]
+        assert any(r["detection"]["objects"] for r in records)
         assert not (tmp_path / "p").exists()
 
 
