@@ -293,6 +293,7 @@ class TestPredict:
         assert status == 2
         assert len(err.splitlines()) == 1
         assert "detection/coco" in err
+        assert not (tmp_path / "p").exists()
 
     def test_views_serve_every_head(self, trained, pictures, predicted, tmp_path):
         assert run(["predict", "--ckpt", checkpoint_of(trained), "--out", str(tmp_path / "p"), f"{pictures}/boxes/val",
@@ -305,7 +306,6 @@ class TestPredict:
             assert sum(record["classification"]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
             assert record["classification"] != plain["classification"]
         assert any(r["detection"]["objects"] for r in records)
-        assert not (tmp_path / "p").exists()
 
 
 def test_a_run_that_was_cut_off_goes_on_to_bit_equal_weights(trained, pictures, tmp_path, cut_off):
