@@ -104,7 +104,7 @@ def visionkit(
     files: list[Path], options: argparse.Namespace, cache: str, folder: str
 ) -> Callable[[int], Iterable[Any]]:
     """Return what makes an epoch with visionkit's own loaders."""
-    from visionkit.data.caching.pictures import CacheSettings, PictureCache
+    from visionkit.data.caching.images import CacheSettings, ImageCache
     from visionkit.data.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
     from visionkit.data.samplers import EpochSampler
     from visionkit.data.transforms.augmentation import Augmentation
@@ -115,7 +115,7 @@ def visionkit(
     preprocessing = Preprocessing(options.size, resize="crop" if options.plain else "squash")
     kept = None
     if cache != "first":
-        kept = PictureCache(
+        kept = ImageCache(
             CacheSettings("ram" if cache == "ram" else "disk"), [data], preprocessing, folder=Path(folder)
         )
     if options.plain:

@@ -42,14 +42,14 @@ def main() -> None:
 
     import visionkit
     from visionkit.core.machine import keep_freed_memory
-    from visionkit.prediction.files import Picture, predict_files
+    from visionkit.prediction.files import ImageFile, predict_files
     from visionkit.tasks.multitask.take_join import single_heads
 
     keep_freed_memory()
     whole = visionkit.load(options.ckpt)
     each = [copy.deepcopy(model) for model in single_heads({"": whole}).values()]
     models = [whole] if options.case == "one" else each
-    pictures = [Picture(str(p)) for p in sorted(Path(options.pictures).iterdir())]
+    pictures = [ImageFile(str(p)) for p in sorted(Path(options.pictures).iterdir())]
     for _ in range(2):
         start = time.perf_counter()
         for model in models:

@@ -14,7 +14,7 @@ from visionkit.prediction import files as inference
 from visionkit.prediction import predictor
 from visionkit.prediction.backends import available, convert
 from visionkit.prediction.backends.convert import PredictionModel
-from visionkit.prediction.files import Picture, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
 from visionkit.tasks.detection.types import BoxPrediction
 
 
@@ -28,7 +28,7 @@ def pictures(tmp_path):
         Image.fromarray(rng.integers(0, 256, (20 + i, 30 - i, 3), dtype=np.uint8)).save(path)
     paths[1].write_bytes(b"")
     paths[4].unlink()
-    return [Picture(str(p), {"n": i}) for i, p in enumerate(paths)]
+    return [ImageFile(str(p), {"n": i}) for i, p in enumerate(paths)]
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ class TestPredictToFolder:
 
     def test_further_columns_never_hide_the_prediction(self, ckpt, pictures, tmp_path):
         extra = {"label": "mine", "image": "mine", "truth": ["a", "b"], "text": 'Käse, "hart"\nzwei Zeilen'}
-        predict_to_folder(ckpt, [Picture(pictures[0].path, extra)], tmp_path / "out")
+        predict_to_folder(ckpt, [ImageFile(pictures[0].path, extra)], tmp_path / "out")
         (line,) = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         record = json.loads(line)
         assert record["label"] in ("blue", "green", "red")
@@ -181,7 +181,7 @@ class TestPredictToFolder:
 
     def test_saved_pictures_have_the_size_of_the_originals(self, ckpt, pictures, tmp_path):
         Image.new("L", (50, 40)).save(tmp_path / "grey.png")
-        more = [*pictures, Picture(str(tmp_path / "grey.png"))]
+        more = [*pictures, ImageFile(str(tmp_path / "grey.png"))]
         predict_to_folder(ckpt, more, tmp_path / "out", batch_size=2, save_images=True)
         sizes = {p.name: Image.open(p).size for p in (tmp_path / "out" / "images").iterdir()}
         assert sizes == {
@@ -253,12 +253,12 @@ def test_overwrite_removes_no_file_that_predict_did_not_write(tiny_model, tmp_pa
 
     import visionkit
     from visionkit import UsageError
-    from visionkit.prediction.files import Picture, predict_to_folder
+    from visionkit.prediction.files import ImageFile, predict_to_folder
 
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "mine.png")
-    pictures = [Picture(str(tmp_path / "images" / "mine.png"))]
+    pictures = [ImageFile(str(tmp_path / "images" / "mine.png"))]
     with pytest.raises(UsageError, match="already holds predictions"):
         predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True)
     predict_to_folder(tmp_path / "m.ckpt", pictures, tmp_path, save_images=True, overwrite=True)

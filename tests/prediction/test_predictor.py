@@ -34,7 +34,7 @@ from visionkit import (
 )
 from visionkit.prediction import files as files_module
 from visionkit.prediction.backends import available
-from visionkit.prediction.files import Picture, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
 from visionkit.prediction.run_output import Results
 
 
@@ -279,7 +279,7 @@ def pictures(tmp_path):
     (tmp_path / "in").mkdir()
     for k, sample in enumerate(random_samples(5)):
         Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(tmp_path / "in" / f"{k}.png")
-    return [Picture(str(path)) for path in sorted((tmp_path / "in").iterdir())]
+    return [ImageFile(str(path)) for path in sorted((tmp_path / "in").iterdir())]
 
 
 @pytest.mark.parametrize("views", [None, Views(flip=True), Views(window=24)])
@@ -314,7 +314,7 @@ def test_grey_models_draw_on_grey(tmp_path):
     Image.fromarray(scene((64, 64), (10, 10, 40, 40))).save(tmp_path / "a.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
-        predict_to_folder("any.ckpt", [Picture(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True)
+        predict_to_folder("any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True)
     with Image.open(tmp_path / "out" / "images" / "00000_a.jpg") as picture:
         assert (picture.mode, picture.size) == ("RGB", (64, 64))
 
@@ -359,7 +359,7 @@ def test_windows_of_a_detector_to_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
     Image.fromarray(scene((190, 210), *BOXES)).save(tmp_path / "a.png")
     done = predict_to_folder(
-        "any.ckpt", [Picture(str(tmp_path / "a.png"))], tmp_path / "out", views=Views(window=64), precision="32",
+        "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", views=Views(window=64), precision="32",
         formats=["coco", "yolo"], save_images=True, min_score=0.5,
     )  # fmt: skip
     record = json.loads(done.records.read_text())

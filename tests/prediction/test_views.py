@@ -14,7 +14,7 @@ import visionkit
 from visionkit import Backbone, DataError, FeatureSpec, Head, ImageInfo, Preprocessing, Sample, UsageError, VisionModel
 from visionkit.core.prediction import Prediction
 from visionkit.prediction import files as inference_module
-from visionkit.prediction.files import Picture, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
 from visionkit.prediction.views import Views
 from visionkit.tasks.segmentation.types import MaskPrediction
 from visionkit.tasks.segmentation.writers import WRITERS
@@ -85,7 +85,7 @@ def written(tmp_path, *pictures):
     for i, pixels in enumerate(pictures):
         path = tmp_path / f"{i}.png"
         Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).save(path)
-        found.append(Picture(str(path), {"n": i}))
+        found.append(ImageFile(str(path), {"n": i}))
     return found
 
 
@@ -305,7 +305,7 @@ def test_several_bands(tmp_path):
     pixels = np.zeros((70, 90, 5), np.uint8)
     pixels[:, :40, 1], pixels[:, 40:, 4] = 255, 255
     np.save(tmp_path / "a.npy", pixels)
-    ((_, found),) = predict(segmenter(channels=5), [Picture(str(tmp_path / "a.npy"))], views=Views(True, window=32))
+    ((_, found),) = predict(segmenter(channels=5), [ImageFile(str(tmp_path / "a.npy"))], views=Views(True, window=32))
     assert (found.labels.numpy() == pixels.argmax(2))[:, np.abs(np.arange(90) - 40) > 4].all()
 
 
@@ -330,7 +330,7 @@ def test_order_batches_and_workers_change_nothing(tmp_path, views, batch_size, n
 
 def test_no_pictures_and_none_that_can_be_read(tmp_path):
     assert predict(segmenter(), [], views=Views(flip=True)) == []
-    (fault,) = predict(segmenter(), [Picture(str(tmp_path / "none.png"))], views=Views(flip=True))
+    (fault,) = predict(segmenter(), [ImageFile(str(tmp_path / "none.png"))], views=Views(flip=True))
     assert isinstance(fault, DataError)
 
 
@@ -446,7 +446,7 @@ def loaded(monkeypatch):
 def test_records_hold_columns_and_shares(tmp_path, loaded):
     (tmp_path / "in").mkdir()
     pictures = written(tmp_path / "in", blocks(150, 210)[0], blocks(40, 30, (1, 1))[0])
-    gone = Picture(str(tmp_path / "in" / "none.png"), {"n": 7})
+    gone = ImageFile(str(tmp_path / "in" / "none.png"), {"n": 7})
     done = predict_to_folder(
         loaded, [pictures[0], gone, pictures[1]], tmp_path / "out", views=Views(True, (1.0,), 64), precision="32"
     )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from visionkit.core.sample import Batch, Loaded, Sample, Target, assemble, collate
 from visionkit.core.seeds import derive_seed
-from visionkit.data.caching.pictures import PictureCache, Prepared
+from visionkit.data.caching.images import ImageCache, Prepared
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.images.decode import Array
 from visionkit.data.samplers import EpochSampler, EvaluationSampler, Key
@@ -80,7 +80,7 @@ class TrainingView(Dataset[Sample[T]], Generic[T]):
         seed: int,
         combine: Combine | None = None,
         epochs: int | None = None,
-        cache: PictureCache | None = None,
+        cache: ImageCache | None = None,
     ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing
@@ -145,7 +145,7 @@ class EvaluationView(Dataset[Sample[T]], Generic[T]):
     """
 
     def __init__(
-        self, dataset: VisionDataset[T], preprocessing: Preprocessing, cache: PictureCache | None = None
+        self, dataset: VisionDataset[T], preprocessing: Preprocessing, cache: ImageCache | None = None
     ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing

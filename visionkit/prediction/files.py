@@ -25,15 +25,15 @@ from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.predictor import Predictor, Prepared
 from visionkit.prediction.run_output import Results, outputs_of, refuse_existing
 from visionkit.prediction.views import Views
-from visionkit.prediction.writers import FormatJob
+from visionkit.prediction.writers import WriterJob
 
-__all__ = ["Picture", "PredictionRun", "predict_files", "predict_to_folder"]
+__all__ = ["ImageFile", "PredictionRun", "predict_files", "predict_to_folder"]
 
 Result: TypeAlias = "tuple[ImageInfo, Prediction] | DataError"
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """A picture file to predict.
 
     Args:
@@ -64,14 +64,14 @@ class PredictionRun:
 
 def predict_files(
     model: VisionModel,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageFile],
     *,
     batch_size: int | None = None,
     num_workers: int = 0,
     precision: str = "auto",
     views: Views | None = None,
     backend: BackendName = "torch",
-    calibrate: Sequence[Picture] | None = None,
+    calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Generator[Result]:
     """Yield info and prediction of each picture in order, in original pixels; a DataError for one that cannot be read.
@@ -102,13 +102,13 @@ def predict_files(
 
 def _predictor(
     model: VisionModel,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageFile],
     backend: BackendName,
     precision: str,
     views: Views | None,
     *,
     batch_size: int | None,
-    calibrate: Sequence[Picture] | None,
+    calibrate: Sequence[ImageFile] | None,
     tell: Callable[[str], None] | None,
 ) -> Predictor:
     """Make what predicts the pictures; arguments as in :func:`predict_files`."""
@@ -124,7 +124,7 @@ def _predictor(
 
 
 def _results(
-    predictor: Predictor, pictures: Sequence[Picture], num_workers: int, *, keep: bool
+    predictor: Predictor, pictures: Sequence[ImageFile], num_workers: int, *, keep: bool
 ) -> Generator[tuple[Sample[Any], Prediction] | DataError]:
     """Yield each picture with its prediction, in order; threads read pictures ahead.
 
@@ -136,7 +136,7 @@ def _results(
     """
     scale = None if keep else predictor.views.scale(predictor.preprocessing)
 
-    def read(picture: Picture) -> Prepared | DataError:
+    def read(picture: ImageFile) -> Prepared | DataError:
         sample = _read(picture, predictor.preprocessing.channels, scale)
         return sample if isinstance(sample, DataError) else predictor.prepare(sample, keep=keep)
 
@@ -147,7 +147,7 @@ def _results(
 
 def predict_to_folder(
     ckpt: str | Path,
-    pictures: Sequence[Picture],
+    pictures: Sequence[ImageFile],
     out: str | Path,
     *,
     batch_size: int | None = None,
@@ -162,7 +162,7 @@ def predict_to_folder(
     min_score: float | None = None,
     views: Views | None = None,
     backend: BackendName = "torch",
-    calibrate: Sequence[Picture] | None = None,
+    calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
@@ -209,7 +209,7 @@ def predict_to_folder(
         raise UsageError("--min-score: this model's predictions are not filtered by score")
     results = Results(folder, model.head, model.classes, min_score, save_images)
     given = None if annotations is None else Path(annotations)
-    job = FormatJob(folder, model.classes, tuple(p.path for p in pictures), given)
+    job = WriterJob(folder, model.classes, tuple(p.path for p in pictures), given)
     results.open_writers(formats, job, overwrite=overwrite)
     if num_workers is None:
         num_workers = choose_workers() if len(pictures) > 1 else 0
@@ -227,7 +227,7 @@ def predict_to_folder(
     return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
 
 
-def _read(picture: Picture, channels: int, scale: Scale | None) -> Sample[Any] | DataError:
+def _read(picture: ImageFile, channels: int, scale: Scale | None) -> Sample[Any] | DataError:
     """Return a picture as read, or what is wrong with it.
 
     Args:

@@ -16,7 +16,7 @@ from visionkit.core.files import replacing
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.models.head import Head
-from visionkit.prediction.writers import FormatJob, FormatWriter, Table, flatten, open_table
+from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table
 
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
@@ -41,7 +41,7 @@ class Results:
     names: Sequence[str]
     min_score: float | None = None
     save_images: bool = False
-    writers: list[FormatWriter] = field(default_factory=list)
+    writers: list[Writer] = field(default_factory=list)
     count: int = 0
     """Predictions that were written."""
 
@@ -50,7 +50,7 @@ class Results:
         """The JSONL file."""
         return self.out / RECORDS
 
-    def open_writers(self, formats: Sequence[str], job: FormatJob, *, overwrite: bool) -> None:
+    def open_writers(self, formats: Sequence[str], job: WriterJob, *, overwrite: bool) -> None:
         """Make the writer of each format: those that such predictions are always written in, and those asked for.
 
         Args:
@@ -114,7 +114,7 @@ class _Open:
         for writer in results.writers:
             writer.add(info, prediction)
         if results.save_images:
-            _save_picture(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
+            _save_image(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
         results.count += 1
 
 
@@ -134,7 +134,7 @@ def _rgb(image: Tensor) -> Tensor:
     return image.expand(3, -1, -1)
 
 
-def _save_picture(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
+def _save_image(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
     from PIL import Image
 
     with replacing(folder / f"{number:05d}_{Path(info.id).stem}.jpg") as temporary:

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
 
-__all__ = ["Format", "FormatJob", "FormatWriter", "Table", "files_beside", "flatten", "open_table"]
+__all__ = ["WriterFactory", "WriterJob", "Writer", "Table", "files_beside", "flatten", "open_table"]
 
 
 @dataclass(frozen=True)
-class FormatJob:
+class WriterJob:
     """What the writer of a format knows before the first prediction.
 
     Args:
@@ -34,7 +34,7 @@ class FormatJob:
     annotations: Path | None = None
 
 
-class FormatWriter(Protocol):
+class Writer(Protocol):
     """Writes the predictions of one run in one format."""
 
     outputs: tuple[Path, ...]
@@ -49,7 +49,7 @@ class FormatWriter(Protocol):
         ...
 
 
-Format = Callable[[FormatJob], FormatWriter]
+WriterFactory = Callable[[WriterJob], Writer]
 """Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
 
 

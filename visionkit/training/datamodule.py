@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.sample import Batch, Target
-from visionkit.data.caching.pictures import Cache, CacheSettings, PictureCache
+from visionkit.data.caching.images import Cache, CacheSettings, ImageCache
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import (
@@ -97,8 +97,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         they are wanted. Whoever has such a thing sets it after :meth:`setup`; without it pictures are read."""
         self._splits = splits
         self._checked: set[str] = set()
-        self._pictures: PictureCache | None = None
-        self._asked_pictures = False
+        self._pictures: ImageCache | None = None
+        self._asked_cache = False
 
     # ---- what a room says
 
@@ -134,7 +134,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def setup(self, stage: str) -> None:
         """Check that the splits of this stage are there and that their images can be read."""
         self.ready = None
-        self._forget_pictures()
+        self._forget_images()
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for name in needed:
             self._check(name)
@@ -142,7 +142,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def teardown(self, stage: str) -> None:
         """Remove the pictures that this run has kept, unless they are for others, too."""
         self.ready = None
-        self._forget_pictures(remove=self.cache.folder is None)
+        self._forget_images(remove=self.cache.folder is None)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the loader of augmented training batches, or of what is ready in their place."""
@@ -155,7 +155,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             seed=self.seed,
             combine=self.combine,
             epochs=self._epochs(),
-            cache=self._picture_cache(),
+            cache=self._image_cache(),
         )
         world, rank = self._processes()
         sampler = EpochSampler(
@@ -174,7 +174,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         """Return the loader of test batches."""
         return self._evaluation_loader("test")
 
-    def all_pictures(self, name: str) -> DataLoader[Any]:
+    def all_images(self, name: str) -> DataLoader[Any]:
         """Return a loader of every picture of a split, preprocessed and in order, on each process.
 
         Args:
@@ -197,7 +197,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self.splits.get(name)
         world, rank = self._processes()
         return evaluation_loader(
-            ready or EvaluationView(dataset, self.preprocessing, self._picture_cache()),
+            ready or EvaluationView(dataset, self.preprocessing, self._image_cache()),
             batch_size=self.batch_size,
             workers=0 if ready else self._workers(len(dataset) // world),
             pin_memory=self._pin() and not ready,
@@ -207,15 +207,15 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     # ---- decoded pictures, kept
 
-    def _picture_cache(self) -> PictureCache | None:
+    def _image_cache(self) -> ImageCache | None:
         """Return the decoded pictures of a training, where they are kept; made on first use."""
         trainer = self.trainer
-        if self._asked_pictures or self.cache.kind == "none" or trainer is None or trainer.state.fn != "fit":
+        if self._asked_cache or self.cache.kind == "none" or trainer is None or trainer.state.fn != "fit":
             return self._pictures
-        self._asked_pictures = True
+        self._asked_cache = True
         splits = (self.splits.train, self.splits.val)
         datasets = [data for data in splits if data is not None and len(data)]
-        self._pictures = PictureCache(
+        self._pictures = ImageCache(
             self.cache,
             datasets,
             self.preprocessing,
@@ -230,8 +230,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         """Return whether whole training pictures are read."""
         return setting_without(self.combine) is not None
 
-    def _forget_pictures(self, *, remove: bool = False) -> None:
-        pictures, self._pictures, self._asked_pictures = self._pictures, None, False
+    def _forget_images(self, *, remove: bool = False) -> None:
+        pictures, self._pictures, self._asked_cache = self._pictures, None, False
         if pictures is not None:
             pictures.close(remove=remove)
 
@@ -250,7 +250,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         files = dataset.files()
         on_disk = [(i, f) for i, f in enumerate(files) if f is not None]
         paths = [f for _, f in on_disk]
-        decoded = PictureCache.decoded(self.cache, self.preprocessing, paths)  # once is enough
+        decoded = ImageCache.decoded(self.cache, self.preprocessing, paths)  # once is enough
         unreadable = check_images(
             [None if done else f for f, done in zip(paths, decoded, strict=True)], channels=self.preprocessing.channels
         )

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from visionkit import DataError, ImageInfo, MaskRCNNHead, UsageError
-from visionkit.prediction.writers import FormatJob
+from visionkit.prediction.writers import WriterJob
 from visionkit.tasks.detection.instances import InstancePrediction, paste
 from visionkit.tasks.detection.types import BOX_COLUMNS
 from visionkit.tasks.detection.writers import CocoMaskWriter
@@ -169,7 +169,7 @@ class TestOutput:
         from pycocotools.coco import COCO
 
         assert MaskRCNNHead.writers["coco"] is CocoMaskWriter
-        writer = MaskRCNNHead.writers["coco"](FormatJob(tmp_path, NAMES, ("a.png",)))
+        writer = MaskRCNNHead.writers["coco"](WriterJob(tmp_path, NAMES, ("a.png",)))
         writer.add(ImageInfo("a.png", (60, 80)), self.FOUND)
         writer.finish()
         results = json.loads((tmp_path / "predictions.coco.json").read_text())
@@ -185,6 +185,6 @@ class TestOutput:
         assert [int(loaded.annToMask(a).sum()) for a in loaded.anns.values()] == [200, 600, 16]
 
     def test_yolo_writes_boxes(self, tmp_path):
-        writer = MaskRCNNHead.writers["yolo"](FormatJob(tmp_path, NAMES, ("a.png",)))
+        writer = MaskRCNNHead.writers["yolo"](WriterJob(tmp_path, NAMES, ("a.png",)))
         writer.add(ImageInfo("a.png", (60, 80)), self.FOUND)
         assert len((tmp_path / "labels" / "a.txt").read_text().splitlines()) == 3

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from visionkit import DataError, ImageInfo
-from visionkit.prediction.writers import FormatJob
+from visionkit.prediction.writers import WriterJob
 from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.detection.writers import CocoWriter, YoloWriter
 
@@ -17,7 +17,7 @@ NOTHING = FOUND.at_least(1)
 
 
 def job(out, images, annotations=None):
-    return FormatJob(out, NAMES, tuple(images), annotations)
+    return WriterJob(out, NAMES, tuple(images), annotations)
 
 
 def annotations(folder, images, categories=((7, "dog"), (3, "cat"), (9, "bird"))):

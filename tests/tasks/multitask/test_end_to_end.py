@@ -31,7 +31,7 @@ from visionkit import (
 from visionkit.cli.config import configs
 from visionkit.cli.main import run
 from visionkit.data.shapes import SHAPES
-from visionkit.prediction.files import Picture, predict_files
+from visionkit.prediction.files import ImageFile, predict_files
 from visionkit.tasks.multitask.take_join import take_head
 from visionkit.training.recipe import Recipe
 
@@ -111,7 +111,7 @@ def test_one_pass_of_the_backbone_answers_all_heads(trained, pictures):
     model = visionkit.load(checkpoint_of(trained))
     passes = []
     model.backbone.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
-    files = [Picture(str(p)) for p in sorted((pictures / "boxes" / "val").iterdir())]
+    files = [ImageFile(str(p)) for p in sorted((pictures / "boxes" / "val").iterdir())]
     found = list(predict_files(model, files, batch_size=4))
     assert passes == [4, 2]
     assert all(set(prediction.parts) == set(HEADS) for _, prediction in found)

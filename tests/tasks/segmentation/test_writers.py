@@ -6,7 +6,7 @@ from PIL import Image
 from visionkit import FCNHead
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.draw import PALETTE, draw_classes, palette
-from visionkit.prediction.writers import FormatJob
+from visionkit.prediction.writers import WriterJob
 from visionkit.tasks.segmentation.types import MaskPrediction
 from visionkit.tasks.segmentation.writers import MaskWriter
 
@@ -15,7 +15,7 @@ LABELS = torch.tensor([[0, 0, 1], [2, 1, 1]], dtype=torch.uint8)
 
 
 def job(out, images, names=NAMES):
-    return FormatJob(out, names, tuple(images))
+    return WriterJob(out, names, tuple(images))
 
 
 def prediction(labels=LABELS, k=3):

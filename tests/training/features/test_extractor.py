@@ -24,7 +24,7 @@ from visionkit.core.files import locked
 from visionkit.data.loading import EvaluationView, TrainingLoader, evaluation_loader
 from visionkit.data.samplers import EpochSampler
 from visionkit.tasks.classification.readers.shapes import ShapesClassification
-from visionkit.training.features.extractor import Extractor, collect, picture_key
+from visionkit.training.features.extractor import Extractor, collect, image_key
 from visionkit.training.features.store import CacheError, FeatureStore, Level, make_room, remove_with_lock
 from visionkit.training.features.view import FeatureView
 
@@ -252,14 +252,14 @@ def test_bf16_is_kept_as_bf16(tmp_path):
 def test_key_of_a_picture_is_that_of_its_pixels():
     batch = next(iter(pictures()))
     image = batch.images[0]
-    assert len({picture_key(x) for x in batch.images}) == 4
-    assert picture_key(image) == picture_key(image.contiguous())
+    assert len({image_key(x) for x in batch.images}) == 4
+    assert image_key(image) == image_key(image.contiguous())
     changed = image.clone()
     changed[2, 63, 63] ^= 1
-    assert picture_key(changed) != picture_key(image)
-    assert picture_key(image.reshape(3, 32, 128)) != picture_key(image)
+    assert image_key(changed) != image_key(image)
+    assert image_key(image.reshape(3, 32, 128)) != image_key(image)
     other = next(iter(pictures(size=SIZE - 8)))  # another preprocessing
-    assert picture_key(other.images[0]) != picture_key(image)
+    assert image_key(other.images[0]) != image_key(image)
 
 
 def test_key_of_a_store_is_that_of_all_its_numbers_depend_on():

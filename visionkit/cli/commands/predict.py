@@ -131,14 +131,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
 
-    from visionkit.cli.pictures import find_pictures
+    from visionkit.cli.images import find_images
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.views import Views
 
     given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     views = Views(**given) if given else None
-    pictures = find_pictures(options.pictures)
+    pictures = find_images(options.pictures)
     result = predict_to_folder(
         options.ckpt,
         pictures,
@@ -155,7 +155,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         min_score=options.min_score,
         views=views,
         backend=options.backend,
-        calibrate=None if options.calibrate is None else find_pictures(options.calibrate),
+        calibrate=None if options.calibrate is None else find_images(options.calibrate),
         tell=_tell,
     )
     for message in result.problems:

@@ -30,7 +30,7 @@ from visionkit.core.files import open_binary, read_bytes, read_text
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LAYOUT", "Kept", "PictureStore", "available_memory", "filled", "remove_pictures", "remove_unused", "taken"]
+__all__ = ["LAYOUT", "Kept", "ImageStore", "available_memory", "filled", "remove_images", "remove_unused", "taken"]
 
 Array = NDArray[np.uint8]
 
@@ -69,7 +69,7 @@ class _Found(NamedTuple):
     check: int
 
 
-class PictureStore:
+class ImageStore:
     """Pixels of pictures, to be read and added to by several processes.
 
     Args:
@@ -314,7 +314,7 @@ def taken(folder: Path) -> int:
     return found
 
 
-def remove_pictures(folder: Path) -> None:
+def remove_images(folder: Path) -> None:
     """Remove the store of a folder, and the folder where nothing else is in it."""
     for name in (LAYOUT, RECORDS, PIXELS):
         (folder / name).unlink(missing_ok=True)
@@ -327,13 +327,13 @@ def remove_unused(folder: Path) -> bool:
     try:
         with open_binary(folder / PIXELS) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_pictures(folder)
+            remove_images(folder)
     except (DataError, OSError):
         return False
     return True
 
 
-def _memory_files(store: PictureStore) -> tuple[tuple[str, str], Callable[[], Any]]:
+def _memory_files(store: ImageStore) -> tuple[tuple[str, str], Callable[[], Any]]:
     """Return the names of two files in memory that live as long as a store, and what removes them earlier."""
     if hasattr(os, "memfd_create"):  # Linux: no place on a disk, no limit but that of the memory
         made = [os.memfd_create(name) for name in (PIXELS, RECORDS)]

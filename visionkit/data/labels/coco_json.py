@@ -15,7 +15,7 @@ from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 
-__all__ = ["CocoFile", "CocoObject", "CocoPicture", "read_coco"]
+__all__ = ["CocoFile", "CocoObject", "CocoImage", "read_coco"]
 
 _KEYS = ("images", "annotations", "categories")
 
@@ -41,7 +41,7 @@ class CocoObject:
 
 
 @dataclass(frozen=True)
-class CocoPicture:
+class CocoImage:
     """An image with its annotations.
 
     Args:
@@ -69,7 +69,7 @@ class CocoFile:
     """
 
     classes: tuple[str, ...]
-    pictures: tuple[CocoPicture, ...]
+    pictures: tuple[CocoImage, ...]
 
 
 def read_coco(
@@ -107,7 +107,7 @@ def read_coco(
     names = _default_classes(file, content["categories"], used) if classes is None else check_classes(classes)
     ids = {name: i for i, name in enumerate(names)}
     finder = ImageFinder(file, None if images is None else Path(images), [p.name for p in pictures.values()])
-    found: dict[str, CocoPicture] = {}
+    found: dict[str, CocoImage] = {}
     missing: list[str] = []
     for image_id, picture in pictures.items():
         path = finder.find(picture.name)
@@ -122,12 +122,12 @@ def read_coco(
             if name not in ids:
                 raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
             labelled.append(CocoObject(ids[name], o.record, o.where))
-        found[path] = CocoPicture(image_id, path, finder.key(path), picture.size, tuple(labelled))
+        found[path] = CocoImage(image_id, path, finder.key(path), picture.size, tuple(labelled))
     refuse_missing(missing, str(file), finder.looked())
     return CocoFile(names, tuple(sorted(found.values(), key=lambda p: p.key)))
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     name: str
     size: tuple[int, int] | None
     where: str
@@ -196,8 +196,8 @@ def _default_classes(file: Path, records: Sequence[dict[str, Any]], used: set[An
     return names
 
 
-def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Picture]:
-    found: dict[Any, _Picture] = {}
+def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Image]:
+    found: dict[Any, _Image] = {}
     for i, record in enumerate(records):
         where = f"{file}: images[{i}]"
         id, name = _id(record, "id", where), record.get("file_name")
@@ -207,7 +207,7 @@ def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Pictu
             raise DataError(f"{where}: id {id!r} is that of {found[id].name} too; give each image its own id")
         sides = [record.get(k) for k in ("height", "width")]
         known = all(isinstance(s, int | float) and 1 <= s < 2**24 and s == int(s) for s in sides)
-        found[id] = _Picture(name, (int(sides[0]), int(sides[1])) if known else None, where)  # type: ignore[arg-type]
+        found[id] = _Image(name, (int(sides[0]), int(sides[1])) if known else None, where)  # type: ignore[arg-type]
     return found
 
 

@@ -16,7 +16,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.sample import Sample, SpatialTarget, Target, is_spatial
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.transforms.base import RandomTransform
-from visionkit.data.transforms.preprocessing import GREY, Preprocessing, resize_picture
+from visionkit.data.transforms.preprocessing import GREY, Preprocessing, resize_image
 
 __all__ = ["RandomScaledCrop"]
 
@@ -103,7 +103,7 @@ class RandomScaledCrop(RandomTransform):
         width, columns = _lengths(edges[1], scale[1] * factor, size[1])
         top, left = (int(rng.integers(room + 1)) for room in (size[0] - rows, size[1] - columns))
         y, x = self._corner(edges, (height, width), classes, rng)
-        canvas = resize_picture(pixels[y : y + height, x : x + width], (rows, columns))  # the part that shows
+        canvas = resize_image(pixels[y : y + height, x : x + width], (rows, columns))  # the part that shows
         if (rows, columns) != size:
             part, canvas = canvas, np.full((*size, preprocessing.channels), GREY, np.uint8)
             canvas[top : top + rows, left : left + columns] = part

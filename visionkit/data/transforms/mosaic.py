@@ -14,7 +14,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.sample import Sample, Target, is_spatial
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.transforms.base import RandomTransform
-from visionkit.data.transforms.preprocessing import GREY, Picture, Preprocessing, resize_picture
+from visionkit.data.transforms.preprocessing import GREY, Pixels, Preprocessing, resize_image
 
 __all__ = ["Mosaic"]
 
@@ -113,7 +113,7 @@ class Mosaic(RandomTransform):
 
     def _paste(
         self,
-        canvas: Picture,
+        canvas: Pixels,
         sample: Sample[T],
         corner: int,
         middle: tuple[int, int],
@@ -138,7 +138,7 @@ class Mosaic(RandomTransform):
             part.append((point if after else point - length, length))
         (y, height), (x, width) = cut
         (top, rows), (left, columns) = part
-        window = resize_picture(pixels[y : y + height, x : x + width], (rows, columns))
+        window = resize_image(pixels[y : y + height, x : x + width], (rows, columns))
         canvas[top : top + rows, left : left + columns] = window
         target = sample.target
         assert is_spatial(target)

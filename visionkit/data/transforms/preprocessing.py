@@ -16,11 +16,11 @@ from visionkit.core.component import Component
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo, Sample, Target, is_spatial
 
-__all__ = ["Denoise", "Preprocessing", "Resize", "resize_picture", "to_model", "to_original"]
+__all__ = ["Denoise", "Preprocessing", "Resize", "resize_image", "to_model", "to_original"]
 
 Resize: TypeAlias = Literal["squash", "crop", "letterbox"]
 Denoise: TypeAlias = Literal["median", "bilateral", "nlm"]
-Picture: TypeAlias = NDArray[np.uint8]  # [H, W, C]
+Pixels: TypeAlias = NDArray[np.uint8]  # [H, W, C]
 T = TypeVar("T", bound=Target)
 
 GREY = 114  # of the letterbox's bars: close to the mean of natural photos
@@ -117,7 +117,7 @@ class Preprocessing(Component):
         )
         return target, moved
 
-    def pixels(self, sample: Sample[Any]) -> Picture:
+    def pixels(self, sample: Sample[Any]) -> Pixels:
         """Return the pixels of a sample as read, uint8 [H, W, C], no copy of what a reader returns.
 
         Raises:
@@ -139,7 +139,7 @@ class Preprocessing(Component):
         factor = max(vertical, horizontal) if self.resize == "crop" else min(vertical, horizontal)
         return factor, factor
 
-    def filtered(self, pixels: Picture) -> Picture:
+    def filtered(self, pixels: Pixels) -> Pixels:
         """Return a picture at the model's size, uint8 [H, W, C], with its noise taken out as asked for."""
         return pixels if self.denoise is None else DENOISERS[self.denoise](pixels, self.denoise_strength)
 
@@ -192,7 +192,7 @@ PLACEMENTS: dict[Resize, Callable[[tuple[int, int], tuple[int, int]], Placement]
 }
 
 
-def _resized(pixels: Picture, edges: tuple[float, float], place: Placement, size: tuple[int, int]) -> Picture:
+def _resized(pixels: Pixels, edges: tuple[float, float], place: Placement, size: tuple[int, int]) -> Pixels:
     """Return the picture that the model sees, without any filter.
 
     Args:
@@ -203,33 +203,33 @@ def _resized(pixels: Picture, edges: tuple[float, float], place: Placement, size
     """
     (height, width), (top, left) = place.inner, place.offset
     if place.inner == size:
-        return resize_picture(pixels, size, edges)
+        return resize_image(pixels, size, edges)
     if height <= size[0] and width <= size[1]:
         canvas = np.full((*size, pixels.shape[2]), GREY, np.uint8)
-        canvas[top : top + height, left : left + width] = resize_picture(pixels, place.inner, edges)
+        canvas[top : top + height, left : left + width] = resize_image(pixels, place.inner, edges)
         return canvas
     if height * width <= max(pixels.shape[0] * pixels.shape[1], 4 * size[0] * size[1]):
-        whole = resize_picture(pixels, place.inner, edges)
+        whole = resize_image(pixels, place.inner, edges)
         return np.ascontiguousarray(whole[-top : size[0] - top, -left : size[1] - left])
     # a long strip enlarged: never make the whole of it, which can be thousands of times the picture
     return _window(pixels, place.scale, (-top, -left), size)
 
 
-def median(pixels: Picture, strength: float) -> Picture:
+def median(pixels: Pixels, strength: float) -> Pixels:
     """Replace each pixel by the median of the square window around it."""
     edge = 2 * max(1, round(strength)) + 1
     return _in_groups(pixels, lambda part: cv2.medianBlur(part, edge), (1, 3, 4))
 
 
-def bilateral(pixels: Picture, strength: float) -> Picture:
+def bilateral(pixels: Pixels, strength: float) -> Pixels:
     """Average each pixel with the near ones of similar colour (Tomasi and Manduchi, ICCV 1998)."""
     return _in_groups(pixels, lambda part: cv2.bilateralFilter(part, 5, 30.0 * strength, 2.0), (1, 3))
 
 
-def nlm(pixels: Picture, strength: float) -> Picture:
+def nlm(pixels: Pixels, strength: float) -> Pixels:
     """Average each pixel with those whose surroundings look alike (Buades, Coll and Morel, CVPR 2005)."""
 
-    def filtered(part: Picture) -> Any:
+    def filtered(part: Pixels) -> Any:
         if part.ndim == 2:
             return cv2.fastNlMeansDenoising(part, None, 10.0 * strength, 7, 15)
         return cv2.fastNlMeansDenoisingColored(part, None, 10.0 * strength, 10.0 * strength, 7, 15)
@@ -237,7 +237,7 @@ def nlm(pixels: Picture, strength: float) -> Picture:
     return _in_groups(pixels, filtered, (1, 3))
 
 
-DENOISERS: dict[Denoise, Callable[[Picture, float], Picture]] = {"median": median, "bilateral": bilateral, "nlm": nlm}
+DENOISERS: dict[Denoise, Callable[[Pixels, float], Pixels]] = {"median": median, "bilateral": bilateral, "nlm": nlm}
 
 
 def _is_whole(value: Any) -> bool:
@@ -268,7 +268,7 @@ def _keep_aspect(
     return inner[0], inner[1]
 
 
-def resize_picture(pixels: Picture, size: tuple[int, int], edges: tuple[float, float] | None = None) -> Picture:
+def resize_image(pixels: Pixels, size: tuple[int, int], edges: tuple[float, float] | None = None) -> Pixels:
     """Resize a picture, uint8 [H, W, C], bilinearly; where it shrinks, the filter widens and nothing aliases.
 
     Args:
@@ -293,7 +293,7 @@ def resize_picture(pixels: Picture, size: tuple[int, int], edges: tuple[float, f
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
-def _window(pixels: Picture, scale: tuple[float, float], start: tuple[int, int], size: tuple[int, int]) -> Picture:
+def _window(pixels: Pixels, scale: tuple[float, float], start: tuple[int, int], size: tuple[int, int]) -> Pixels:
     """Return the part of the resized picture from ``start`` on, resizing nothing but that part."""
     y, fy = _neighbours(start[0], size[0], scale[0], pixels.shape[0])
     x, fx = _neighbours(start[1], size[1], scale[1], pixels.shape[1])
@@ -311,7 +311,7 @@ def _neighbours(start: int, count: int, scale: float, edge: int) -> tuple[NDArra
     return np.stack([first, np.minimum(first + 1, edge - 1)]), (centre - first).astype(np.float32)
 
 
-def _in_groups(pixels: Picture, function: Callable[[Any], Any], allowed: tuple[int, ...]) -> Picture:
+def _in_groups(pixels: Pixels, function: Callable[[Any], Any], allowed: tuple[int, ...]) -> Pixels:
     """Run an OpenCV function that takes only certain numbers of channels, otherwise on one channel after another."""
     channels = pixels.shape[2]
     if channels > 1 and channels in allowed:

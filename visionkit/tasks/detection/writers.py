@@ -14,7 +14,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text, write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import Format, FormatJob, files_beside
+from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
 
 __all__ = ["BOX_WRITERS", "INSTANCE_WRITERS", "CocoMaskWriter", "CocoWriter", "YoloWriter"]
 
@@ -41,7 +41,7 @@ class CocoWriter:
         DataError: The annotation file cannot be used, lacks a picture or class, or leaves open which one is meant.
     """
 
-    def __init__(self, job: FormatJob) -> None:
+    def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.results = job.out / "predictions.coco.json"
         self.legend = job.out / "predictions.coco_images.json" if job.annotations is None else None
@@ -104,7 +104,7 @@ class YoloWriter:
         job: What is to be written where.
     """
 
-    def __init__(self, job: FormatJob) -> None:
+    def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.folder = job.out / "labels"
         self.outputs: tuple[Path, ...] = (self.folder,)
@@ -126,9 +126,9 @@ class YoloWriter:
         write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.names))
 
 
-BOX_WRITERS: Mapping[str, Format] = {"coco": CocoWriter, "yolo": YoloWriter}
+BOX_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoWriter, "yolo": YoloWriter}
 """The formats of boxes."""
-INSTANCE_WRITERS: Mapping[str, Format] = {"coco": CocoMaskWriter, "yolo": YoloWriter}
+INSTANCE_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoMaskWriter, "yolo": YoloWriter}
 """The formats of boxes with masks."""
 
 # ---- COCO's ids

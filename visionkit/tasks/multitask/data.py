@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from visionkit.core.component import parameters_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
-from visionkit.data.caching.pictures import CacheSettings
+from visionkit.data.caching.images import CacheSettings
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.loading import TrainingLoader, TrainingView
 from visionkit.data.samplers import EpochSampler
@@ -113,7 +113,7 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
                 seed=self.seed,
                 combine=None if module.combine is None else CombineAlike(module.combine),
                 epochs=self._epochs(),
-                cache=self._picture_cache(),
+                cache=self._image_cache(),
             )
             order = EpochSampler(
                 view, seed=self.seed, weights=self._weights(train, indices, source), num_replicas=world, rank=rank

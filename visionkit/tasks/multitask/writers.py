@@ -11,13 +11,13 @@ from typing import Any
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo
 from visionkit.models.head import Head
-from visionkit.prediction.writers import Format, FormatJob, FormatWriter, open_table
+from visionkit.prediction.writers import Writer, WriterFactory, WriterJob, open_table
 from visionkit.tasks.multitask.types import MultiTaskPrediction, names_of
 
 __all__ = ["writers_of"]
 
 
-def writers_of(heads: Mapping[str, Head]) -> tuple[dict[str, Format], tuple[str, ...]]:
+def writers_of(heads: Mapping[str, Head]) -> tuple[dict[str, WriterFactory], tuple[str, ...]]:
     """Return what makes the writer of each format, as ``head/format``, and which are written without being asked for.
 
     Each head has its own formats and, as "table", a table.
@@ -25,10 +25,10 @@ def writers_of(heads: Mapping[str, Head]) -> tuple[dict[str, Format], tuple[str,
     Args:
         heads: The heads, by name.
     """
-    writers: dict[str, Format] = {}
+    writers: dict[str, WriterFactory] = {}
     standard: list[str] = []
     for name, head in heads.items():
-        own: dict[str, Format] = {"table": partial(TableWriter, head.columns), **head.writers}
+        own: dict[str, WriterFactory] = {"table": partial(TableWriter, head.columns), **head.writers}
         writers |= {f"{name}/{k}": partial(HeadWriter, name, make) for k, make in own.items()}
         standard += [f"{name}/{k}" for k in ("table", *head.standard)]
     return writers, tuple(standard)
@@ -43,9 +43,9 @@ class HeadWriter:
         job: What is to be written where, for all heads.
     """
 
-    def __init__(self, head: str, make: Format, job: FormatJob) -> None:
+    def __init__(self, head: str, make: WriterFactory, job: WriterJob) -> None:
         self.head = head
-        self.writer: FormatWriter = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
+        self.writer: Writer = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
         self.outputs = self.writer.outputs
 
     def add(self, info: ImageInfo, prediction: MultiTaskPrediction) -> None:
@@ -65,7 +65,7 @@ class TableWriter:
         job: What is to be written where.
     """
 
-    def __init__(self, columns: Sequence[str], job: FormatJob) -> None:
+    def __init__(self, columns: Sequence[str], job: WriterJob) -> None:
         self.columns = columns
         self.names: Sequence[str] = job.names
         self.path: Path = job.out / "predictions.csv"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionkit.core.files import replacing, write_text
 from visionkit.core.sample import ImageInfo
-from visionkit.prediction.writers import Format, FormatJob, files_beside
+from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
 
 __all__ = ["WRITERS", "MaskWriter"]
 
@@ -38,7 +38,7 @@ class MaskWriter:
         job: What is to be written where.
     """
 
-    def __init__(self, job: FormatJob) -> None:
+    def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.folder = job.out / "masks"
         self.outputs: tuple[Path, ...] = (self.folder,)
@@ -61,5 +61,5 @@ class MaskWriter:
         write_text(self.folder / "classes.txt", "".join(f"{k}\t{name}\n" for k, name in enumerate(self.names)))
 
 
-WRITERS: Mapping[str, Format] = {"mask": MaskWriter}
+WRITERS: Mapping[str, WriterFactory] = {"mask": MaskWriter}
 """The formats of segmentations."""

@@ -110,7 +110,7 @@ class FeatureCache:
                 store = FeatureStore(folder / name, extractor.levels, limit=limit)
                 before = len(store.rows)
                 for split in sizes:
-                    pictures = collect(store, extractor, self.data.all_pictures(split))
+                    pictures = collect(store, extractor, self.data.all_images(split))
                     views[split] = FeatureView(
                         store, pictures, channels=preprocessing.channels, device=extractor.device
                     )

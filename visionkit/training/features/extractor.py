@@ -32,7 +32,7 @@ from visionkit.models.model import VisionModel
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.training.features.store import KEY_BYTES, CacheError, FeatureStore, Level
 
-__all__ = ["Extractor", "Pictures", "collect", "picture_key", "read_levels"]
+__all__ = ["Extractor", "KeptImages", "collect", "image_key", "read_levels"]
 
 T = TypeVar("T", bound=Target)
 
@@ -128,7 +128,7 @@ def read_levels(neck: nn.Module, head: nn.Module, levels: Sequence[Tensor]) -> l
         return [g is not None for g in torch.autograd.grad(sums, inputs, allow_unused=True)]
 
 
-def picture_key(image: Tensor) -> str:
+def image_key(image: Tensor) -> str:
     """Return the hash of a picture, uint8 [C, H, W], in any memory order, as hexadecimal digits."""
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     found = hashlib.blake2b(str(pixels.shape).encode(), digest_size=KEY_BYTES)
@@ -137,7 +137,7 @@ def picture_key(image: Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class Pictures(Generic[T]):
+class KeptImages(Generic[T]):
     """The pictures of a data set, without their pixels.
 
     Args:
@@ -151,7 +151,7 @@ class Pictures(Generic[T]):
     infos: list[ImageInfo]
 
 
-def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T]]) -> Pictures[T]:
+def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T]]) -> KeptImages[T]:
     """Go once over pictures, compute the features that are missing, and return what is known of the pictures.
 
     Args:
@@ -180,7 +180,7 @@ def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T
         targets += pickle.loads(plain)  # noqa: S301  # our own bytes
         infos += batch.infos
         for image in batch.images:
-            key = picture_key(image)
+            key = image_key(image)
             keys.append(key)
             if key not in store.rows:
                 waiting[key] = image
@@ -188,7 +188,7 @@ def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T
             compute(extractor.batch_size)
     if waiting:
         compute(len(waiting))
-    return Pictures(np.array([store.rows[key] for key in keys], np.int64), targets, infos)
+    return KeptImages(np.array([store.rows[key] for key in keys], np.int64), targets, infos)
 
 
 def _code(cls: type) -> str:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from visionkit.core.sample import Batch, Sample, Target
 from visionkit.data.samplers import Key
-from visionkit.training.features.extractor import Pictures
+from visionkit.training.features.extractor import KeptImages
 from visionkit.training.features.store import FeatureStore
 
 __all__ = ["FeatureView"]
@@ -29,7 +29,7 @@ class FeatureView(Dataset[Sample[T]], Generic[T]):
         device: Where the features are wanted.
     """
 
-    def __init__(self, store: FeatureStore, pictures: Pictures[T], *, channels: int, device: torch.device) -> None:
+    def __init__(self, store: FeatureStore, pictures: KeptImages[T], *, channels: int, device: torch.device) -> None:
         self.store = store
         self.pictures = pictures
         self.device = device

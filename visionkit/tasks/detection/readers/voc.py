@@ -195,19 +195,19 @@ class _Object(NamedTuple):
     difficult: bool
 
 
-class _Picture(NamedTuple):
+class _Image(NamedTuple):
     filename: str
     size: tuple[int, int] | None
     objects: list[_Object]
 
 
-def _read(file: Path) -> _Picture:
+def _read(file: Path) -> _Image:
     top = parse_xml(file)
     if top.tag != "annotation":
         raise DataError(f"{file}:{top.line}: <{top.tag}> where Pascal VOC has <annotation>; remove the file")
     named = top.child("filename")
     filename = PureWindowsPath(named.text).name if named is not None else ""
-    return _Picture(filename, _size(top.child("size")), [_object(file, n) for n in top.children if n.tag == "object"])
+    return _Image(filename, _size(top.child("size")), [_object(file, n) for n in top.children if n.tag == "object"])
 
 
 def _size(node: Node | None) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request, below, make_splits, read_parts, tell_parts
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.coco_files import coco_files
-from visionkit.data.labels.coco_json import CocoPicture, read_coco
+from visionkit.data.labels.coco_json import CocoImage, read_coco
 from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
@@ -124,7 +124,7 @@ class CocoMaskDataset(MaskDataset):
         return entry
 
 
-def _entry(picture: CocoPicture, labels: Sequence[int], source: str) -> CocoMaskEntry:
+def _entry(picture: CocoImage, labels: Sequence[int], source: str) -> CocoMaskEntry:
     size = picture.size or header_size(picture.path)
     objects: list[tuple[Outline, int, bool]] = []
     problems: list[str] = []

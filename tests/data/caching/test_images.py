@@ -17,8 +17,8 @@ import torch
 
 from visionkit import DataSplits, VisionDataModule
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.caching.pictures import CacheSettings, PictureCache
-from visionkit.data.caching.store import PictureStore
+from visionkit.data.caching.images import CacheSettings, ImageCache
+from visionkit.data.caching.store import ImageStore
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
@@ -69,7 +69,7 @@ def boxes(files):
 
 
 def cache_of(dataset, kind="ram", folder=None, limit=1.0, whole=()):
-    return PictureCache(CacheSettings(kind, None, limit), [dataset], PLACE, whole=whole, folder=folder)
+    return ImageCache(CacheSettings(kind, None, limit), [dataset], PLACE, whole=whole, folder=folder)
 
 
 def epochs(dataset, cache=None, *, workers=0, combine=None, epochs=2, augment=AUGMENT):
@@ -143,7 +143,7 @@ def test_an_augmentation_of_the_users_own_gets_samples_that_it_may_change(files)
 
 
 def test_shared_pixels_cannot_be_written_and_outlive_the_store():
-    store = PictureStore(None, limit=10**6)
+    store = ImageStore(None, limit=10**6)
     store.plan([bytes(16)])
     assert store.read(1) is None
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -165,13 +165,13 @@ def test_shared_pixels_cannot_be_written_and_outlive_the_store():
 
 def test_damaged_pixels_are_replaced_for_all_that_have_seen_them(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    first = PictureStore(tmp_path, limit=10**6)
+    first = ImageStore(tmp_path, limit=10**6)
     first.plan([bytes(16)])
     first.write(1, pixels, (50, 70))
     first.close()
     with (tmp_path / "pixels.bin").open("r+b") as file:
         file.write(bytes(pixels.nbytes))  # what a machine that stopped may leave
-    store = PictureStore(tmp_path, limit=10**6)
+    store = ImageStore(tmp_path, limit=10**6)
     store.plan([bytes(16)])
     other = pickle.loads(pickle.dumps(store))
     assert store.read(1) is None
@@ -248,7 +248,7 @@ def test_the_disk_is_warm_for_the_next_run_and_never_stale(files, tmp_path):
     plain = EvaluationView(dataset, PLACE)
     assert all(torch.equal(view[i].image, plain[i].image) for i in range(COUNT))
     assert view[0].info == plain[0].info
-    other = PictureCache(CacheSettings("disk"), [dataset], Preprocessing(16), folder=tmp_path / "cache")
+    other = ImageCache(CacheSettings("disk"), [dataset], Preprocessing(16), folder=tmp_path / "cache")
     assert other.known == 0
 
 
@@ -275,11 +275,11 @@ def test_pictures_of_others_make_room(files, tmp_path):
     third = cache_of(new, "disk", tmp_path / "cache", limit)
     assert third.store.used == 0
     assert same(epochs(new, third), epochs(new))
-    other = PictureCache(CacheSettings("disk", None, limit), [old], Preprocessing((16, 64)), folder=tmp_path / "cache")
+    other = ImageCache(CacheSettings("disk", None, limit), [old], Preprocessing((16, 64)), folder=tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("*/pixels.bin"))) == 2  # in use
     third.close()
     other.close()
-    PictureCache(CacheSettings("disk", None, limit), [old], Preprocessing((64, 16)), folder=tmp_path / "cache").close()
+    ImageCache(CacheSettings("disk", None, limit), [old], Preprocessing((64, 16)), folder=tmp_path / "cache").close()
     assert len(list((tmp_path / "cache").glob("*/pixels.bin"))) == 1
 
 
@@ -287,8 +287,8 @@ def test_a_killed_process_leaves_no_torn_picture(tmp_path):
     code = f"""
         import numpy as np
         from pathlib import Path
-        from visionkit.data.caching.store import PictureStore
-        store = PictureStore(Path({str(tmp_path / "store")!r}), limit=10**9)
+        from visionkit.data.caching.store import ImageStore
+        store = ImageStore(Path({str(tmp_path / "store")!r}), limit=10**9)
         keys = [bytes([i]) * 16 for i in range(200)]
         store.plan(keys)
         print("ready", flush=True)
@@ -302,7 +302,7 @@ def test_a_killed_process_leaves_no_torn_picture(tmp_path):
     time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    store = PictureStore(tmp_path / "store", limit=10**9)
+    store = ImageStore(tmp_path / "store", limit=10**9)
     keys = [bytes([i]) * 16 for i in range(200)]
     known = store.plan(keys)
     found = {i: store.read(store.rows[key]) for i, key in enumerate(keys)}
@@ -464,7 +464,7 @@ def test_a_trial_run_tries_the_cache_too(files, tmp_path, capsys):
     data = module(files, cache="disk", cache_folder=str(tmp_path / "mine"))
     seen = fit(data, tmp_path, fast_dev_run=True)
     assert "pictures 12 cached" in capsys.readouterr().out
-    kept = {f.name for f, done in zip(files, PictureCache.decoded(data.cache, PLACE, files), strict=True) if done}
+    kept = {f.name for f, done in zip(files, ImageCache.decoded(data.cache, PLACE, files), strict=True) if done}
     assert {os.path.basename(name) for _, names in seen for name in names} <= kept  # workers read further ahead
     assert len(seen) == 2
 
@@ -497,4 +497,4 @@ def test_what_is_kept_as_it_is_now_needs_no_check(files, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=rf"{files[5].name}.*\n1 image of the train split"):
         setup()
     other = VisionDataModule(DataSplits(classes(files[:3]), None), preprocessing=Preprocessing(48), **settings)
-    assert PictureCache.decoded(other.cache, other.preprocessing, files[:3]) == [False] * 3
+    assert ImageCache.decoded(other.cache, other.preprocessing, files[:3]) == [False] * 3

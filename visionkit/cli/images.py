@@ -9,13 +9,13 @@ from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.images.reading import list_images
-from visionkit.prediction.files import Picture
+from visionkit.prediction.files import ImageFile
 from visionkit.tasks.classification.readers.manifest import MANIFEST_SUFFIXES, read_rows
 
-__all__ = ["find_pictures"]
+__all__ = ["find_images"]
 
 
-def find_pictures(arguments: Sequence[str]) -> list[Picture]:
+def find_images(arguments: Sequence[str]) -> list[ImageFile]:
     """Return the pictures that files, folders, globs and manifests name, each once, in order.
 
     Args:
@@ -25,22 +25,22 @@ def find_pictures(arguments: Sequence[str]) -> list[Picture]:
         UsageError: An argument matches nothing.
         DataError: A folder holds no pictures, or a manifest is wrong.
     """
-    found: dict[str, Picture] = {}
+    found: dict[str, ImageFile] = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            pictures = [Picture(str(p)) for p in list_images(path)]
+            pictures = [ImageFile(str(p)) for p in list_images(path)]
             if not pictures:
                 raise DataError(f"{path}: the folder holds no pictures")
         elif path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
             pictures = _from_manifest(path)
         elif path.is_file():
-            pictures = [Picture(argument)]
+            pictures = [ImageFile(argument)]
         else:
             matches = sorted(p for p in glob.glob(argument, recursive=True) if Path(p).is_file())
             if not matches:
                 raise UsageError(f"{argument}: no such picture, folder or manifest, and no file matches it as a glob")
-            pictures = [Picture(p) for p in matches]
+            pictures = [ImageFile(p) for p in matches]
         for picture in pictures:
             key = os.path.normpath(picture.path)
             if key not in found or picture.extra:  # what a manifest says of a picture is kept
@@ -48,7 +48,7 @@ def find_pictures(arguments: Sequence[str]) -> list[Picture]:
     return list(found.values())
 
 
-def _from_manifest(path: Path) -> list[Picture]:
+def _from_manifest(path: Path) -> list[ImageFile]:
     """Return the pictures of a manifest; its label column, the truth, comes back as ``truth``."""
     pictures = []
     for row in read_rows(path):
@@ -57,7 +57,7 @@ def _from_manifest(path: Path) -> list[Picture]:
         if not name:
             raise DataError(f"{row.where}: no path; write the image's file")
         extra = {"truth" if k in ("label", "labels") else k: v for k, v in cells.items()}
-        pictures.append(Picture(str(path.parent / name), extra))
+        pictures.append(ImageFile(str(path.parent / name), extra))
     if not pictures:
         raise DataError(f"{path}: lists no images; add a line for each image")
     return pictures

@@ -23,10 +23,10 @@ from visionkit.core.files import locked, write_text
 from visionkit.core.sample import Loaded, Target
 from visionkit.data.caching.store import (
     LAYOUT,
-    PictureStore,
+    ImageStore,
     available_memory,
     filled,
-    remove_pictures,
+    remove_images,
     remove_unused,
     taken,
 )
@@ -35,7 +35,7 @@ from visionkit.data.images.decode import Array
 from visionkit.data.images.reading import read_image
 from visionkit.data.transforms.preprocessing import Preprocessing
 
-__all__ = ["Cache", "CacheSettings", "PictureCache", "Prepared"]
+__all__ = ["Cache", "CacheSettings", "ImageCache", "Prepared"]
 
 T = TypeVar("T", bound=Target)
 
@@ -71,7 +71,7 @@ class CacheSettings:
         self.limit = limit
 
 
-class PictureCache:
+class ImageCache:
     """Decoded pictures of some data sets, shared by all processes that load them.
 
     Args:
@@ -115,7 +115,7 @@ class PictureCache:
         spec = {"preprocessing": spec_of(preprocessing)}
         try:
             self.store, self.known = self._store(spec, placed, room, needed)
-            self.whole: PictureStore | None = None
+            self.whole: ImageStore | None = None
             if originals:
                 self.whole, known = self._store(
                     {"channels": preprocessing.channels}, originals, self.limit - room, None
@@ -128,23 +128,23 @@ class PictureCache:
 
     def _store(
         self, spec: dict[str, Any], keys: Sequence[bytes], limit: int, needed: int | None
-    ) -> tuple[PictureStore, int]:
+    ) -> tuple[ImageStore, int]:
         """Return a store and how many of its pictures are known already."""
         if self.folder is None:
-            store = PictureStore(None, limit=limit)
+            store = ImageStore(None, limit=limit)
             return store, store.plan(keys)
         name, text = _named(spec)
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / f"{name}.lock"):
             self._make_room(name, limit if needed is None else min(needed, limit))
-            store = PictureStore(self.folder / name, limit=limit)
+            store = ImageStore(self.folder / name, limit=limit)
             known = store.plan(keys)
             foreign = len(store.rows) > len(dict.fromkeys(keys))
             tight = store.used + (0 if needed is None else needed) * (1 - known / max(1, len(keys))) > 0.98 * limit
             if foreign and tight and store.alone():  # pictures of others, or older ones, are in the way
-                remove_pictures(self.folder / name)
+                remove_images(self.folder / name)
                 store.close()
-                store = PictureStore(self.folder / name, limit=limit)
+                store = ImageStore(self.folder / name, limit=limit)
                 known = store.plan(keys)
             write_text(self.folder / name / LAYOUT, text)  # its time says when the store was used last
         return store, known
@@ -211,7 +211,7 @@ class PictureCache:
         stores = [store for store in (self.store, self.whole) if store is not None]
         for store in stores:
             if remove and store.folder is not None and store.alone():
-                remove_pictures(store.folder)
+                remove_images(store.folder)
                 store.folder.with_name(f"{store.folder.name}.lock").unlink(missing_ok=True)
             store.close()
         if remove and self.folder is not None:
@@ -278,7 +278,7 @@ class Prepared(Generic[T]):
     """
 
     def __init__(
-        self, dataset: VisionDataset[T], preprocessing: Preprocessing, cache: PictureCache | None = None
+        self, dataset: VisionDataset[T], preprocessing: Preprocessing, cache: ImageCache | None = None
     ) -> None:
         self.dataset = dataset
         self.preprocessing = preprocessing

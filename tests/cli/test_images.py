@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from visionkit import DataError, UsageError
-from visionkit.cli.pictures import find_pictures
+from visionkit.cli.images import find_images
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def names(pictures, folder):
 
 def test_a_file_is_taken_whatever_its_name(folder):
     (folder / "upload").write_bytes((folder / "b.png").read_bytes())
-    (pictures,) = find_pictures([str(folder / "upload")])
+    (pictures,) = find_images([str(folder / "upload")])
     assert pictures.path == str(folder / "upload")
     assert pictures.extra == {}
 
 
 def test_a_folder_is_searched_through(folder):
-    assert names(find_pictures([str(folder)]), folder) == ["a.jpg", "b.png", "deep/c.PNG"]
+    assert names(find_images([str(folder)]), folder) == ["a.jpg", "b.png", "deep/c.PNG"]
 
 
 @pytest.mark.parametrize(
@@ -38,19 +38,19 @@ def test_a_folder_is_searched_through(folder):
 def test_a_glob_takes_files_sorted(folder, pattern, expected):
     if expected is None:  # only a folder matches
         with pytest.raises(UsageError, match="no file matches it as a glob"):
-            find_pictures([str(folder / pattern)])
+            find_images([str(folder / pattern)])
     else:
-        assert names(find_pictures([str(folder / pattern)]), folder) == expected
+        assert names(find_images([str(folder / pattern)]), folder) == expected
 
 
 def test_a_file_whose_name_looks_like_a_glob(folder):
     (folder / "x[1].png").write_bytes((folder / "b.png").read_bytes())
-    assert names(find_pictures([str(folder / "x[1].png")]), folder) == ["x[1].png"]
+    assert names(find_images([str(folder / "x[1].png")]), folder) == ["x[1].png"]
 
 
 def test_a_manifest_brings_truth_and_further_columns(folder):
     (folder / "m.csv").write_text("path,label,text\nb.png,cat,hello\nnothere.png,dog,\n")
-    pictures = find_pictures([str(folder / "m.csv")])
+    pictures = find_images([str(folder / "m.csv")])
     assert names(pictures, folder) == ["b.png", "nothere.png"], "files are looked for when they are read"
     assert pictures[0].extra == {"truth": "cat", "text": "hello"}
 
@@ -58,14 +58,14 @@ def test_a_manifest_brings_truth_and_further_columns(folder):
 def test_a_manifest_without_labels(folder):
     lines = [{"path": "b.png", "n": 3}, {"path": str(folder / "a.jpg"), "labels": ["x", "y"]}]
     (folder / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    pictures = find_pictures([str(folder / "m.jsonl")])
+    pictures = find_images([str(folder / "m.jsonl")])
     assert names(pictures, folder) == ["b.png", "a.jpg"]
     assert [p.extra for p in pictures] == [{"n": 3}, {"truth": ["x", "y"]}]
 
 
 def test_each_picture_comes_once_in_the_order_asked(folder):
     asked = [str(folder / "deep"), str(folder / "b.png"), str(folder), str(folder / "*.png")]
-    assert names(find_pictures(asked), folder) == ["deep/c.PNG", "b.png", "a.jpg"]
+    assert names(find_images(asked), folder) == ["deep/c.PNG", "b.png", "a.jpg"]
 
 
 def test_what_is_wrong_is_said(folder):
@@ -79,4 +79,4 @@ def test_what_is_wrong_is_said(folder):
         ("hole.csv", DataError, r"hole\.csv:3: no path"),
     ):
         with pytest.raises(error, match=words):
-            find_pictures([str(folder / "b.png"), str(folder / name)])
+            find_images([str(folder / "b.png"), str(folder / name)])
