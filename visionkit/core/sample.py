@@ -55,7 +55,7 @@ class ImageInfo:
 
 
 class Target(Protocol):
-    """The truth about one image. Each room has its own."""
+    """The truth about one image. Each task has its own."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """Return the target with its tensors on ``device``."""

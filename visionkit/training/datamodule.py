@@ -37,7 +37,7 @@ T = TypeVar("T", bound=Target)
 
 
 class VisionDataModule(L.LightningDataModule, Generic[T]):
-    """Loads the data sets of a task. Rooms subclass it to read files; it also takes data sets made in Python.
+    """Loads the data sets of a task. Each task's subclasses it to read files; it also takes data sets made in Python.
 
     Args:
         splits: The data sets; subclasses read them instead.
@@ -100,7 +100,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         self._pictures: ImageCache | None = None
         self._asked_cache = False
 
-    # ---- what a room says
+    # ---- what a task says
 
     def read(self) -> DataSplits[VisionDataset[T]]:
         """Read the data sets' labels, no pixels. Called once."""

@@ -1,4 +1,4 @@
-"""Pictures of a training, and what the pictures of all rooms share."""
+"""Pictures of a training, and what the pictures of all tasks share."""
 
 from __future__ import annotations
 

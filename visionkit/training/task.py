@@ -37,7 +37,7 @@ BatchTransform = Callable[[Batch[Any]], Batch[Any]]
 
 
 class Task(L.LightningModule):
-    """Trains, validates and tests a VisionModel. Rooms subclass it to choose model, metric and defaults only.
+    """Trains, validates and tests a VisionModel. Each task subclasses it to choose model, metric and defaults only.
 
     Random numbers of a training step depend on (seed, epoch, batch, process) alone, so a resumed run is the same run.
 

@@ -1,4 +1,4 @@
-"""What the readers of several rooms do alike."""
+"""What the readers of several tasks do alike."""
 
 import pytest
 from PIL import Image

@@ -222,7 +222,7 @@ def test_import_is_lazy():
 
 @dataclass
 class MaskTarget:
-    """Class ids, [H, W], as a segmentation room would have them."""
+    """Class ids, [H, W], as a segmentation task would have them."""
 
     mask: np.ndarray
 

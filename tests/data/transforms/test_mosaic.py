@@ -24,7 +24,7 @@ LEVELS = (40, 80, 160, 240)  # grey level of each image's background; 114 is tha
 
 @dataclass
 class MaskTarget:
-    """Class ids, uint8 [H, W], as a segmentation room would have them."""
+    """Class ids, uint8 [H, W], as a segmentation task would have them."""
 
     mask: np.ndarray
 

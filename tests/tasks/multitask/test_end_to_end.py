@@ -1,4 +1,4 @@
-"""Several tasks through the command line: the same behaviour as in the other rooms, by the same code."""
+"""Several tasks through the command line: the same behaviour as in the other tasks, by the same code."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What the readers of several rooms do alike: sizes from the heads of files, files that are missing, leaks."""
+"""What the readers of several tasks do alike: sizes from the heads of files, files that are missing, leaks."""
 
 from __future__ import annotations
 

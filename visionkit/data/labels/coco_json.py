@@ -1,4 +1,4 @@
-"""COCO JSON, as all rooms read it: one file with images, annotations and categories."""
+"""COCO JSON, as all tasks read it: one file with images, annotations and categories."""
 
 from __future__ import annotations
 

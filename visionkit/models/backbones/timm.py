@@ -23,7 +23,7 @@ class TimmBackbone(Backbone):
     """Feature maps of a timm network (https://github.com/huggingface/pytorch-image-models), without its classifier.
 
     It returns one level a stride, the deepest of each, fine to coarse; the last is the network's own final feature
-    map (for EfficientNet that of its last 1x1 convolution). A plain vision transformer so has one level. Networks
+    map (for EfficientNet that of its last 1x1 convolution). A plain vision transformer has one level. Networks
     whose patches do not overlap (ConvNeXt, for one) round the sizes of their levels down, not up.
 
     Args:

@@ -81,7 +81,7 @@ class ClassificationData(FileData[ClassTarget]):
         if self.balance != "sampling":
             return None
         counts = class_counts(dataset)
-        labels = dataset.labels  # type: ignore[attr-defined]  # every reader of this room has them
+        labels = dataset.labels  # type: ignore[attr-defined]  # every reader of this task has them
         return torch.tensor(
             [1.0 / min((float(counts[i]) for i in ids), default=len(labels)) for ids in labels]
         ).double()
@@ -90,7 +90,7 @@ class ClassificationData(FileData[ClassTarget]):
 def class_counts(dataset: VisionDataset[ClassTarget]) -> Tensor:
     """Return how many pictures show each class, float32 [K]."""
     counts = torch.zeros(len(dataset.classes))
-    for ids in dataset.labels:  # type: ignore[attr-defined]  # every reader of this room has them
+    for ids in dataset.labels:  # type: ignore[attr-defined]  # every reader of this task has them
         for i in ids:
             counts[i] += 1
     return counts
