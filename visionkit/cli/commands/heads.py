@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionkit.cli.commands.predict import Parser
-from visionkit.cli.config.descriptions import known
 from visionkit.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +99,7 @@ def _line(name: str, model: VisionModel) -> str:
 def _task(model: VisionModel) -> str | None:
     """Return the import path of the task whose models predict the like."""
     import visionkit
+    from visionkit.cli.config.descriptions import known
     from visionkit.core.component import class_path
 
     tasks = [getattr(visionkit, name) for name in known().kinds["Task"]]
