@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lightning  # noqa: F401  # before nncf, as in a process of its own; see cli.lightning._whole_numbers_first
+import lightning  # noqa: F401  # before nncf, as in a process of its own; see cli.parser._whole_numbers_first
 import numpy as np
 import pytest
 import torch

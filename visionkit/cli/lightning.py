@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union, get_args
-
-os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
+from typing import Any
 
 import lightning as L
 import torch
@@ -19,8 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from visionkit import __version__
-from visionkit.cli.config import messages
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
+from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.models import checkpoint as checkpoints
@@ -40,49 +37,6 @@ RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 MAX_SHOWN_FAULTS = 10  # faulty labels, at most
 
 
-def _whole_numbers_first(function: Callable[..., Any]) -> None:
-    """Let whole numbers be read as such where a function takes those and others.
-
-    Up to Python 3.13 typing takes the first spelling of ``Optional[Union[int, float]]`` that it sees. Where nncf came
-    before Lightning that has float first, and ``limit_train_batches: 1``, one batch, would be read as 1.0, all of them.
-    """
-    for name, kind in function.__annotations__.items():
-        kinds = get_args(kind)
-        if int in kinds and float in kinds and kinds.index(float) < kinds.index(int):
-            function.__annotations__[name] = Union[(int, *(k for k in kinds if k is not int))]
-
-
-_whole_numbers_first(L.Trainer.__init__)
-
-
-class Parser(LightningArgumentParser):
-    """A parser whose errors are one clear line, and in which a class has its own defaults."""
-
-    def parse_object(self, obj: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse, and fill in nothing from the class that stands in a place by default where another one is named."""
-        usual = {action: action.default for action in self._actions if _is_class(action.default)}
-        for action, default in usual.items():
-            given = _at(obj, action.dest)
-            if _is_class(given) and given["class_path"] != default["class_path"]:
-                action.default = {"class_path": given["class_path"]}
-        try:
-            parsed: Namespace = super().parse_object(obj, *args, **kwargs)
-            return parsed
-        finally:  # the parser of a class is made once
-            for action, default in usual.items():
-                action.default = default
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        """Raise a UsageError that names file, line, key and the nearest right name."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UsageError(messages.explain(message, _argv)) from None
-
-
-_argv: list[str] = []
-"""The arguments as they were given, for messages; Lightning makes the parsers without a way to tell them."""
-
-
 class CLI(LightningCLI):
     """LightningCLI with one owner for folder, checkpoints, precision and logging.
 
@@ -92,7 +46,7 @@ class CLI(LightningCLI):
     """
 
     def __init__(self, argv: list[str], given: list[str] | None = None) -> None:
-        _argv[:] = given or argv
+        GIVEN_ARGUMENTS[:] = given or argv
         self.argv = argv
         super().__init__(
             Task,
@@ -116,7 +70,7 @@ class CLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Offer the three commands that need Trainer, model and data."""
         everything = LightningCLI.subcommands()
-        return {_argv[0]: everything[_argv[0]]}
+        return {GIVEN_ARGUMENTS[0]: everything[GIVEN_ARGUMENTS[0]]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data say what the model must know; nothing is typed twice."""
@@ -265,7 +219,7 @@ class CLI(LightningCLI):
         data = config.data.init_args
         if data.get("classes") is None and self.subcommand != "fit":
             data.classes = list(model["classes"])  # one class map: the ids are those that the model was trained with
-        for part in filter(_is_class, vars(config.model.init_args).values()):
+        for part in filter(names_class, vars(config.model.init_args).values()):
             cls = import_class(part["class_path"])
             if cls is not None and issubclass(cls, Backbone | Neck) and part.get("init_args", {}).get("weights"):
                 part["init_args"]["weights"] = None  # the checkpoint brings them
@@ -363,17 +317,6 @@ def _device(accelerator: Any) -> torch.device:
         mps = accelerator == "auto" and torch.backends.mps.is_available()
         return torch.device("mps" if mps else "cpu")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _at(config: Any, key: str) -> Any:
-    """Return what stands below a dotted key of a config, or None."""
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, Namespace | dict) else None
-    return config
-
-
-def _is_class(value: Any) -> bool:
-    return isinstance(value, Namespace | dict) and "class_path" in value
 
 
 def _as_list(value: Any) -> list[Any]:

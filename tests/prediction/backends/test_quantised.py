@@ -26,7 +26,7 @@ from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.multitask.types import MultiTaskPrediction
 from visionkit.tasks.segmentation.types import MaskPrediction
 
-pytestmark = pytest.mark.skipif(  # not imported here: see cli.lightning._whole_numbers_first
+pytestmark = pytest.mark.skipif(  # not imported here: see cli.parser._whole_numbers_first
     any(importlib.util.find_spec(name) is None for name in ("openvino", "nncf")), reason="needs openvino and nncf"
 )
 
