@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
+import torch
 from torch.utils.data import Dataset
 
 from visionkit.core.errors import DataError
@@ -16,7 +17,7 @@ from visionkit.core.sample import ImageInfo, Sample, Target
 from visionkit.data.images.decode import Array, Decoded, Scale
 from visionkit.data.images.reading import load_image
 
-__all__ = ["DataSplits", "ReadWhole", "VisionDataset", "knows_targets", "load_sample"]
+__all__ = ["DataSplits", "EntryDataset", "ReadWhole", "VisionDataset", "knows_targets", "load_sample"]
 
 T = TypeVar("T", bound=Target)
 ReadWhole: TypeAlias = Callable[[str, int], Array]
@@ -112,6 +113,65 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these entries only, in this order."""
         raise NotImplementedError
+
+
+class Entry(Protocol):
+    """What a reader knows of an image before it reads it."""
+
+    @property
+    def id(self) -> str:
+        """Path of the image file, or another name that is unique in the data set."""
+        ...
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class EntryDataset(VisionDataset[T], Generic[T, E]):
+    """Images that a list of entries tells of, read from files as they are asked for.
+
+    Args:
+        entries: What is known of each image, in order.
+        classes: Class names; a name's position is its id.
+        channels: 3 for RGB, 1 for gray, another number for multi-band files.
+    """
+
+    channels: int
+    """Number of image channels, C."""
+
+    def __init__(self, entries: Sequence[E], classes: Sequence[str], *, channels: int = 3) -> None:
+        self.classes = tuple(classes)
+        self.channels = channels
+        self._hold(entries)
+
+    def _hold(self, entries: Sequence[E]) -> None:
+        """Take these entries; a subclass keeps what it knows of them beside."""
+        self.entries = tuple(entries)
+        self.ids = [e.id for e in self.entries]
+
+    def __getitem__(self, index: int) -> Sample[T]:
+        """Read image, uint8 [C, H, W], and target ``index``.
+
+        Raises:
+            DataError: A file cannot be read, or its labels were made for an image of another size.
+        """
+        return self.load(index)
+
+    def load(self, index: int, scale: Scale | None = None) -> Sample[T]:
+        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
+        decoded = self._pixels(self.entries[index], scale)
+        target, info = self.target_of(index, decoded.size)
+        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
+        return Sample(image, target, info, decoded.reduced)
+
+    def _pixels(self, entry: E, scale: Scale | None) -> Decoded:
+        return self._decode(entry.id, self.channels, scale)
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return the same data set with these entries only, in this order."""
+        other = copy.copy(self)
+        other._hold([self.entries[i] for i in indices])
+        return other
 
 
 def load_sample(dataset: VisionDataset[T], index: int, scale: Scale | None = None) -> Sample[T]:

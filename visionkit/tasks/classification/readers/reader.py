@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.dataset import VisionDataset
-from visionkit.data.images.decode import Decoded, Scale
+from visionkit.core.sample import ImageInfo
+from visionkit.data.dataset import EntryDataset
 from visionkit.tasks.classification.types import ClassTarget
 
 __all__ = ["ClassDataset", "Entry", "need_two_classes", "unknown_to_train"]
@@ -42,7 +41,7 @@ class Entry:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ClassDataset(VisionDataset[ClassTarget]):
+class ClassDataset(EntryDataset[ClassTarget, Entry]):
     """Images with classes, at their original size.
 
     Args:
@@ -54,8 +53,6 @@ class ClassDataset(VisionDataset[ClassTarget]):
 
     multilabel: bool
     """Whether an image can have several classes or none."""
-    channels: int
-    """Number of image channels, C."""
     labels: list[tuple[int, ...]]
     """Class ids of each entry; known without reading pixels."""
     groups: list[str] | None
@@ -66,33 +63,15 @@ class ClassDataset(VisionDataset[ClassTarget]):
     def __init__(
         self, entries: Sequence[Entry], classes: Sequence[str], *, multilabel: bool = False, channels: int = 3
     ) -> None:
-        self.classes = tuple(classes)
+        super().__init__(entries, classes, channels=channels)
         self.multilabel = multilabel
-        self.channels = channels
         self.weights = None
-        self._hold(entries)
 
     def _hold(self, entries: Sequence[Entry]) -> None:
-        self.entries = tuple(entries)
-        self.ids = [e.id for e in self.entries]
+        super()._hold(entries)
         self.labels = [e.labels for e in self.entries]
         groups = [e.group for e in self.entries if e.group is not None]
         self.groups = groups if groups and len(groups) == len(self.entries) else None
-
-    def __getitem__(self, index: int) -> Sample[ClassTarget]:
-        """Read image, uint8 [C, H, W], and target ``index``.
-
-        Raises:
-            DataError: The file cannot be read.
-        """
-        return self.load(index)
-
-    def load(self, index: int, scale: Scale | None = None) -> Sample[ClassTarget]:
-        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
-        decoded = self._pixels(self.entries[index], scale)
-        target, info = self.target_of(index, decoded.size)
-        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, target, info, decoded.reduced)
 
     def target_of(self, index: int, size: tuple[int, int]) -> tuple[ClassTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given."""
@@ -101,18 +80,9 @@ class ClassDataset(VisionDataset[ClassTarget]):
         scores[list(entry.labels)] = 1.0
         return ClassTarget(torch.from_numpy(scores), self.weights), ImageInfo(entry.id, size, extra=entry.extra)
 
-    def _pixels(self, entry: Entry, scale: Scale | None) -> Decoded:
-        return self._decode(entry.id, self.channels, scale)
-
     def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
         """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
         return self.groups or [e.key for e in self.entries], self.labels
-
-    def subset(self, indices: Sequence[int]) -> Self:
-        """Return the same data set with these entries only, in this order."""
-        other = copy.copy(self)
-        other._hold([self.entries[i] for i in indices])
-        return other
 
     def with_weights(self, weights: Tensor | None) -> Self:
         """Return a copy whose targets carry these loss weights.

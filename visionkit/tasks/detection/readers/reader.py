@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from visionkit.core.errors import DataError
-from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.dataset import VisionDataset
-from visionkit.data.images.decode import Scale
+from visionkit.core.sample import ImageInfo
+from visionkit.data.dataset import EntryDataset
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.masks import ObjectMasks, Outline
 from visionkit.tasks.detection.readers.box_cleaning import MIN_BOX_SIDE, Correction, RawBox, clean
@@ -125,7 +122,7 @@ def refuse_no_masks(entries: Sequence[BoxEntry], source: str | os.PathLike[str])
         raise DataError(f"{source}: none of its objects has a mask ({ignored[0].text}); add masks, or leave masks out")
 
 
-class BoxDataset(VisionDataset[BoxTarget]):
+class BoxDataset(EntryDataset[BoxTarget, BoxEntry]):
     """Images with boxes, at their original size. Images without objects are part of it.
 
     Args:
@@ -134,38 +131,15 @@ class BoxDataset(VisionDataset[BoxTarget]):
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
     """
 
-    channels: int
-    """Number of image channels, C."""
     labels: list[tuple[int, ...]]
     """Class ids that each entry shows, crowds aside; known without reading pixels."""
     problems: list[str]
     """A line for each object that was clipped, dropped or ignored: file and line, what was wrong, what was done."""
 
-    def __init__(self, entries: Sequence[BoxEntry], classes: Sequence[str], *, channels: int = 3) -> None:
-        self.classes = tuple(classes)
-        self.channels = channels
-        self._hold(entries)
-
     def _hold(self, entries: Sequence[BoxEntry]) -> None:
-        self.entries = tuple(entries)
-        self.ids = [e.id for e in self.entries]
+        super()._hold(entries)
         self.labels = [e.labels for e in self.entries]
         self.problems = [c.text for e in self.entries for c in e.corrections]
-
-    def __getitem__(self, index: int) -> Sample[BoxTarget]:
-        """Read image, uint8 [C, H, W], and target ``index``.
-
-        Raises:
-            DataError: The file cannot be read, or its size is not the one that its labels were made for.
-        """
-        return self.load(index)
-
-    def load(self, index: int, scale: Scale | None = None) -> Sample[BoxTarget]:
-        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
-        decoded = self._decode(self.entries[index].id, self.channels, scale)
-        target, info = self.target_of(index, decoded.size)
-        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, target, info, decoded.reduced)
 
     def target_of(self, index: int, size: tuple[int, int]) -> tuple[BoxTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given.
@@ -189,9 +163,3 @@ class BoxDataset(VisionDataset[BoxTarget]):
     def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
         """Return what an automatic split goes by; see :meth:`VisionDataset.groups_and_labels`."""
         return [e.key for e in self.entries], self.labels
-
-    def subset(self, indices: Sequence[int]) -> Self:
-        """Return the same data set with these entries only, in this order."""
-        other = copy.copy(self)
-        other._hold([self.entries[i] for i in indices])
-        return other

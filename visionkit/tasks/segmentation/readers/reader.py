@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.dataset import VisionDataset
-from visionkit.data.images.decode import Array, Scale
+from visionkit.core.sample import ImageInfo
+from visionkit.data.dataset import EntryDataset
+from visionkit.data.images.decode import Array
 from visionkit.data.images.reading import read_image
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.tasks.segmentation.readers.class_table import find_table, read_table
@@ -48,7 +48,7 @@ class MaskEntry:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-class MaskDataset(VisionDataset[MaskTarget]):
+class MaskDataset(EntryDataset[MaskTarget, MaskEntry]):
     """Images with a class for each pixel, at their original size; subclasses say how a mask is read.
 
     Args:
@@ -57,22 +57,17 @@ class MaskDataset(VisionDataset[MaskTarget]):
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
     """
 
-    channels: int
-    """Number of image channels, C."""
     problems: list[str]
     """A line for each label that was left out: file and place, what was wrong, what was done."""
     weights: Tensor | None = None
     """What a pixel of each class counts in the loss, float32 [K], or None for 1 each."""
 
     def __init__(self, entries: Sequence[MaskEntry], classes: Sequence[str], *, channels: int = 3) -> None:
-        self.classes = tuple(classes)
-        self.channels = channels
+        super().__init__(entries, classes, channels=channels)
         self._known: dict[str, NDArray[np.int32] | None] = {}  # pixels of each class, by id; None: unreadable
-        self._hold(entries)
 
     def _hold(self, entries: Sequence[MaskEntry]) -> None:
-        self.entries = tuple(entries)
-        self.ids = [e.id for e in self.entries]
+        super()._hold(entries)
         self.problems = [p for e in self.entries for p in e.problems]
 
     def read_mask(self, index: int) -> Mask:
@@ -82,21 +77,6 @@ class MaskDataset(VisionDataset[MaskTarget]):
             DataError: It cannot be read, or holds what no class is known for.
         """
         raise NotImplementedError
-
-    def __getitem__(self, index: int) -> Sample[MaskTarget]:
-        """Read image, uint8 [C, H, W], and target ``index``.
-
-        Raises:
-            DataError: A file cannot be read, or the mask has another size than its image.
-        """
-        return self.load(index)
-
-    def load(self, index: int, scale: Scale | None = None) -> Sample[MaskTarget]:
-        """Read image and target ``index``; see :meth:`VisionDataset.load`."""
-        decoded = self._decode(self.entries[index].id, self.channels, scale)
-        target, info = self.target_of(index, decoded.size)
-        image = torch.from_numpy(decoded.pixels).permute(2, 0, 1)  # [C, H, W], a view in channels_last order
-        return Sample(image, target, info, decoded.reduced)
 
     def target_of(self, index: int, size: tuple[int, int]) -> tuple[MaskTarget, ImageInfo]:
         """Return target and info of image ``index``, whose height and width are given; reads its mask.
@@ -133,12 +113,6 @@ class MaskDataset(VisionDataset[MaskTarget]):
     def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
         """Return what an automatic split goes by; reads the masks on first use."""
         return [e.key for e in self.entries], self.labels
-
-    def subset(self, indices: Sequence[int]) -> Self:
-        """Return the same data set with these entries only, in this order."""
-        other = copy.copy(self)
-        other._hold([self.entries[i] for i in indices])
-        return other
 
     def with_weights(self, weights: Tensor | None) -> Self:
         """Return the same data set with targets that say what a pixel of each class counts in the loss.
