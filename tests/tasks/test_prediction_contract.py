@@ -381,9 +381,9 @@ def test_records_of_pixels_want_the_pixels():
     record = found.record(NAMES)
     with pytest.raises(DataError, match="record: holds no pixels; read its picture in masks/"):
         MaskPrediction.from_record(record, NAMES)
-    with pytest.raises(DataError, match=r"record: mask \[39, 60\] of ids up to"):
+    with pytest.raises(DataError, match=r"record: the mask is \[39, 60\] of torch.uint8, not whole numbers \[40, 60\]"):
         MaskPrediction.from_record({**record, "mask": found.labels[1:]}, NAMES)
-    with pytest.raises(DataError, match="of ids up to 2; it is .*, of 2 classes"):
+    with pytest.raises(DataError, match=r"record: the mask has ids 0\.\.2, of 2 classes"):
         MaskPrediction.from_record({**record, "mask": found.labels}, NAMES[:2])
     again = MaskPrediction.from_record({**record, "mask": found.labels}, NAMES)
     assert torch.equal(again.labels, found.labels)
@@ -401,3 +401,58 @@ def test_masks_of_a_record_are_where_they_are():
     with pytest.raises(UsageError, match="are in pixels of the original already"):
         again.restore(SEEN)
     assert again.agreement(found).share == 1
+
+
+def spoilt(make, *path, value):
+    """Return a record of a prediction in which another value stands somewhere."""
+    record = json.loads(json.dumps(make(0).restore(SEEN).record(NAMES)))
+    inner = record
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return record
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "value", "words"),
+    [
+        (boxes, ("objects", 0, "box"), [1, 2, 3], "a box has 3 numbers"),
+        (boxes, ("objects", 0, "box"), [1, 2, 3, 4, 5, 6, 7, 8], "a box has 8 numbers"),
+        (boxes, ("objects", 0, "box"), "here", "could not convert"),
+        (boxes, ("objects", 0, "box"), None, "not iterable"),
+        (boxes, ("objects", 0, "score"), "high", "could not convert"),
+        (boxes, ("objects", 0, "label"), ["a"], "unhashable"),
+        (boxes, ("objects",), None, "not iterable"),
+        (boxes, ("height",), "tall", "invalid literal"),
+        (instances, ("objects", 0, "mask"), 7, "record"),
+        (classes, ("probabilities", "a"), "x", "could not convert"),
+        (classes, ("probabilities",), [1.0], "no 'a' in it"),
+        (tags, ("labels",), ["q"], "no 'q' in it"),
+        (tags, ("labels",), 3, "not iterable"),
+        (masks, ("mask",), "x", "record: "),
+        (masks, ("mask",), torch.full(SIZE, -1), r"the mask has ids -1\.\.-1"),
+        (masks, ("mask",), torch.full(SIZE, 0.5), "torch.float32, not whole numbers"),
+    ],
+)
+def test_what_is_no_such_record_is_refused_in_a_line(make, path, value, words):
+    with pytest.raises(DataError, match=words) as raised:
+        type(make(0)).from_record(spoilt(make, *path, value=value), NAMES)
+    assert "\n" not in str(raised.value)
+
+
+def test_classes_of_several_views_are_chosen_by_their_mean():
+    """Each view alone would say b with certainty where it sees c; the mean says a."""
+    chances = ((0.0001, 0.0003, 0.9996), (0.5, 0.3, 0.2))
+    parts = [MaskPrediction.of(torch.tensor(p).log().reshape(3, 1, 1), 8) for p in chances]
+    parts = [p.restore(ImageInfo("a", (8, 8))) for p in parts]
+    both = MaskPrediction.merge(parts, [(0, 0, 8, 8)] * 2)
+    left = both.select_classes(NAMES, ["b", "a"])
+    mean = torch.tensor(chances).mean(0)
+    assert torch.allclose(left.probabilities()[:, 0, 0], mean[[1, 0]] / mean[:2].sum(), atol=1e-5)
+    assert (left.labels == 1).all()
+    assert (left.select_classes(["b", "a"], ["b"]).labels == 0).all()
+    assert left.select_classes(["b", "a"], ["a", "b"]).probabilities()[0, 0, 0] == pytest.approx(
+        0.25005 / 0.4002, abs=1e-4
+    )
+    with pytest.raises(UsageError, match="restricted to different classes"):
+        MaskPrediction.merge([parts[0], parts[1].select_classes(NAMES, ["a"])], [(0, 0, 8, 8)] * 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self, TypeAlias
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo
 
-__all__ = ["Agreement", "Prediction", "Region", "ids_of", "recorded"]
+__all__ = ["Agreement", "Prediction", "Region", "ids_of", "reading_record", "recorded"]
 
 Region: TypeAlias = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a picture, in pixels; bottom and right lie just behind it."""
@@ -175,3 +176,15 @@ def recorded(record: Mapping[str, Any], key: str) -> Any:
     if not isinstance(record, Mapping) or key not in record:
         raise DataError(f"record: no {key!r} in it; give a record of such a prediction, as predictions.jsonl holds it")
     return record[key]
+
+
+@contextmanager
+def reading_record() -> Iterator[None]:
+    """Turn what a record's values raise, where they are none of such a prediction, into a DataError."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, RuntimeError, OverflowError) as e:
+        reason = " ".join(str(e).split()) or type(e).__name__
+        raise DataError(
+            f"record: {reason:.200}; give a record of such a prediction, as predictions.jsonl holds it"
+        ) from e

@@ -174,3 +174,22 @@ def test_help_says_the_same(tmp_path):
     kept = train_help("fit", ["-c", file, "--model.neck=FPN"])
     line = next(x for x in kept.splitlines() if x.startswith("  --model.neck.channels"))
     assert "default: 128" in kept[kept.index(line) :][:200]
+
+
+def test_null_below_a_name_of_the_users_counts_as_in_a_config(printed):
+    data = ["data", "init_args", "datasets", "classification", "init_args"]
+    augment = [*data, "augment"]
+    assert at(printed(["-c", "multitask.yaml"]), augment) is not None
+    off = ["--data.datasets.classification.augment", "null"]
+    assert at(printed(["-c", "multitask.yaml", *off]), augment) is None
+    on = ["--data.datasets.classification.augment", "[HorizontalFlip]"]
+    assert at(printed(["-c", "multitask.yaml", *off, *on]), augment) == ["HorizontalFlip"], "the last counts"
+    config = printed(["-c", "multitask.yaml", *on, *off, "--model.heads.classification.loss=null"])
+    assert at(config, augment) is None
+    assert at(config, ["model", "init_args", "heads", "classification", "init_args", "loss"]) is None
+    assert at(config, [*data, "batch_size"]) == 8, "the rest stays"
+
+
+def test_null_for_a_key_that_the_class_lacks_is_refused(capsys):
+    assert run(["fit", "-c", "multitask.yaml", "--data.datasets.classification.augmnt", "null", "--print_config"]) == 2
+    assert "ClassificationData has no key 'augmnt'; did you mean 'augment'?" in capsys.readouterr().err

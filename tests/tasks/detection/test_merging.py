@@ -272,3 +272,36 @@ class TestMasks:
         assert torch.equal(torch.from_numpy(again.pasted.dense()), torch.from_numpy(one.pasted.dense()))
         strong = two.at_least(0.7)
         assert (len(strong), strong.pasted.areas().tolist()) == (1, one.pasted.areas()[:1].tolist())
+
+
+class TestAtTheEdges:
+    def test_a_box_outside_of_its_window_is_none(self):
+        assert merged((found((130, 10, 150, 30, 0.9, 0)), LEFT), (found(), RIGHT)) == []
+
+    def test_nor_is_one_that_is_nowhere(self):
+        nowhere = found((float("nan"), 1, 9, 9, 0.9, 0), (1, 1, 9, 9, 0.5, 0))
+        assert merged((nowhere, WHOLE), (found(), WHOLE)) == [(1, 1, 9, 9, 0.25, 0)]
+
+    def test_a_sliver_belongs_to_the_object_whose_edge_lies_just_inside_the_next_window(self):
+        windows = [(0, 0, 100, 122), (0, 116, 100, 200)]
+        sliver, rest = found((119.6, 24, 122, 90, 0.8, 0)), found((119.6, 24, 180, 90, 0.8, 0))
+        ((x1, _, x2, _, score, _),) = merged((sliver, windows[0]), (rest, windows[1]))
+        assert (round(x1, 1), x2, score) == (119.6, 180, 0.8)
+
+    def test_two_objects_across_a_corner_stay_two(self):
+        windows = [(80, 0, 112, 64), (48, 63, 80, 127)]
+        low, high = found((34.6, 80.8, 63.6, 89.5, 0.4, 0), size=(147, 127)), found((64.9, 61.7, 71.8, 80.0, 0.9, 0))
+        assert [row[4] for row in merged((low, windows[0]), (high, windows[1]))] == [0.9, 0.4]
+
+    def test_masks_of_objects_too_thin_for_a_pixel(self):
+        def thin(box, score):
+            boxes = torch.tensor([box])
+            return InstancePrediction(
+                boxes, torch.tensor([score]), torch.tensor([0]), (20, 20), masks=torch.ones(1, 28, 28), frames=boxes
+            )
+
+        parts = [thin([3.6, 2.0, 4.3, 10.0], 0.9), thin([3.6, 3.0, 4.55, 10.0], 0.8)]  # pixel centres at 3.5, 4.5
+        one = InstancePrediction.merge(parts, [(0, 0, 20, 20)] * 2)
+        assert len(one) == 1
+        assert one.pasted.dense().shape == (1, 20, 20)
+        assert set(one.pasted.dense().nonzero()[2].tolist()) <= {4}

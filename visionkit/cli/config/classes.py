@@ -12,8 +12,8 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from visionkit.cli.config.descriptions import BASES
-from visionkit.cli.config.options import CONFIG, options_of
+from visionkit.cli.config.descriptions import BASES, keys_of_form
+from visionkit.cli.config.options import CONFIG, Option, options_of
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 
@@ -30,7 +30,8 @@ def drop_replaced(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the text of a config in place of its path, where others replace classes of it.
 
     A class that is not the one taken in the end makes room for that, and its arguments are gone. What a file or an
-    option says without naming a class, or beside the right one, counts wherever it stands.
+    option says without naming a class, or beside the right one, counts wherever it stands. So does null for a key of
+    one of several classes, such as heads, which goes into the config's text.
 
     Args:
         arguments: The command line after the command, with paths of configs.
@@ -42,11 +43,41 @@ def drop_replaced(arguments: Sequence[str]) -> list[str]:
         taken |= _classes(content)
         if (place := _place(option.name)) and (name := _named(option.name, option.value, known=place in taken)):
             taken[place] = name
+    left = [_settled(content, taken) for content in files]
+    moved = _move_nulls(options, left)
     dropped: list[str] = []
-    for option, content in zip(options, files, strict=True):
-        left = _settled(content, taken)
-        dropped += option.words if left == content else option.with_value(yaml.safe_dump(left, sort_keys=False))
+    for k, (option, content) in enumerate(zip(options, files, strict=True)):
+        if k not in moved:
+            same = left[k] == content
+            dropped += option.words if same else option.with_value(yaml.safe_dump(left[k], sort_keys=False))
     return dropped
+
+
+def _move_nulls(options: Sequence[Option], files: list[Any]) -> set[int]:
+    """Write ``--model.heads.NAME.key null`` into the config that names the class; return the options that go for it.
+
+    The parser takes null for a key of a class under a name of the user's in a config, but not on the command line.
+    """
+    moved: set[int] = set()
+    named = keys_of_form("named")
+    for k, option in enumerate(options):
+        place = _place(option.name)
+        if option.value != "null" or len(place) < 4 or place[1] not in named:
+            continue
+        home = next((j for j in range(len(files) - 1, -1, -1) if place[:-1] in _classes(files[j])), None)
+        if home is not None:
+            files[home] = _with_null(files[home], place)
+            moved |= {j for j in range(k + 1) if _place(options[j].name)[: len(place)] == place}  # it says last
+    return moved
+
+
+def _with_null(content: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """Return a config in which null stands at a place below a class."""
+    changed = dict(content)
+    if is_class(content) and place[0] != "class_path":
+        return {**changed, "init_args": _with_null(content.get("init_args") or {}, place)}
+    changed[place[0]] = None if len(place) == 1 else _with_null(content[place[0]], place[1:])
+    return changed
 
 
 def is_class(value: Any) -> TypeGuard[Mapping[str, Any]]:

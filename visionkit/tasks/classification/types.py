@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 
 __all__ = ["ClassPrediction", "ClassTarget"]
@@ -95,13 +95,15 @@ class ClassPrediction(Prediction):
             names: Class names, in the order of their ids.
 
         Raises:
-            DataError: A class has no probability in it.
+            DataError: The record is no such record, or a class has no probability in it.
         """
         found = recorded(record, "probabilities")
-        probabilities = torch.tensor([float(recorded(found, name)) for name in names])
-        if "labels" not in record:
-            return cls(probabilities)
-        return cls(probabilities, True, min((found[name] for name in record["labels"]), default=math.inf))
+        with reading_record():
+            probabilities = torch.tensor([float(recorded(found, name)) for name in names])
+            if "labels" not in record:
+                return cls(probabilities)
+            present = [float(recorded(found, name)) for name in record["labels"]]
+            return cls(probabilities, True, min(present, default=math.inf))
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.prediction import Region, recorded
+from visionkit.core.prediction import Region, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks, encode_window, read_segmentation
 from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, boxes_to_original
@@ -124,10 +124,11 @@ class InstancePrediction(BoxPrediction):
             DataError: The record is no such record, or names another class.
         """
         read = cls._read(record, names)
-        masks = [recorded(o, "mask") for o in record["objects"]]
-        size = read["size"]
-        outlines = tuple(read_segmentation(m, size, f"record: objects[{k}]") for k, m in enumerate(masks))
-        return cls._outlined(read, ObjectMasks(outlines, size))
+        with reading_record():
+            masks = [recorded(o, "mask") for o in record["objects"]]
+            size = read["size"]
+            outlines = tuple(read_segmentation(m, size, f"record: objects[{k}]") for k, m in enumerate(masks))
+            return cls._outlined(read, ObjectMasks(outlines, size))
 
     @classmethod
     def _outlined(cls, boxes: dict[str, Any], outlines: ObjectMasks) -> Self:
@@ -205,8 +206,9 @@ def average(views: Sequence[SoftMask]) -> tuple[NDArray[np.bool_], tuple[int, in
     bottom, right = (max(v.corner[axis] + v.window.shape[axis] for v in shown) for axis in (0, 1))
     total, weight = np.zeros((2, bottom - top, right - left), np.float32)
     for view in views:
-        y, x = view.corner[0] - top, view.corner[1] - left
-        total[y : y + view.window.shape[0], x : x + view.window.shape[1]] += view.weight * view.window
+        if view.window.size:
+            y, x = view.corner[0] - top, view.corner[1] - left
+            total[y : y + view.window.shape[0], x : x + view.window.shape[1]] += view.weight * view.window
         rows = slice(max(0, view.region[0] - top), max(0, view.region[2] - top))
         columns = slice(max(0, view.region[1] - left), max(0, view.region[3] - left))
         weight[rows, columns] += view.weight

@@ -64,16 +64,18 @@ def merge_boxes(
         regions: The pixels of the picture that each view shows.
     """
     size = (max(r[2] for r in regions), max(r[3] for r in regions))
-    inside = [_within(b.detach().double().cpu(), r) for b, r in zip(boxes, regions, strict=True)]
+    inside, values, kinds, place = [], [], [], []
+    for view, region in enumerate(regions):
+        within = _within(boxes[view].detach().double().cpu(), region)
+        shown = ((within[:, 2:] - within[:, :2]) > 0).all(1)  # the others lie outside, or nowhere
+        inside.append(within[shown])
+        values.append(scores[view].detach().double().cpu()[shown])
+        kinds.append(labels[view].cpu()[shown])
+        place += [(view, k) for k in shown.nonzero()[:, 0].tolist()]
     cuts = [_cut(b, r, size) for b, r in zip(inside, regions, strict=True)]
     reach = [_stretched(b, c, r) for b, c, r in zip(inside, cuts, regions, strict=True)]
-    values = [s.detach().double().cpu() for s in scores]
-    kinds = [k.cpu() for k in labels]
-    flat = _Boxes(
-        torch.cat(inside), torch.cat(cuts), torch.cat(values), torch.cat(kinds),
-        [(view, k) for view, own in enumerate(inside) for k in range(len(own))],
-    )  # fmt: skip
-    groups = _groups(flat, _pairs(reach, cuts, kinds))
+    flat = _Boxes(torch.cat(inside), torch.cat(cuts), torch.cat(values), torch.cat(kinds), place)
+    groups = _groups(flat, _pairs(inside, reach, cuts, kinds))
     shown = torch.tensor(regions, dtype=torch.float64)[:, [1, 0, 3, 2]]  # [V, 4] xyxy
     found = [_cluster(flat, group, shown) for group in groups]
     return sorted(found, key=lambda c: (-c.score, c.label, c.box))
@@ -120,14 +122,20 @@ def _stretched(boxes: Tensor, cuts: Tensor, region: Region) -> Tensor:
     return torch.where(cuts, beyond, boxes)
 
 
-def _pairs(boxes: Sequence[Tensor], cuts: Sequence[Tensor], labels: Sequence[Tensor]) -> list[dict[int, float]]:
-    """Return for each box those of other views that show the same object, with the overlap."""
+def _pairs(
+    boxes: Sequence[Tensor], reach: Sequence[Tensor], cuts: Sequence[Tensor], labels: Sequence[Tensor]
+) -> list[dict[int, float]]:
+    """Return for each box those of other views that show the same object, with the overlap.
+
+    A box near an edge may end there or go on behind it: the more likely of the two counts.
+    """
     starts = torch.tensor([0, *(len(b) for b in boxes)]).cumsum(0).tolist()
     pairs: list[dict[int, float]] = [{} for _ in range(starts[-1])]
-    hulls = torch.stack([torch.cat([b[:, :2].amin(0), b[:, 2:].amax(0)]) if len(b) else b.new_zeros(4) for b in boxes])
+    hulls = torch.stack([torch.cat([b[:, :2].amin(0), b[:, 2:].amax(0)]) if len(b) else b.new_zeros(4) for b in reach])
     near = (pairwise_iou(hulls, hulls) > 0).triu(1)
     for i, j in near.nonzero().tolist():
-        overlaps = _overlaps(boxes[i], cuts[i], boxes[j], cuts[j])
+        behind = _overlaps(reach[i], cuts[i], reach[j], cuts[j]).masked_fill(_diagonal(cuts[i], cuts[j]), 0.0)
+        overlaps = torch.maximum(_overlaps(boxes[i], cuts[i], boxes[j], cuts[j]), behind)
         same = (overlaps >= SAME_OBJECT) & (labels[i][:, None] == labels[j])
         for a, b in same.nonzero().tolist():
             overlap = float(overlaps[a, b])
@@ -141,6 +149,13 @@ def _overlaps(a: Tensor, cut_a: Tensor, b: Tensor, cut_b: Tensor) -> Tensor:
     seen = _trimmed(mine, yours, cut_b), _trimmed(yours, mine, cut_a[:, None])
     common = intersection(*seen)
     return common / (area(seen[0]) + area(seen[1]) - common).clamp(min=1e-9)
+
+
+def _diagonal(cut_a: Tensor, cut_b: Tensor) -> Tensor:
+    """Return which pairs, [N, M], lie across a corner of their windows: nothing they have in common is measured."""
+    a, b = cut_a[:, None], cut_b
+    facing = (a[..., :2] & b[..., 2:]) | (a[..., 2:] & b[..., :2])  # [N, M, x and y]
+    return facing.all(-1)
 
 
 def _trimmed(boxes: Tensor, others: Tensor, cuts: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError
-from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.transforms.preprocessing import to_original
@@ -222,7 +222,8 @@ class BoxPrediction(Prediction):
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
         """Return the objects of an image from those of several views or models; what they show is one box an object.
 
-        See :func:`visionkit.tasks.detection.merging.merge_boxes`.
+        See :func:`visionkit.tasks.detection.merging.merge_boxes`. The head's limit on detections is one a view: many
+        windows may show many objects.
 
         Args:
             parts: Each restored to the image.
@@ -278,12 +279,16 @@ class BoxPrediction(Prediction):
         """Return what a record of boxes holds."""
         ids = {name: k for k, name in enumerate(names)}
         objects, height = recorded(record, "objects"), recorded(record, "height")
-        return {
-            "boxes": torch.tensor([recorded(o, "box") for o in objects], dtype=torch.float32).reshape(-1, 4),
-            "scores": torch.tensor([recorded(o, "score") for o in objects], dtype=torch.float32),
-            "labels": torch.tensor([recorded(ids, recorded(o, "label")) for o in objects], dtype=torch.int64),
-            "size": None if height is None else (height, recorded(record, "width")),
-        }
+        with reading_record():
+            boxes = [[float(v) for v in recorded(o, "box")] for o in objects]
+            if odd := [len(box) for box in boxes if len(box) != 4]:
+                raise ValueError(f"a box has {odd[0]} numbers, not the four x1, y1, x2, y2")
+            return {
+                "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+                "scores": torch.tensor([float(recorded(o, "score")) for o in objects], dtype=torch.float32),
+                "labels": torch.tensor([recorded(ids, recorded(o, "label")) for o in objects], dtype=torch.int64),
+                "size": None if height is None else (int(height), int(recorded(record, "width"))),
+            }
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return width, height and objects, each ``{"label": name, "score": 0..1, "box": [x1, y1, x2, y2]}``."""

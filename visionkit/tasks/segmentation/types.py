@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import DataError
-from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import IGNORE, place_mask
 
@@ -108,10 +108,12 @@ class MaskPrediction(Prediction):
     Args:
         views: One, or several that are averaged where they overlap.
         size: Height and width of the image.
+        kept: Rows of the views' scores that it speaks of, in order; None for all.
     """
 
     views: tuple[View, ...]
     size: tuple[int, int]
+    kept: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, scores: Tensor, stride: int) -> Self:
@@ -130,10 +132,15 @@ class MaskPrediction(Prediction):
         Args:
             parts: Each restored to the image.
             regions: The pixels of the image that each speaks of.
+
+        Raises:
+            UsageError: They speak of different classes.
         """
         pairs = zip(parts, regions, strict=True)
         views = [replace(v, region=_common(v.region, region)) for p, region in pairs for v in p.views]
-        return cls(tuple(views), parts[0].size)
+        if len({p.kept for p in parts}) > 1:
+            raise UsageError("predictions that were restricted to different classes cannot be put together")
+        return cls(tuple(views), parts[0].size, parts[0].kept)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
@@ -152,12 +159,12 @@ class MaskPrediction(Prediction):
         size = (recorded(record, "height"), recorded(record, "width"))
         if record.get("mask") is None:
             raise DataError("record: holds no pixels; read its picture in masks/ and put the class ids in as 'mask'")
-        mask = torch.as_tensor(record["mask"])
-        if tuple(mask.shape) != size or int(mask.max()) >= len(names):
-            raise DataError(
-                f"record: mask {list(mask.shape)} of ids up to {int(mask.max())}; it is {list(size)}, of {len(names)} "
-                "classes"
-            )
+        with reading_record():
+            mask = torch.as_tensor(record["mask"])
+            if tuple(mask.shape) != size or not mask.numel() or mask.is_floating_point():
+                raise ValueError(f"the mask is {list(mask.shape)} of {mask.dtype}, not whole numbers {list(size)}")
+            if not 0 <= int(mask.min()) <= int(mask.max()) < len(names):
+                raise ValueError(f"the mask has ids {int(mask.min())}..{int(mask.max())}, of {len(names)} classes")
         sure = torch.zeros((len(names), *size), dtype=torch.uint8)  # logits
         return cls.of(sure.scatter_(0, mask.long()[None], SURE_LOGIT), 1)
 
@@ -172,7 +179,7 @@ class MaskPrediction(Prediction):
             UsageError: A class is not among ``names`` or stands there twice.
         """
         ids = ids_of(names, kept)
-        return replace(self, views=tuple(replace(v, scores=v.scores[ids]) for v in self.views))
+        return replace(self, kept=tuple(ids if self.kept is None else [self.kept[k] for k in ids]))
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the prediction in pixels of the original image."""
@@ -198,7 +205,11 @@ class MaskPrediction(Prediction):
     def probabilities(self) -> Tensor:
         """Return the probability of each class at each pixel, float32 [K, H, W]; large."""
         several = len(self.views) > 1
-        return torch.cat([s if several else s.softmax(0) for s in self._scores()], 1)
+        parts = torch.cat([s if several else s.softmax(0) for s in self._scores()], 1)
+        if not several or self.kept is None:
+            return parts
+        total = parts.sum(0)
+        return torch.where(total > 0, parts / total, 1 / len(parts))
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Lay the classes, with the names of the larger regions, over a copy of the image, uint8 [3, H, W]."""
@@ -225,10 +236,8 @@ class MaskPrediction(Prediction):
         step = max(1, CHUNK_VALUES // (width * len(self.views[0].scores)))
         for top in range(0, height, step):
             rows = range(top, min(top + step, height))
-            if len(self.views) == 1:
-                yield _sample(self.views[0], rows, range(width))
-            else:
-                yield self._mean(rows)
+            scores = _sample(self.views[0], rows, range(width)) if len(self.views) == 1 else self._mean(rows)
+            yield scores if self.kept is None else scores[list(self.kept)]
 
     def _mean(self, rows: range) -> Tensor:
         height, width = self.size
