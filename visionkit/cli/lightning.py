@@ -20,6 +20,7 @@ from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.machine import choose_precision, describe_processor, tune
+from visionkit.core.text import printable, say, shortened
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.necks.base import Neck
@@ -141,8 +142,8 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero:
             best = self.run.best
             if best:
-                print(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
-            print(f"results  {self.folder}")
+                say(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
+            say(f"results  {self.folder}")
 
     def validate(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Measure on the validation data."""
@@ -159,9 +160,9 @@ class CLI(LightningCLI):
         self._report_skipped(datamodule)
         if self.trainer.is_global_zero:
             for key, value in self.trainer.callback_metrics.items():
-                print(f"{key:<28} {float(value):.4f}")
+                say(f"{key:<28} {float(value):.4f}")
             if stage == "test":
-                print(f"results  {self.run.metrics_file}")
+                say(f"results  {self.run.metrics_file}")
 
     # ---- decisions
 
@@ -250,46 +251,39 @@ class CLI(LightningCLI):
         splits = datamodule.splits
         names = ", ".join(datamodule.classes[:8]) + (", ..." if len(datamodule.classes) > 8 else "")
         millions = sum(p.numel() for p in model.model.parameters()) / 1e6
-        print(f"data     {splits.source}; {len(datamodule.classes)} classes: {names}")
+        source = f"data     {splits.source}; {len(datamodule.classes)} classes: {printable(names)}"
+        say(*source.splitlines())
         _report_labels(datamodule)
-        print(f"input    {datamodule.preprocessing}")
-        for line in datamodule.notes():
-            print(line)
+        say(f"input    {datamodule.preprocessing}")
+        say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
-        print(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
+        say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
         for report in (backbone.weights_report, model.model.neck.weights_report):
             if report is not None:
-                print(report)
+                say(*str(report).splitlines())
         if self.subcommand == "fit" and (trained := model.recipe.summary(model.model)):
-            print(f"train    {trained}")
+            say(f"train    {trained}")
         device = self.trainer.strategy.root_device
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
-        print(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}", flush=True)
+        say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
         if self.subcommand == "fit":
-            print(
-                f"run      {self.folder}"
-                + (f", from {self._get(self.config, 'ckpt_path')}" if self._get(self.config, "ckpt_path") else ""),
-                flush=True,
-            )
+            source = self._get(self.config, "ckpt_path")
+            say(f"run      {self.folder}" + (f", from {source}" if source else ""))
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:
-            for message in datamodule.skipped:
-                print(message, file=sys.stderr)
-            print(f"skipped  {len(datamodule.skipped)} pictures that cannot be used (listed above)")
+            say(*datamodule.skipped, error=True)
+            say(f"skipped  {len(datamodule.skipped)} pictures that cannot be used (listed above)")
 
 
 def _report_labels(datamodule: VisionDataModule[Any]) -> None:
     """Name the labels that the readers had to change."""
     splits = datamodule.splits
     problems = [p for d in (splits.train, splits.val, splits.test) if d is not None for p in d.problems]
-    for problem in problems[:MAX_SHOWN_FAULTS]:
-        print(problem, file=sys.stderr)
-    if len(problems) > MAX_SHOWN_FAULTS:
-        print(f"... and {len(problems) - MAX_SHOWN_FAULTS} more", file=sys.stderr)
+    say(*shortened(problems, MAX_SHOWN_FAULTS), error=True)
     if problems:
-        print(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
+        say(f"labels   {len(problems)} faulty ones were changed as listed above; correct them in their files")
 
 
 def _holds_run(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from visionkit import __version__
 from visionkit.core.errors import UsageError, VisionkitError
+from visionkit.core.text import say
 
 __all__ = ["COMMANDS", "run"]
 
@@ -30,13 +31,11 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _dispatch(list(argv))
     except VisionkitError as e:
-        *details, last = _message(e).splitlines() or [""]
-        for line in details:
-            print(line, file=sys.stderr)
-        print(f"error: {last}", file=sys.stderr)
+        *details, last = e.lines or [""]
+        say(*details, f"error: {last}", error=True)
         return e.exit_status
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `visionkit ... | head`
         sys.stderr.close()
@@ -68,12 +67,3 @@ def _help() -> str:
     lines += ["", "visionkit COMMAND --help explains a command. A first run, on drawn pictures:"]
     lines += ["  visionkit fit -c classify.yaml"]
     return "\n".join(lines)
-
-
-def _message(e: VisionkitError) -> str:
-    """Return the message alone; a loader's worker process wraps it into its traceback."""
-    text = str(e)
-    if "Original Traceback" in text:
-        marker = f"{type(e).__name__}: "
-        text = text.rpartition(marker)[2].strip() if marker in text else text
-    return text

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from visionkit.core.component import Spec
 from visionkit.core.errors import DataError
+from visionkit.core.text import is_printable
 
 __all__ = ["FORMAT", "KEY", "Description", "ModelSpec", "check_description", "is_spec"]
 
@@ -17,7 +17,6 @@ KEY = "visionkit"
 FORMAT = 1
 _MAX_DEPTH = 30  # of specs within specs; a joint model has about 8
 _MAX_ENTRIES = 1_000_000  # values in all; most are class names
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, ends of lines
 
 
 class ModelSpec(TypedDict):
@@ -142,7 +141,7 @@ def _classes(names: Any) -> list[str]:
     for name in names:
         if not isinstance(name, str) or not name:
             raise _FaultError(f"its class names hold {_words(name)}, no name")
-        if not _is_printable(name):
+        if not is_printable(name):
             raise _FaultError(f"its class name {_words(name)} holds control characters")
         if name in seen:
             raise _FaultError(f"it has the class name {_words(name)} twice")
@@ -152,11 +151,7 @@ def _classes(names: Any) -> list[str]:
 
 def _is_path(value: Any) -> bool:
     """Return whether a value can be where a class comes from, such as ``visionkit.ResNet``."""
-    return isinstance(value, str) and "." in value and _is_printable(value)
-
-
-def _is_printable(text: str) -> bool:
-    return not any(unicodedata.category(c) in _UNPRINTABLE for c in text)
+    return isinstance(value, str) and "." in value and is_printable(value)
 
 
 def _words(value: Any) -> str:

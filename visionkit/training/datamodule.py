@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.sample import Batch, Target
+from visionkit.core.text import say
 from visionkit.data.caching.images import Cache, CacheSettings, ImageCache
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.reading import check_images
@@ -238,7 +239,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def say(self, text: str) -> None:
         """Print a line among those of the run, on the first process alone."""
         if self.trainer is None or self.trainer.is_global_zero:
-            print(text, flush=True)  # noqa: T201  # it is for the user
+            say(*text.splitlines())
 
     # ---- inside
 
@@ -264,7 +265,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             return
         messages = [m for _, m in problems]
         if not self.skip_corrupt:
-            raise DataError("\n".join([*messages, _summary(name, messages)]))
+            raise DataError(*messages, _summary(name, messages))
         self.skipped += messages
         faulty = {i for i, _ in problems}
         kept = dataset.subset([i for i in range(len(dataset)) if i not in faulty])

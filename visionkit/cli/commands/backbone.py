@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionkit.cli.commands.predict import Parser
 from visionkit.core.errors import UsageError
+from visionkit.core.text import say
 
 if TYPE_CHECKING:
     from visionkit.models.backbones.inspect import Inspection
@@ -64,7 +65,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         from visionkit.models.backbones.inspect import inspect_weights
 
         found = inspect_weights(options.file)
-        print(json.dumps(found.plain(), indent=2) if options.json else "\n".join(_lines(found)))
+        say(*json.dumps(found.plain(), indent=2).splitlines() if options.json else _lines(found))
         return 0
     out = Path(options.out)
     if out.suffix != ".safetensors":
@@ -75,8 +76,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.models.backbone_file import export_backbone
 
     passport = export_backbone(options.ckpt, out, trust=options.trust)
-    print(passport)
-    print(f"written  {out}")
+    say(*str(passport).splitlines())
+    say(f"written  {out}")
     return 0
 
 

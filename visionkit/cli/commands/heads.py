@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from visionkit.cli.commands.predict import Parser
 from visionkit.core.errors import UsageError
+from visionkit.core.text import say
 
 if TYPE_CHECKING:
     from visionkit.models.model import VisionModel
@@ -60,7 +61,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if options.verb == "list":
         model = checkpoint.load(options.ckpt, trust=options.trust)
         for name, single in single_heads({"(one head)": model}).items():
-            print(_line(name, single))
+            say(_line(name, single))
         return 0
     if options.verb == "take":
         made = take_head(checkpoint.load(options.ckpt, trust=options.trust), options.name)
@@ -73,8 +74,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         made = join_heads(models)
     checkpoint.save(made, options.out, task=_task(made))
     for name, single in single_heads({getattr(options, "name", ""): made}).items():
-        print(_line(name, single))
-    print(f"written {options.out}")
+        say(_line(name, single))
+    say(f"written {options.out}")
     return 0
 
 

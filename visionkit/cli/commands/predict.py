@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from visionkit.core.errors import UsageError
+from visionkit.core.text import say
 
 __all__ = ["main"]
 
@@ -102,7 +102,7 @@ def _scales(text: str) -> tuple[float, ...]:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr if line.startswith("warning:") else sys.stdout, flush=True)
+    say(line, error=line.startswith("warning:"))
 
 
 def _window(text: str) -> int | tuple[int, int]:
@@ -158,9 +158,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         calibrate=None if options.calibrate is None else find_images(options.calibrate),
         tell=_tell,
     )
-    for message in result.problems:
-        print(message, file=sys.stderr)
     if result.problems:
-        print(f"error: {len(result.problems)} of {len(pictures)} pictures could not be read", file=sys.stderr)
-    print(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
+        count = f"{len(result.problems)} of {len(pictures)}"
+        say(*result.problems, f"error: {count} pictures could not be read", error=True)
+    say(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
     return 1 if result.problems else 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from visionkit.cli.commands.predict import Parser
 from visionkit.core.errors import UsageError
+from visionkit.core.text import say
 
 __all__ = ["main"]
 
@@ -34,5 +35,5 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.data.shapes import write_shapes
 
     write_shapes(options.out, count=options.count, seed=options.seed, size=options.size)
-    print(f"{options.count} pictures in {options.out}")
+    say(f"{options.count} pictures in {options.out}")
     return 0

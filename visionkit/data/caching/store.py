@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary, read_bytes, read_text
+from visionkit.core.text import say
 
 if sys.platform != "win32":
     import fcntl
@@ -267,7 +268,7 @@ class ImageStore:
             told = self._free() >= _STOPPED
             self._set_free(_STOPPED)
             if not told:
-                print(message, flush=True)  # noqa: T201  # a line among those of the run
+                say(message)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

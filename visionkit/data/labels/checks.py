@@ -9,6 +9,7 @@ from typing import Any
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import open_binary
+from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.formats import BadImageError, open_image
 
@@ -70,9 +71,7 @@ def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
         DataError: There are any; the first ten and their number.
     """
     if missing:
-        more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
-        shown = "\n".join(missing[:10])
-        raise DataError(f"{shown}{more}\n{source}: {len(missing)} image files are missing; looked in {looked}")
+        raise DataError(*shortened(missing), f"{source}: {len(missing)} image files are missing; looked in {looked}")
 
 
 def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.core.errors import DataError
+from visionkit.core.text import printable
 from visionkit.models.weights.file import COUNTER, WeightsFile, is_hub_name, read_weights
 from visionkit.models.weights.match import Fit, fit, nearest, top_level
 
@@ -169,7 +170,8 @@ class WeightsReport:
         lines.append(f"passport: {self.kind}, sha256 {self.sha256[:12]}{averaged}")
         if self.statistics is not None:
             lines.append(f"statistics: {self.statistics}")
-        return "\n".join(lines + [f"itself from {g.source} ({g.kind}), {g.coverage:.1%}" for g in self.lineage])
+        lines += [f"itself from {g.source} ({g.kind}), {g.coverage:.1%}" for g in self.lineage]
+        return "\n".join(map(printable, lines))
 
     def plain(self) -> dict[str, Any]:
         """Return the passport in plain data (for JSON and checkpoints); :meth:`from_plain` makes it again.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import sys
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from visionkit.core.text import say
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.folder import RunFolder
 from visionkit.training.task import Task
@@ -42,7 +42,7 @@ class EpochLines(Callback):
             best = "*" if self.run.best.get("epoch") == row["epoch"] else " "
             parts.append(f"{pl_module.monitor} {row[pl_module.monitor]:.4f}{best}")
         parts += [f"lr {row['lr']:.2e}", f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.1f} s"]
-        print("  ".join(parts), file=sys.stdout, flush=True)  # noqa: T201  # this is what it is for
+        say("  ".join(parts))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what would make the next training faster, where this one waited for its pictures."""
@@ -52,9 +52,7 @@ class EpochLines(Callback):
             advice = ["--data.num_workers N reads with more processes"]
             if _decodes_anew(trainer):
                 advice.insert(0, "--data.cache ram (or disk) decodes each only once")
-            print(  # noqa: T201
-                f"speed    {share:.0%} of the time was spent waiting for pictures: {', '.join(advice)}"
-            )
+            say(f"speed    {share:.0%} of the time was spent waiting for pictures: {', '.join(advice)}")
 
 
 def _decodes_anew(trainer: L.Trainer) -> bool:

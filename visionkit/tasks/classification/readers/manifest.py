@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
+from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.classes import check_classes, unknown_class
@@ -244,10 +245,9 @@ def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: b
 def _refuse_missing(path: Path, missing: Sequence[str]) -> None:
     if not missing:
         return
-    shown = "\n".join(f"{m}: no such file" for m in missing[:10])
-    more = f"\n... and {len(missing) - 10} more" if len(missing) > 10 else ""
+    lines = shortened([f"{m}: no such file" for m in missing])
     raise DataError(
-        f"{shown}{more}\n{path}: {len(missing)} image files are missing; paths count from the folder {path.parent}"
+        *lines, f"{path}: {len(missing)} image files are missing; paths count from the folder {path.parent}"
     )
 
 

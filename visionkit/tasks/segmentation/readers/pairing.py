@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
+from visionkit.core.text import shortened
 from visionkit.data.images.reading import SUFFIXES, list_images
 
 __all__ = ["MASK_ENDING", "Pair", "Pairs", "pair_masks"]
@@ -88,10 +89,9 @@ def pair_masks(
         looked = f"looked in {masks} for files such as {_expected(sorted(pictures))}"
         raise DataError(f"{images}: none of {len(pictures)} images has a mask; {looked}")
     if listed is None and lonely:
-        more = f"\n... and {len(lonely) - 10} more" if len(lonely) > 10 else ""
-        lines = "\n".join(f"{f}: no image of this name" for f in lonely[:10])
+        lines = shortened([f"{f}: no image of this name" for f in lonely])
         raise DataError(
-            f"{lines}{more}\n{masks}: {len(lonely)} masks have no image in {images}; add the images or remove the masks"
+            *lines, f"{masks}: {len(lonely)} masks have no image in {images}; add the images or remove the masks"
         )
     pairs = [
         Pair(str(pictures[n]), str(found[n]), pictures[n].relative_to(images).as_posix()) for n in chosen if n in found
