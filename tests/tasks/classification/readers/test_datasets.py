@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.pictures import colour_of
 from visionkit import FolderDataset, ManifestDataset, ShapesClassification
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data import formats
@@ -21,7 +22,7 @@ DATA = Path(os.environ.get("VISIONKIT_TEST_DATA", "../shared/data"))
 def write(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / name), np.zeros((4, 5, 3), np.uint8))
+        cv2.imwrite(str(folder / name), np.full((4, 5, 3), colour_of(folder / name), np.uint8))
     return folder
 
 

@@ -21,7 +21,6 @@ _MASKS = (
     *("ann_dir", "ann", "targets", "target", "gt", "ground_truth", "segmentations", "segmentation"),
 )
 _BESIDE = ("annot", "_annot", "_annotations", "_labels", "_label", "_masks", "_mask", "_gt", "labels", "masks")
-_ADE20K = {"training": "train", "testing": "test"}  # validation is a usual word
 
 
 class MaskPlace(NamedTuple):
@@ -131,7 +130,7 @@ def _beside(root: Path) -> MaskLayout | None:
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
     for name, folder in folders.items():
-        word = _word(name)
+        word = split_word(name)
         places = [folders[name + b] for b in _BESIDE if name + b in folders and _holds_images(folders[name + b])]
         if word is None or not places:
             continue
@@ -139,7 +138,7 @@ def _beside(root: Path) -> MaskLayout | None:
             raise DataError(f"{root}: has both {splits[word].images.name}/ and {folder.name}/; keep one")
         splits[word] = MaskPlace(folder, _only(root, places))
     for name, folder in folders.items():
-        word = _word(name)
+        word = split_word(name)
         taken = any(folder in (p.images, p.masks) for p in splits.values())
         if splits and word is not None and word not in splits and not taken and _holds_images(folder):
             notes.append(_no_masks(folder, root / f"{folder.name}annot", root))
@@ -151,7 +150,7 @@ def _within_splits(root: Path) -> MaskLayout | None:
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
     for folder in _folders(root):
-        word = _word(folder.name)
+        word = split_word(folder.name)
         found = None if word is None else _images_and_masks(folder)
         if word is None or found is None:
             if word is not None and any(f.name.lower() in _IMAGES for f in _folders(folder)):
@@ -195,17 +194,13 @@ def _by_split(folder: Path) -> dict[str, Path]:
     """Return the folders that are called like splits (train, val2017, training, ...)."""
     found: dict[str, Path] = {}
     for f in _folders(folder):
-        word = _word(f.name)
+        word = split_word(f.name)
         if word is None:
             continue
         if word in found:
             raise DataError(f"{folder}: has both {found[word].name}/ and {f.name}/; keep one")
         found[word] = f
     return {name: found[name] for name in SPLIT_WORDS if name in found}
-
-
-def _word(name: str) -> str | None:
-    return _ADE20K.get(name.lower()) or split_word(name)
 
 
 def _no_masks(images: Path, masks: Path, root: Path) -> str:
