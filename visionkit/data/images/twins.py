@@ -43,15 +43,14 @@ def first_twins(paths: Sequence[str], sides: Sequence[str] | None = None) -> lis
         if first[i] == i and stat.S_ISREG(facts.st_mode) and facts.st_size:
             sizes.setdefault(facts.st_size, []).append(i)
 
-    def told_apart(group: list[int]) -> bool:
+    def told_apart(group: Sequence[int]) -> bool:
         return len(group) > 1 and (sides is None or len(set().union(*(words[i] for i in group))) > 1)
 
     same: dict[int, int] = {}
-    for size, group in sizes.items():
-        if told_apart(group):
-            for near in filter(told_apart, _alike(group, lambda i, s=size: _block(paths[i], s))):  # type: ignore[misc]  # bound
-                for twins in _alike(near, lambda i: _digest(paths[i])):
-                    same.update(dict.fromkeys(twins, twins[0]))
+    for group in filter(told_apart, sizes.values()):
+        for near in _alike(group, lambda i: _block(paths[i])):
+            for twins in _alike(near, lambda i: _digest(paths[i])) if told_apart(near) else ():
+                same.update(dict.fromkeys(twins, twins[0]))
     return [same.get(i, i) for i in first]
 
 
@@ -64,10 +63,10 @@ def _alike(group: Iterable[int], key: Callable[[int], K | None]) -> list[list[in
     return list(found.values())
 
 
-def _block(path: str, size: int) -> bytes | None:
+def _block(path: str) -> bytes | None:
     try:
         with open_binary(path) as file:
-            file.seek(max(0, (size - _BLOCK) // 2))
+            file.seek(max(0, (os.fstat(file.fileno()).st_size - _BLOCK) // 2))
             return file.read(_BLOCK)
     except (OSError, DataError):
         return None

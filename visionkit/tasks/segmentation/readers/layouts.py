@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.images.reading import SUFFIXES
+from visionkit.data.images.listing import SUFFIXES, list_folders, list_images
 from visionkit.data.split import SPLIT_WORDS, split_word
 from visionkit.tasks.segmentation.readers.builtin_tables import CITYSCAPES_IDS, CITYSCAPES_TRAIN_IDS, VOC
 from visionkit.tasks.segmentation.readers.class_table import ClassTable
@@ -126,7 +126,7 @@ def _two_folders(root: Path) -> MaskLayout | None:
 
 def _beside(root: Path) -> MaskLayout | None:
     """Folders of images with their masks in a folder of a longer name: train/ and trainannot/."""
-    folders = {f.name.lower(): f for f in _folders(root)}
+    folders = {f.name.lower(): f for f in list_folders(root)}
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
     for name, folder in folders.items():
@@ -149,11 +149,11 @@ def _within_splits(root: Path) -> MaskLayout | None:
     """A folder a split, with images and masks below: train/images/ and train/masks/."""
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
-    for folder in _folders(root):
+    for folder in list_folders(root):
         word = split_word(folder.name)
         found = None if word is None else _images_and_masks(folder)
         if word is None or found is None:
-            if word is not None and any(f.name.lower() in _IMAGES for f in _folders(folder)):
+            if word is not None and any(f.name.lower() in _IMAGES for f in list_folders(folder)):
                 notes.append(f"{folder.name} has no masks and is left out")
             continue
         if word in splits:
@@ -164,7 +164,7 @@ def _within_splits(root: Path) -> MaskLayout | None:
 
 def _raw(root: Path) -> MaskLayout | None:
     """Two folders of any names, masks called like their images and ``_L`` (the original CamVid) or the like."""
-    names = {f: _stems(f) for f in _folders(root)}
+    names = {f: _stems(f) for f in list_folders(root)}
     full = [f for f, stems in names.items() if stems]
     found: list[tuple[Path, Path]] = []
     for masks in full:
@@ -178,8 +178,8 @@ def _raw(root: Path) -> MaskLayout | None:
 
 
 def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
-    images = [f for f in _folders(folder) if f.name.lower() in _IMAGES]
-    masks = [f for f in _folders(folder) if f.name.lower() in _MASKS and _holds_images(f)]
+    images = [f for f in list_folders(folder) if f.name.lower() in _IMAGES]
+    masks = [f for f in list_folders(folder) if f.name.lower() in _MASKS and _holds_images(f)]
     return (_only(folder, images), _only(folder, masks)) if images and masks else None
 
 
@@ -193,7 +193,7 @@ def _only(folder: Path, places: list[Path]) -> Path:
 def _by_split(folder: Path) -> dict[str, Path]:
     """Return the folders that are called like splits (train, val2017, training, ...)."""
     found: dict[str, Path] = {}
-    for f in _folders(folder):
+    for f in list_folders(folder):
         word = split_word(f.name)
         if word is None:
             continue
@@ -208,14 +208,9 @@ def _no_masks(images: Path, masks: Path, root: Path) -> str:
     return f"{images.relative_to(root).as_posix()} has no masks ({place}) and is left out"
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
 def _holds_images(folder: Path) -> bool:
     """Return whether any file below a folder is called like an image."""
-    walk = os.walk(folder, followlinks=False)
-    return any(_is_image(n) for _, _, names in walk for n in names)
+    return folder.is_dir() and bool(list_images(folder))
 
 
 def _stems(folder: Path) -> set[str]:
