@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
+from functools import cache
 from typing import BinaryIO
 
 from PIL import Image
+
+from visionkit.data.images.listing import reads_heif
 
 __all__ = ["CUT", "DAMAGED", "MAX_PIXELS", "BadImageError", "check_size", "not_an_image", "open_image"]
 
 MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded (a few kB can claim gigabytes); Pillow's own limit."""
 
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # EPS runs a program
+_FORMATS = (
+    "JPEG",
+    "MPO",
+    "PNG",
+    "BMP",
+    "DIB",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+    "HEIF",
+)  # EPS runs a program
 CUT = "the file is cut off; copy or download it again, or remove it"
 DAMAGED = "the file is damaged; copy or download it again, or remove it"
 
@@ -29,13 +46,21 @@ def open_image(file: BinaryIO) -> Image.Image | None:
     Raises:
         BadImageError: It claims far too many pixels.
     """
-    Image.init()
+    _init()
     try:
         return Image.open(file, formats=[f for f in _FORMATS if f in Image.OPEN])
     except Image.DecompressionBombError:
         raise BadImageError(_too_large("more than")) from None
     except Exception:  # a damaged header can raise anything; the caller says what it looks like
         return None
+
+
+@cache
+def _init() -> None:
+    """Load Pillow's plugins, and that of the extra ``heif`` where it is installed: it decodes and starts nothing."""
+    Image.init()
+    if reads_heif:
+        importlib.import_module("pi_heif").register_heif_opener()
 
 
 def check_size(width: int, height: int) -> None:
@@ -57,8 +82,10 @@ def _too_large(what: str) -> str:
 def not_an_image(data: bytes) -> str:
     """Say what data looks like that is no image, and what to do."""
     start = data[:256].lstrip()
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif"):
-        return "a HEIC picture, which cannot be read; convert it to JPEG or PNG"
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif", b"ftypmsf1", b"ftyphevc", b"ftypheim"):
+        if reads_heif:
+            return f"a HEIC picture whose header is unreadable; {DAMAGED}"
+        return "a HEIC picture, which cannot be read; pip install 'visionkit[heif]', or convert it to JPEG or PNG"
     if start.startswith(b"%PDF"):
         return "a PDF, not an image; export its pages as PNG"
     if start[:1] == b"<":

@@ -11,16 +11,9 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_bytes
 from visionkit.data.images.decode import Array, Decoded, Scale, decode
 from visionkit.data.images.formats import MAX_PIXELS, BadImageError
+from visionkit.data.images.listing import SUFFIXES, list_images
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "load_image", "read_image"]
-
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
-    )
-)
-"""File name endings taken for images, in lower case; ``.npy`` joins them for other than 1 or 3 channels."""
 
 
 def read_image(path: str | os.PathLike[str], *, channels: int = 3) -> Array:
@@ -72,34 +65,6 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:
         DataError: The data is empty, cut off, damaged, too large or no image.
     """
     return _decode(data, name, channels).pixels
-
-
-def list_images(folder: str | os.PathLike[str], *, channels: int = 3) -> list[Path]:
-    """Return the image files below a folder, sorted; hidden files and folders are skipped.
-
-    Args:
-        folder: Where to look; subfolders and links to folders are followed.
-        channels: Other than 1 or 3 lists ``.npy`` files too.
-
-    Raises:
-        DataError: The folder does not exist or is a file.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}; give the folder that holds the images")
-    suffixes = SUFFIXES if channels in (1, 3) else SUFFIXES | {".npy"}
-    found: list[Path] = []
-    seen: set[str] = set()  # a link may lead back up
-    for where, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(where, f) for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in suffixes]
-    return sorted(found)
 
 
 def check_images(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
@@ -22,7 +23,7 @@ def write(root, images, masks, names, values=(0, 1), *, image=".jpg", mask=".png
         row = values[i] if isinstance(values[0], list | tuple) else values
         (root / images / name).parent.mkdir(parents=True, exist_ok=True)
         (root / masks / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (len(row), 1), (i, 2, 3)).save(root / images / f"{name}{image}")
+        Image.new("RGB", (len(row), 1), colour_of(f"{images}{name}")).save(root / images / f"{name}{image}")
         pixels = np.array([row], np.uint8)
         picture = Image.fromarray(pixels if colours is None else np.array(colours, np.uint8)[pixels])
         if palette is not None:
