@@ -29,7 +29,7 @@ def theirs(segmentation, size):
 
 
 def ours(segmentation, size):
-    return ObjectMasks((read_segmentation(segmentation, size, "here"),), size).dense()[0]
+    return ObjectMasks((read_segmentation(segmentation, size, "here")[0],), size).dense()[0]
 
 
 def near(a, b, pixels=1):
@@ -62,7 +62,7 @@ class TestReading:
         runs = np.diff([0, *ends, len(flat)]).tolist()
         for counts in (packed["counts"].decode(), runs):
             assert np.array_equal(ours({"size": list(size), "counts": counts}, size), mask)
-        assert read_segmentation({"size": list(size), "counts": runs}, size, "here") == packed["counts"]
+        assert read_segmentation({"size": list(size), "counts": runs}, size, "here") == (packed["counts"], None)
 
     @pytest.mark.parametrize(
         ("value", "message"),
@@ -73,12 +73,11 @@ class TestReading:
             ("polygon", "here: has no segmentation"),
             ([[1, 2, 3, 4]], "no list of polygons"),
             ([[1, 2, 3, 4, 5, 6, 7]], "no list of polygons"),
-            ([[1, 2, 3, 4, 5, "6"]], "no list of polygons"),
+            ([[1, 2, 3, 4, 5, "6x"]], "no list of polygons"),
             ([[1, 2, 3, 4, 5, True]], "no list of polygons"),
             ([[1, 2, 3, 4, 5, float("nan")]], "no list of polygons"),
             ([[1, 2, 3, 4, 5, 10**400]], "no list of polygons"),
             ([[1, 2, 3, 4, 5, 1e6]], "no list of polygons"),
-            ([[1, 2, 3, 4, 5, 6], {"counts": "x"}], "no list of polygons"),
             ({"size": [6, 5], "counts": "0n0"}, r"here: segmentation is of size \[6, 5\], the picture \[5, 6\]"),
             ({"counts": "0n0"}, "of size None"),
             ({"size": [5, 6], "counts": [10, 10]}, "do not add up to 5 x 6"),
@@ -95,6 +94,15 @@ class TestReading:
         with pytest.raises(DataError, match=message) as e:
             read_segmentation(value, (5, 6), "here")
         assert "\n" not in str(e.value)
+
+    @pytest.mark.parametrize("poor", [[50, 40, 51, 41], [1, 2, 3], [], {"counts": "x"}, [1, 2, 3, 4, 5, float("nan")]])
+    def test_a_part_that_is_none_costs_its_object_nothing_else(self, poor):
+        whole = [8, 6, 28, 6, 28, 22, 8, 22]
+        outline, lost = read_segmentation([whole, poor], (48, 64), "here")
+        assert ObjectMasks((outline,), (48, 64)).areas().tolist() == [320]
+        assert lost == "here: segmentation[1] is no polygon of 3 points or more; left out"
+        assert read_segmentation([poor, whole], (48, 64), "here")[1] == lost.replace("[1]", "[0]")
+        assert read_segmentation([whole], (48, 64), "here")[1] is None
 
     @settings(max_examples=200, deadline=None)
     @given(st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=12))

@@ -83,18 +83,27 @@ class TestCoco:
         ("categories", "words"),
         [
             ([(1, "cat")], "no categories named 'dog'"),
-            ([(1, "cat"), (2, "dog"), (3, "dog")], "2 categories named 'dog'"),
+            ([(1, "cat"), (2, "dog"), (3, "dog")], "'dog' has id 3 and id 2; keep one"),
         ],
     )
     def test_classes_that_do_not_fit(self, tmp_path, categories, words):
         with pytest.raises(DataError, match=words):
             CocoWriter(job(tmp_path, ["a.png"], annotations(tmp_path, [(1, "a.png")], categories)))
 
-    @pytest.mark.parametrize("content", [None, "", "[]", '{"images": [{"id": 1}], "categories": []}', '{"images": []}'])
-    def test_no_annotation_file(self, tmp_path, content):
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (None, "no such file"),
+            ("", "no valid JSON"),
+            ("[]", "holds a list, no COCO data set"),
+            ('{"images": [{"id": 1}], "categories": []}', r"images\[0\]: file_name is None"),
+            ('{"images": []}', "lacks the list.* categories"),
+        ],
+    )
+    def test_no_annotation_file(self, tmp_path, content, words):
         if content is not None:
             (tmp_path / "a.json").write_text(content)
-        with pytest.raises(DataError, match=r"a\.json: (no such file|no COCO annotation file)"):
+        with pytest.raises(DataError, match=rf"a\.json:.*{words}"):
             CocoWriter(job(tmp_path, ["a.png"], tmp_path / "a.json"))
 
     def test_pycocotools_reads_the_results(self, tmp_path, capsys):

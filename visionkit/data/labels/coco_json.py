@@ -243,11 +243,11 @@ def _refuse_shares(file: Path, objects: Sequence[_Object], pictures: dict[Any, _
     if any(p.size is not None and max(p.size) <= 1 for p in pictures.values()):
         return
     corners = [box for o in objects if (box := _corners(o.record.get("bbox"))) is not None]
-    if corners and all(_are_shares(c) for c in corners):
+    if corners and all(map(_are_shares, corners)) and not all(map(_are_pixels, corners)):
         what = f"all {len(corners)} boxes lie"
     else:
         outlines = [flat for o in objects if (flat := _numbers_of(o.record.get("segmentation")))]
-        if not outlines or not all(_are_shares(flat) for flat in outlines):
+        if not outlines or not all(map(_are_shares, outlines)) or all(map(_are_pixels, outlines)):
             return
         what = f"the outlines of all {len(outlines)} objects lie"
     raise DataError(
@@ -271,6 +271,10 @@ def _numbers_of(value: Any) -> list[float]:
 
 def _are_shares(values: Sequence[float]) -> bool:
     return all(-1e-3 <= v <= 1 + 1e-3 for v in values)  # NaN is none
+
+
+def _are_pixels(values: Sequence[float]) -> bool:
+    return all(v.is_integer() for v in values)  # 0 and 1 are both
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:

@@ -194,7 +194,7 @@ def place_mask(
 
 
 def read_polygons(value: Any) -> tuple[list[NDArray[np.float64]], list[int]]:
-    """Return the polygons of a COCO annotation's ``segmentation``, [P, 2] each, and where in it those are that are none.
+    """Return the polygons of a COCO annotation's ``segmentation``, [P, 2] each, and the positions of what is none.
 
     Args:
         value: A list of polygons ``[x, y, x, y, ...]``, or one polygon.

@@ -148,11 +148,17 @@ def test_images_are_found(tmp_path, filename):
     assert VocDataset(tmp_path).ids == [str(tmp_path / "JPEGImages" / "a.png")]
 
 
-def test_file_name_comes_before_the_name_of_the_xml(tmp_path):
+def test_an_xml_file_belongs_to_the_image_of_its_own_name_else_to_its_file_name(tmp_path):
     write(tmp_path, a=xml(filename="b.png"))
-    Image.new("RGB", (40, 30)).save(tmp_path / "JPEGImages" / "b.png")
-    assert VocDataset(tmp_path).ids == [str(tmp_path / "JPEGImages" / "b.png")]
-    write(tmp_path, c=xml(filename="b.png"))
+    images = tmp_path / "JPEGImages"
+    Image.new("RGB", (40, 30)).save(images / "b.png")
+    assert VocDataset(tmp_path).ids == [str(images / "a.png")], "pictures and files were renamed together"
+    Image.new("RGB", (40, 30)).save(images / "a.jpg")
+    write(tmp_path, a=xml(filename="a.png"))
+    assert VocDataset(tmp_path).ids == [str(images / "a.png")], "of two of its name, the one that it says"
+    write(tmp_path, a=xml(filename="b.png"), c=xml(filename="b.png"))
+    for name in ("a.png", "a.jpg", "c.png"):
+        (images / name).unlink()
     with pytest.raises(DataError, match=r"c\.xml: its image .*b\.png is that of .*a\.xml too; correct <filename>"):
         VocDataset(tmp_path)
 

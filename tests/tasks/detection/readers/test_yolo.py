@@ -115,7 +115,8 @@ def test_no_labels_at_all(tmp_path):
     with pytest.raises(DataError) as e:
         YoloDataset(tmp_path)
     assert str(e.value) == (
-        f"{tmp_path}: none of 2 images has a label file; looked in {tmp_path}/labels/train for files such as a.txt"
+        f"{tmp_path}: none of 2 images has a label file; looked in {tmp_path}/images/train, {tmp_path}/labels/train for "
+        "files such as a.txt"
     )
 
 

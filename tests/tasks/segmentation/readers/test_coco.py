@@ -130,7 +130,7 @@ def test_ignored_categories_and_fixed_classes(tmp_path):
         CocoMaskDataset(file, ignore=["cow"])
 
 
-def test_wrong_segmentations_are_left_out_and_told(tmp_path):
+def test_where_an_outline_is_not_known_its_box_is_ignored_and_told(tmp_path):
     file = write(
         tmp_path,
         [
@@ -145,9 +145,16 @@ def test_wrong_segmentations_are_left_out_and_told(tmp_path):
     assert len(data.problems) == 4
     for k, problem in enumerate(data.problems, 1):
         assert problem.startswith(f"{file}: annotation {10 + k} (annotations[{k}])")
-        assert problem.endswith("; left out")
+        assert problem.endswith("; its box is ignored")
     assert data.subset([]).problems == []
-    assert (data[0].target.mask == 1).sum() == 9
+    mask = data[0].target.mask
+    assert mask[:3, :3].tolist() == [[1] * 3] * 3
+    assert ((mask == 255).sum(), (mask == 0).sum()) == (16 - 9, 12 * 8 - 16), "no background where an object is"
+    file = write(tmp_path, [{"category_id": 1, "segmentation": square(0, 0, 3, 3)}, {"category_id": 2, "bbox": None}])
+    data = CocoMaskDataset(file)
+    mask = data[0].target.mask
+    assert ((mask == 1).sum(), (mask == 255).sum()) == (9, 12 * 8 - 9)
+    assert data.problems[0].endswith("; the whole picture is ignored")
 
 
 def test_a_file_with_boxes_alone(tmp_path):

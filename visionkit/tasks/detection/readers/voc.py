@@ -137,7 +137,8 @@ def _below(file: Path, home: Path) -> Path:
 def _refuse_shares(files: Sequence[Path], pictures: Sequence[_Image]) -> None:
     """Refuse files whose boxes are all shares of the picture: Pascal VOC counts in pixels."""
     boxes = [(file, o) for file, p in zip(files, pictures, strict=True) for o in p.objects]
-    if boxes and all(-1e-3 <= v <= 1 + 1e-3 for _, o in boxes for v in o.box):
+    values = [v for _, o in boxes for v in o.box]
+    if values and all(-1e-3 <= v <= 1 + 1e-3 for v in values) and not all(v.is_integer() for v in values):
         raise DataError(
             f"{boxes[0][0]}:{boxes[0][1].box_line}: all {len(boxes)} boxes lie within 0..1: these are shares of the "
             "picture (normalised), and Pascal VOC counts in pixels; multiply x by the picture's width, y by its height"

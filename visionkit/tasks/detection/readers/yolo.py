@@ -30,9 +30,10 @@ class YoloDataset(BoxDataset):
 
     Folders: a data.yaml (path, train, val, test, names, nc); or images/train/ with labels/train/; or train/images/ with
     train/labels/; or images/ with labels/; or images and label files beside each other with a classes.txt; or CVAT's
-    obj.data. The labels of an image lie where the last ``images`` of its path is ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes,
-    and their masks where asked for; lines without are ignored then: neither learnt nor counted. With ``kpt_shape`` in
-    data.yaml, lines are ``class cx cy w h`` and key points, which are not read.
+    obj.data. The labels of an image lie where the last ``images`` of its path is ``labels``, or else beside it. An
+    image without a label file has no objects. Lines with polygons give their boxes, and their masks where asked for;
+    lines without are ignored then: neither learnt nor counted. With ``kpt_shape`` in data.yaml, lines are
+    ``class cx cy w h`` and key points, which are not read.
 
     Args:
         root: The folder, or its data.yaml.

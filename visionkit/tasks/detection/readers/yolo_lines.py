@@ -54,9 +54,9 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
     if len(far) > len(objects) // 2:
         box = ", ".join(f"{v:.6g}" for v in far[0].box)
         raise DataError(
-            f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: this "
-            "looks like pixels, and YOLO counts in shares (0..1); divide x and width by the picture's width, y and "
-            "height by its height"
+            f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: "
+            "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, y "
+            "and height by its height"
         )
     if points is None:
         _refuse_points([o for o in objects if o.outline is not None])
@@ -91,8 +91,8 @@ def _lines(file: Path, points: tuple[int, int] | None) -> Lines:
 def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) -> tuple[float, ...]:
     if points is not None and len(cells) not in (5, 5 + points[0] * points[1]):
         raise DataError(
-            f"{where}: {len(cells)} columns; with kpt_shape {list(points)} a line has {5 + points[0] * points[1]} (class "
-            "cx cy w h and the key points) or 5 (no key points)"
+            f"{where}: {len(cells)} columns; with kpt_shape {list(points)} a line has {5 + points[0] * points[1]} "
+            "(class cx cy w h and the key points) or 5 (no key points)"
         )
     if points is None and len(cells) == 6:
         raise DataError(
@@ -100,8 +100,8 @@ def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) ->
         )
     if points is None and (len(cells) < 5 or len(cells) % 2 == 0):
         raise DataError(
-            f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon; for class cx "
-            "cy w h and key points, write kpt_shape: [points, 2 or 3] into data.yaml"
+            f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon; for class "
+            "cx cy w h and key points, write kpt_shape: [points, 2 or 3] into data.yaml"
         )
     values = []
     for cell in cells:
@@ -122,8 +122,8 @@ def _refuse_points(polygons: Sequence[YoloObject]) -> None:
             count = (_flat(polygons[0]).size - 4) // dims
             raise DataError(
                 f"{polygons[0].where}: {count} points lie within the box that the first four numbers make, as in all "
-                f"{len(polygons)} such lines: these look like key points, not polygons; write kpt_shape: [{count}, {dims}] "
-                "into data.yaml"
+                f"{len(polygons)} such lines: these look like key points, not polygons; write kpt_shape: "
+                f"[{count}, {dims}] into data.yaml"
             )
 
 
@@ -143,5 +143,5 @@ def _has_points(o: YoloObject, dims: int) -> bool:
 
 
 def _flat(o: YoloObject) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    assert o.outline is not None and not isinstance(o.outline, bytes)
+    assert isinstance(o.outline, tuple)
     return o.outline[0].ravel()

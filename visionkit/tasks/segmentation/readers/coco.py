@@ -44,8 +44,8 @@ class CocoMaskDataset(MaskDataset):
 
     Class 0 is ``background``, unless a category has that name; then the categories by id. Crowds are painted first,
     then the other objects from the largest to the smallest, so that small ones lie on top. Where the segmentation of an
-    object is missing or wrong, its box is ignored (255), and the whole picture where it has no box either: what is there
-    is not known, so it is no background. ``problems`` tells them.
+    object is missing or wrong, its box is ignored (255), and the whole picture where it has no box either: what is
+    there is not known, so it is no background. ``problems`` tells them.
 
     Args:
         annotations: The JSON file.
