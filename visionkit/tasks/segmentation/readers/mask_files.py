@@ -16,7 +16,7 @@ from PIL import Image
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_bytes
-from visionkit.data.images.formats import BadImageError, not_an_image, open_image
+from visionkit.data.images.formats import BadImageError, check_size, not_an_image, open_image
 
 __all__ = ["FoundIds", "MaskFile", "find_ids", "gray", "in_threads", "pack", "read_mask_file", "unpack"]
 
@@ -60,9 +60,12 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
             if im is None:
                 raise BadImageError(not_an_image(data))
             kind, mode = im.format, im.mode
+            check_size(*im.size, 4 if mode in ("I", "RGB", "RGBA") else 1)
             stretched = _stretched(data) if kind == "PNG" and mode == "L" else 1
             palette = _palette(im) if mode == "P" else None
             pixels = np.asarray(im)
+    except MemoryError:
+        raise DataError(f"{path}: memory does not suffice to read the mask; cut picture and mask into tiles") from None
     except Exception as e:  # a damaged file can raise anything
         what = str(e).partition(";")[0]  # without the advice for pictures
         raise DataError(f"{path}: the mask cannot be read ({what}); copy or export it again") from None
