@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +73,7 @@ def check_images(
     *,
     channels: int = 3,
     workers: int | None = None,
+    remarks: Counter[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[int, str]]:
     """Decode every file and return what is wrong, one line a bad file, in the order of ``paths``.
@@ -82,27 +84,29 @@ def check_images(
         paths: Image files; None (an image that comes from elsewhere) is passed over.
         channels: As in ``read_image``.
         workers: Threads; None for one a processor, eight at most.
+        remarks: Counts the files with something to be said of: ``DARK``, ``SEVERAL``.
         progress: Called from this thread with (done, total) after each file.
 
     Returns:
         Pairs of position in ``paths`` and message.
     """
 
-    def problem(path: Path | None) -> str | None:
+    def look(path: Path | None) -> str | frozenset[str]:
         if path is None:
-            return None
+            return frozenset()
         try:
-            _decode_file(path, channels, lambda size: (0.0, 0.0))
+            return _decode_file(path, channels, lambda size: (0.0, 0.0)).remarks
         except DataError as e:
             return str(e)
-        return None
 
     workers = workers or min(8, os.cpu_count() or 1)
     problems: list[tuple[int, str]] = []
     with ThreadPoolExecutor(workers) as pool:
-        for i, message in enumerate(pool.map(problem, paths)):
-            if message is not None:
-                problems.append((i, message))
+        for i, found in enumerate(pool.map(look, paths)):
+            if isinstance(found, str):
+                problems.append((i, found))
+            elif remarks is not None:
+                remarks.update(found)
             if progress is not None:
                 progress(i + 1, len(paths))
     return problems

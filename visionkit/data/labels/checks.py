@@ -11,7 +11,7 @@ from visionkit.core.errors import DataError
 from visionkit.core.files import open_binary
 from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.data.images.formats import BadImageError, open_image
+from visionkit.data.images.formats import BadImageError, open_image, orientation
 from visionkit.data.images.twins import first_twins
 
 __all__ = ["UnlabelledError", "header_size", "other_size", "refuse_leaks", "refuse_missing"]
@@ -31,7 +31,7 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
                     return None
                 width, height = im.size
                 lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
-                turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                turned = not lazy and orientation(im) in (5, 6, 7, 8)
     except Exception:  # a damaged head can raise anything; the check of the images says what is wrong
         return None
     return (width, height) if turned else (height, width)

@@ -17,10 +17,23 @@ __all__ = ["MaskLayout", "MaskPlace", "find_cityscapes", "find_folders", "find_v
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "image_dir", "jpegimages")
 _MASKS = (
-    *("masks", "mask", "mask_dir", "semantic_masks", "semantic_mask", "labels", "label", "annotations", "annotation"),
+    *(
+        "masks",
+        "mask",
+        "masks_machine",
+        "mask_dir",
+        "semantic_masks",
+        "semantic_mask",
+        "labels",
+        "label",
+        "annotations",
+        "annotation",
+    ),
     *("ann_dir", "ann", "targets", "target", "gt", "ground_truth", "segmentations", "segmentation"),
 )
 _BESIDE = ("annot", "_annot", "_annotations", "_labels", "_label", "_masks", "_mask", "_gt", "labels", "masks")
+
+_AMONG = "_mask"  # how the names of masks end that lie among their images
 
 
 class MaskPlace(NamedTuple):
@@ -102,7 +115,10 @@ def find_folders(root: Path) -> MaskLayout | None:
         DataError: Folders of images and of masks do not fit each other.
         UsageError: Several folders can be meant.
     """
-    return _two_folders(root) or _beside(root) or _within_splits(root) or _raw(root)
+    found = _two_folders(root) or _beside(root) or _within_splits(root) or _mixed(root) or _raw(root)
+    if found is None and len(inner := list_folders(root)) == 1 and not _stems(root):
+        return find_folders(inner[0])  # an archive's own folder, or the one data set of a project
+    return found
 
 
 def _two_folders(root: Path) -> MaskLayout | None:
@@ -142,7 +158,25 @@ def _beside(root: Path) -> MaskLayout | None:
         taken = any(folder in (p.images, p.masks) for p in splits.values())
         if splits and word is not None and word not in splits and not taken and _holds_images(folder):
             notes.append(_no_masks(folder, root / f"{folder.name}annot", root))
-    return MaskLayout("masks", splits, tuple(notes)) if splits else None
+    if splits:
+        return MaskLayout("masks", splits, tuple(notes))
+    pairs = [(f, folders[n + b]) for n, f in folders.items() for b in _BESIDE if n + b in folders]
+    pairs = [(f, masks) for f, masks in pairs if _holds_images(f) and _holds_images(masks)]
+    return MaskLayout("masks", {"": MaskPlace(*pairs[0])}) if len(pairs) == 1 else None
+
+
+def _mixed(root: Path) -> MaskLayout | None:
+    """Masks among their images, told by their names: train/a.jpg and train/a_mask.png."""
+
+    def holds_both(folder: Path) -> bool:
+        names = _stems(folder)
+        masks = {n for n in names if n.endswith(_AMONG)}
+        return bool(masks) and all(n.removesuffix(_AMONG) in names for n in masks)
+
+    if holds_both(root):
+        return MaskLayout("masks", {"": MaskPlace(root, root, None, _AMONG)})
+    splits = {name: f for name, f in _by_split(root).items() if holds_both(f)}
+    return MaskLayout("masks", {n: MaskPlace(f, f, None, _AMONG) for n, f in splits.items()}) if splits else None
 
 
 def _within_splits(root: Path) -> MaskLayout | None:
@@ -214,6 +248,7 @@ def _holds_images(folder: Path) -> bool:
 
 
 def _stems(folder: Path) -> set[str]:
+    """Return the names of the images that lie directly in a folder, without their suffixes."""
     return {os.path.splitext(n)[0] for n in os.listdir(folder) if _is_image(n)}
 
 
