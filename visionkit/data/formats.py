@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
-from visionkit.data.labels.checks import refuse_leaks
+from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
 from visionkit.data.split import divide
 
 __all__ = [
@@ -284,7 +284,12 @@ def read_parts(parts: Mapping[str, Part[D]], request: Request, **options: Any) -
     done: dict[str, D] = {}
     for name in ("train", "val", "test"):
         if name in places:
-            done[name] = places[name].read(classes=classes, channels=request.channels, **options)
+            try:
+                done[name] = places[name].read(classes=classes, channels=request.channels, **options)
+            except UnlabelledError:
+                if name != "test" or name in request.need:
+                    raise
+                continue  # training needs none; it is told
             classes = done[name].classes if classes is None else classes
     return done
 
@@ -299,7 +304,9 @@ def tell_parts(where: Mapping[str, str], done: Mapping[str, D], count: Callable[
     """
     if "" in where:
         return f"{count(done['train'])} ({where['']})"
-    return ", ".join(f"{name} {count(data)} ({where[name]})" for name, data in done.items())
+    told = [f"{name} {count(data)} ({where[name]})" for name, data in done.items()]
+    told += [f"{name} has no labels and is not read ({place})" for name, place in where.items() if name not in done]
+    return ", ".join(told)
 
 
 def make_splits(parts: Mapping[str, D], source: str) -> DataSplits[D]:

@@ -14,7 +14,11 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.formats import BadImageError, open_image, orientation
 from visionkit.data.images.twins import first_twins
 
-__all__ = ["header_size", "other_size", "refuse_leaks", "refuse_missing"]
+__all__ = ["UnlabelledError", "header_size", "other_size", "refuse_leaks", "refuse_missing"]
+
+
+class UnlabelledError(DataError):
+    """Images are there and labels of them are not; a test set may be so while a model is trained."""
 
 
 def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:

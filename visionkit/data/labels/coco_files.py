@@ -5,10 +5,11 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
+from visionkit.data.labels.names import Folders, last_part, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
 __all__ = ["ImageFinder", "coco_files"]
@@ -19,27 +20,34 @@ _OTHER_TASKS = ("captions", "keypoints", "panoptic", "image_info", "stuff_")  # 
 class ImageFinder:
     """Where image files lie.
 
+    All are looked for in one way: as the file names them; or, where not one is there so, by the last part of the name,
+    since exports are often flattened. And in one folder where the first one lies, not each anywhere: a picture that is
+    missing there is missing, whatever lies elsewhere under its name.
+
     Args:
         file: The JSON file.
         images: The folder that file names count from, or None to look in the usual places.
-        names: All file names; the folder that holds the first one is tried first for all.
+        names: All file names.
     """
 
     def __init__(self, file: Path, images: Path | None, names: Sequence[str]) -> None:
         self.base = file.parent if images is None else images
         self.folders = [images] if images is not None else [f for f in _usual(file) if f.is_dir()]
-        for name in names[:1]:
-            holds = [f for f in self.folders if any(os.path.isfile(f / n) for n in _spellings(name))]
-            self.folders.sort(key=lambda f: f not in holds)
+        self._disk = Folders()
+        self._flat = False
+        for self._flat in (False, True):
+            first = next((f for name in names for f in self.folders if self._in(f, name)), None)
+            if first is not None:
+                self.folders = [first]
+                break
 
     def find(self, name: str) -> str | None:
         """Return the path of an image file, or None where it is not there."""
-        for spelling in _spellings(name):
-            for folder in self.folders:
-                path = os.path.normpath(folder / spelling)
-                if os.path.isfile(path):
-                    return path
-        return None
+        return next((path for f in self.folders if (path := self._in(f, name)) is not None), None)
+
+    def _in(self, folder: Path, name: str) -> str | None:
+        names = [last_part(name)] if self._flat else spellings(name)
+        return next((path for n in names if (path := self._disk.find(folder / n)) is not None), None)
 
     def key(self, path: str) -> str:
         """Return a path relative to the JSON file or the folder of images, with slashes."""
@@ -50,15 +58,10 @@ class ImageFinder:
         return ", ".join(map(str, self.folders))
 
 
-def _spellings(name: str) -> list[str]:
-    """Return what a file name can mean: as it is, with slashes for backslashes, without its folders."""
-    return list(dict.fromkeys((name, name.replace("\\", "/"), PureWindowsPath(name).name)))
-
-
 def _usual(file: Path) -> list[Path]:
     parts = next(([p] for p in file.stem.split("_") if split_word(p)), [])
-    for word in SPLIT_WORDS.get(split_word(file.stem) or "", ()):
-        parts.append(word)
+    parts += SPLIT_WORDS.get(split_word(file.stem) or "", ())
+    parts += file.stem.split("_")[1:]  # CVAT: instances_default.json, images/default/
     here = file.parent
     above = Path(os.path.normpath(here / ".."))
     found = [here]

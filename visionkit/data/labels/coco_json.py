@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.checks import refuse_missing
+from visionkit.data.labels.checks import UnlabelledError, refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 
-__all__ = ["CocoFile", "CocoObject", "CocoImage", "read_coco"]
+__all__ = ["CocoFile", "CocoImage", "CocoObject", "coco_ids", "number", "read_coco"]
 
 _KEYS = ("images", "annotations", "categories")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -94,17 +96,19 @@ def read_coco(
     """
     file = Path(annotations)
     content = _load(file)
-    categories = _categories(file, content["categories"])
+    annotated = list(_objects(file, content["annotations"]))
+    records = _without_root(file, content["categories"], {o.category for o in annotated})
+    categories = _categories(file, records)
     pictures = _pictures(file, content["images"])
+    _refuse_shares(file, annotated, pictures)
     objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
-    for o in _objects(file, content["annotations"]):
+    for o in annotated:
         if o.image not in objects:
             raise DataError(f"{o.where}: image_id {o.image!r} is not the id of one of the images; correct it")
         if o.category not in categories:
             raise DataError(f"{o.where}: category_id {o.category!r} is not the id of one of the categories; correct it")
         objects[o.image].append(o)
-    used = {o.category for os_ in objects.values() for o in os_}
-    names = _default_classes(file, content["categories"], used) if classes is None else check_classes(classes)
+    names = _default_classes(file, records) if classes is None else check_classes(classes)
     ids = {name: i for i, name in enumerate(names)}
     finder = ImageFinder(file, None if images is None else Path(images), [p.name for p in pictures.values()])
     found: dict[str, CocoImage] = {}
@@ -122,12 +126,48 @@ def read_coco(
             if name not in ids:
                 raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
             labelled.append(CocoObject(ids[name], o.record, o.where))
-        found[path] = CocoImage(image_id, path, finder.key(path), picture.size, tuple(labelled))
+        found[path] = CocoImage(picture.id, path, finder.key(path), picture.size, tuple(labelled))
     refuse_missing(missing, str(file), finder.looked())
     return CocoFile(names, tuple(sorted(found.values(), key=lambda p: p.key)))
 
 
+def coco_ids(annotations: str | os.PathLike[str]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Return file name and id of the images, and name and id of the categories; of a list of test images, too.
+
+    Args:
+        annotations: The JSON file; it needs no annotations, and its images need not be there.
+
+    Raises:
+        DataError: The file or something in it is wrong.
+    """
+    file = Path(annotations)
+    content = _load(file, ("images", "categories"))
+    annotated = content.get("annotations")
+    used = {o.category for o in _objects(file, annotated)} if isinstance(annotated, list) else set()
+    records = _without_root(file, content["categories"], used)
+    names = _categories(file, records)
+    images = [(picture.name, picture.id) for picture in _pictures(file, content["images"]).values()]
+    return images, [(names[_id(r, "id", str(file))], r["id"]) for r in records]
+
+
+def number(value: Any) -> float | None:
+    """Return a number of a JSON file, also where it is written as text; None for anything else.
+
+    Args:
+        value: What the file has; an integer of hundreds of digits becomes infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return float("inf")
+
+
 class _Image(NamedTuple):
+    id: Any
     name: str
     size: tuple[int, int] | None
     where: str
@@ -140,7 +180,7 @@ class _Object(NamedTuple):
     where: str
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
     text = read_text(file)
     try:
         content = json.loads(text)
@@ -149,22 +189,27 @@ def _load(file: Path) -> dict[str, Any]:
             f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
         ) from None
     except (ValueError, RecursionError) as e:
-        raise DataError(f"{file}: no valid JSON ({e}); write the file anew") from None
+        why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"
+        raise DataError(f"{file}: no valid JSON ({why}); write the file anew") from None
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
         )
-    lacking = [k for k in _KEYS if not isinstance(content.get(k), list)]
+    lacking = [k for k in keys if not isinstance(content.get(k), list)]
     if lacking:
-        raise DataError(
+        raise (UnlabelledError if lacking == ["annotations"] else DataError)(
             f"{file}: is no COCO data set, it lacks the list(s) {', '.join(lacking)}; give a file with "
             f"{', '.join(_KEYS)}"
         )
-    for key in _KEYS:
+    for key in keys:
         for i, record in enumerate(content[key]):
-            if not isinstance(record, dict):
-                raise DataError(f"{file}: {key}[{i}] is {record!r:.40}, no object; write the file anew")
+            _refuse_no_object(file, key, i, record)
     return content
+
+
+def _refuse_no_object(file: Path, key: str, index: int, record: Any) -> None:
+    if not isinstance(record, dict):
+        raise DataError(f"{file}: {key}[{index}] is {record!r:.40}, no object; write the file anew")
 
 
 def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]:
@@ -185,12 +230,52 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
     return found
 
 
-def _default_classes(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> tuple[str, ...]:
-    ordered = sorted(records, key=lambda r: (isinstance(r["id"], str), r["id"]))
-    groups = {r.get("supercategory") for r in ordered if r["id"] != 0}
-    names = tuple(
-        r["name"].strip() for r in ordered if not (r["id"] == 0 and 0 not in used and r["name"] in groups)
-    )  # fmt: skip
+def _without_root(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> list[dict[str, Any]]:
+    """Return the categories without Roboflow's root: id 0, of no object, and what others are filed under."""
+    ids = [_id(r, "id", f"{file}: categories[{i}]") for i, r in enumerate(records)]
+    groups = {r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0}
+    root = {i for i, (r, id) in enumerate(zip(records, ids, strict=True)) if id == 0 and r.get("name") in groups}
+    return [r for i, r in enumerate(records) if i not in root or 0 in used]
+
+
+def _refuse_shares(file: Path, objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
+    """Refuse a file whose boxes or polygons are all shares of the picture: COCO counts in pixels."""
+    if any(p.size is not None and max(p.size) <= 1 for p in pictures.values()):
+        return
+    corners = [box for o in objects if (box := _corners(o.record.get("bbox"))) is not None]
+    if corners and all(_are_shares(c) for c in corners):
+        what = f"all {len(corners)} boxes lie"
+    else:
+        outlines = [flat for o in objects if (flat := _numbers_of(o.record.get("segmentation")))]
+        if not outlines or not all(_are_shares(flat) for flat in outlines):
+            return
+        what = f"the outlines of all {len(outlines)} objects lie"
+    raise DataError(
+        f"{file}: {what} within 0..1: these are shares of the picture (normalised), and COCO JSON counts in pixels; "
+        "multiply x and width by the picture's width, y and height by its height"
+    )
+
+
+def _corners(box: Any) -> list[float] | None:
+    values = _numbers_of(box)
+    return [values[0], values[1], values[0] + values[2], values[1] + values[3]] if len(values) == 4 else None
+
+
+def _numbers_of(value: Any) -> list[float]:
+    """Return the numbers of a list, or of the lists in it."""
+    if not isinstance(value, list):
+        return []
+    flat = [v for part in value for v in (part if isinstance(part, list) else [part])]
+    return [n for v in flat if (n := number(v)) is not None]
+
+
+def _are_shares(values: Sequence[float]) -> bool:
+    return all(-1e-3 <= v <= 1 + 1e-3 for v in values)  # NaN is none
+
+
+def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    ordered = sorted(records, key=lambda r: (isinstance(i := _id(r, "id", str(file)), str), i))
+    names = tuple(r["name"].strip() for r in ordered)
     if not names:
         raise DataError(f"{file}: has no categories; list the classes there")
     return names
@@ -204,15 +289,16 @@ def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Image
         if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise DataError(f"{where}: file_name is {name!r}; give the name of the image file")
         if id in found:
-            raise DataError(f"{where}: id {id!r} is that of {found[id].name} too; give each image its own id")
-        sides = [record.get(k) for k in ("height", "width")]
-        known = all(isinstance(s, int | float) and 1 <= s < 2**24 and s == int(s) for s in sides)
-        found[id] = _Image(name, (int(sides[0]), int(sides[1])) if known else None, where)  # type: ignore[arg-type]
+            raise DataError(f"{where}: id {record['id']!r} is that of {found[id].name} too; give each image its own id")
+        sides = [s for k in ("height", "width") if (s := number(record.get(k))) is not None]
+        known = len(sides) == 2 and all(1 <= s < 2**24 and s == int(s) for s in sides)
+        found[id] = _Image(record["id"], name, (int(sides[0]), int(sides[1])) if known else None, where)
     return found
 
 
 def _objects(file: Path, records: Sequence[dict[str, Any]]) -> Iterable[_Object]:
     for i, record in enumerate(records):
+        _refuse_no_object(file, "annotations", i, record)
         id = record.get("id")
         where = f"{file}: annotations[{i}]" if id is None else f"{file}: annotation {id!r:.40} (annotations[{i}])"
         yield _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
@@ -222,6 +308,8 @@ def _id(record: dict[str, Any], key: str, where: str) -> Any:
     value = record.get(key)
     if isinstance(value, float) and value.is_integer():  # as spreadsheets write them
         return int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)  # the same id, written as text by another tool
     if value is None:
         raise DataError(f"{where}: has no {key}; add it")
     if isinstance(value, bool) or not isinstance(value, int | str):

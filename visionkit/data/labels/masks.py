@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import DataError
 
-__all__ = ["IGNORE", "ObjectMasks", "Outline", "encode_window", "place_mask", "read_segmentation"]
+__all__ = ["IGNORE", "ObjectMasks", "Outline", "encode_window", "place_mask", "read_polygons", "read_segmentation"]
 
 IGNORE = 255
 """Value of pixels that say nothing: neither learnt nor counted."""
@@ -21,7 +21,7 @@ Outline: TypeAlias = tuple[NDArray[np.float64], ...] | bytes
 """One object: its polygons, each float64 [P, 2] of x, y in pixels; or COCO's compressed run lengths, column by
 column."""
 
-_NUMBERS = {int, float}
+_NUMBERS = {int, float, str}  # some tools write numbers as text
 MAX_COORDINATE = 2.0**17  # pixels; a corner further out is a mistake, and drawing its edges would take gigabytes
 
 
@@ -193,8 +193,21 @@ def place_mask(
     return placed
 
 
-def read_segmentation(value: Any, size: tuple[int, int], where: str) -> Outline:
-    """Return the outline that a COCO annotation's ``segmentation`` describes.
+def read_polygons(value: Any) -> tuple[list[NDArray[np.float64]], list[int]]:
+    """Return the polygons of a COCO annotation's ``segmentation``, [P, 2] each, and where in it those are that are none.
+
+    Args:
+        value: A list of polygons ``[x, y, x, y, ...]``, or one polygon.
+    """
+    parts = value if isinstance(value, list) and any(isinstance(v, list) for v in value) else [value]
+    corners = [_corners(part) for part in parts]
+    return [c for c in corners if c is not None], [i for i, c in enumerate(corners) if c is None]
+
+
+def read_segmentation(value: Any, size: tuple[int, int], where: str) -> tuple[Outline, str | None]:
+    """Return the outline that a COCO annotation's ``segmentation`` describes, and what to say of parts that are none.
+
+    A part that is no polygon (of fewer than three points, for example) is left out; the object keeps its others.
 
     Args:
         value: A list of polygons ``[x, y, x, y, ...]``, or run lengths ``{"size": [H, W], "counts": ...}``, counts a
@@ -208,16 +221,13 @@ def read_segmentation(value: Any, size: tuple[int, int], where: str) -> Outline:
     from faster_coco_eval.core import mask as coco
 
     if isinstance(value, list) and value:
-        polygons = value if isinstance(value[0], list) else [value]
-        points = []
-        for polygon in polygons:
-            corners = _corners(polygon)
-            if corners is None:
-                raise DataError(
-                    f"{where}: segmentation is no list of polygons; give lists of x, y, x, y, ... of 3 points or more"
-                )
-            points.append(corners)
-        return tuple(points)
+        points, none = read_polygons(value)
+        if not points:
+            raise DataError(
+                f"{where}: segmentation is no list of polygons; give lists of x, y, x, y, ... of 3 points or more"
+            )
+        lost = f"{where}: segmentation[{none[0]}] is no polygon of 3 points or more; left out" if none else None
+        return tuple(points), lost
     if isinstance(value, dict) and "counts" in value:
         if value.get("size") != list(size):
             raise DataError(f"{where}: segmentation is of size {value.get('size')}, the picture {list(size)} [H, W]")
@@ -226,11 +236,11 @@ def read_segmentation(value: Any, size: tuple[int, int], where: str) -> Outline:
             if not all(type(c) is int and c >= 0 for c in counts) or sum(counts) != size[0] * size[1]:
                 raise DataError(f"{where}: the run lengths of its segmentation do not add up to {size[0]} x {size[1]}")
             packed: bytes = coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
-            return packed
+            return packed, None
         if isinstance(counts, str):
             packed = counts.encode("ascii", "replace")
             if _runs(packed) == size[0] * size[1]:
-                return packed
+                return packed, None
         raise DataError(f"{where}: the run lengths of its segmentation do not describe {size[0]} x {size[1]} pixels")
     raise DataError(f"{where}: has no segmentation; give polygons or run lengths")
 
@@ -265,7 +275,7 @@ def _corners(polygon: Any) -> NDArray[np.float64] | None:
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2 or not set(map(type, polygon)) <= _NUMBERS:
         return None
     try:
-        corners = np.asarray(polygon, np.float64).reshape(-1, 2)
-    except OverflowError:  # an int of hundreds of digits
+        corners = np.array([float(v) for v in polygon], np.float64).reshape(-1, 2)
+    except (OverflowError, ValueError):  # an int of hundreds of digits, a text that is no number
         return None
     return corners if (abs(corners) <= MAX_COORDINATE).all() else None  # NaN is not

@@ -1,11 +1,17 @@
-"""Names that are the same to a reader and not to a computer: Unicode writes an umlaut as one character or as two."""
+"""Names of files as other tools and machines wrote them, and what they are here."""
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["composed", "only_composed"]
+__all__ = ["Folders", "composed", "last_part", "only_composed", "same_folder", "spellings"]
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def composed(name: str) -> str:
@@ -26,3 +32,78 @@ def only_composed(names: Iterable[str]) -> dict[str, str]:
         if found.setdefault(key, name) != name:
             twice.add(key)
     return {key: name for key, name in found.items() if key not in twice}
+
+
+def spellings(name: str) -> list[str]:
+    r"""Return what a path in a file of labels can mean: as it is, with slashes for backslashes, the path of an address.
+
+    Args:
+        name: Such as ``images\a.jpg`` or ``https://host/images/a.jpg?size=2``.
+    """
+    found = [name, name.replace("\\", "/")]
+    if _URL.match(name):
+        found.append(unquote(urlsplit(name).path).lstrip("/"))
+    return list(dict.fromkeys(found))
+
+
+class Folders:
+    """Looks for files by name, in whichever form of Unicode the disk has it; lists each folder once at most."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, dict[str, str]] = {}
+
+    def find(self, path: str | os.PathLike[str]) -> str | None:
+        """Return the path of a file, normalised, or None where it is not there or several can be meant."""
+        whole = os.path.normpath(path)
+        if "\0" in whole:
+            return None
+        if os.path.isfile(whole):
+            return whole
+        if whole.isascii():
+            return None  # a decomposed name has characters beyond ASCII
+        folder, name = os.path.split(whole)
+        if not os.path.isdir(folder or "."):
+            parent = self.folder(folder)
+            return None if parent is None else self.find(os.path.join(parent, name))
+        actual = self._names(folder).get(composed(name))
+        found = None if actual is None else os.path.join(folder, actual)
+        return found if found is not None and os.path.isfile(found) else None
+
+    def folder(self, path: str | os.PathLike[str]) -> str | None:
+        """Return the path of a folder, as :meth:`find` does of a file."""
+        whole = os.path.normpath(path)
+        if os.path.isdir(whole):
+            return whole
+        above, name = os.path.split(whole)
+        if not name or whole.isascii():
+            return None
+        parent = self.folder(above or ".")
+        actual = None if parent is None else self._names(parent).get(composed(name))
+        return None if parent is None or actual is None else os.path.join(parent, actual)
+
+    def _names(self, folder: str) -> dict[str, str]:
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = only_composed(os.listdir(folder or "."))
+            except OSError:
+                self._listed[folder] = {}
+        return self._listed[folder]
+
+
+def same_folder(folder: Path, *names: str) -> Path | None:
+    """Return the folder of one of these names in a folder, in upper or lower case, or None where there is none.
+
+    Args:
+        folder: Where it lies.
+        names: Lower case; the first that is there counts, and as it is written before others.
+    """
+    if not folder.is_dir():
+        return None
+    here = sorted(p for p in folder.iterdir() if p.name.lower() in names and p.is_dir())
+    ordered = sorted(here, key=lambda p: (names.index(p.name.lower()), p.name not in names))
+    return ordered[0] if ordered else None
+
+
+def last_part(name: str) -> str:
+    """Return the name of a file without its folders, however they are parted."""
+    return PurePosixPath(spellings(name)[-1].replace("\\", "/")).name

@@ -127,7 +127,7 @@ class InstancePrediction(BoxPrediction):
         with reading_record():
             masks = [recorded(o, "mask") for o in record["objects"]]
             size = read["size"]
-            outlines = tuple(read_segmentation(m, size, f"record: objects[{k}]") for k, m in enumerate(masks))
+            outlines = tuple(read_segmentation(m, size, f"record: objects[{k}]")[0] for k, m in enumerate(masks))
             return cls._outlined(read, ObjectMasks(outlines, size))
 
     @classmethod

@@ -6,14 +6,16 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from visionkit.core.errors import DataError
-from visionkit.core.files import read_text, write_text
+from visionkit.core.files import write_text
 from visionkit.core.sample import ImageInfo
+from visionkit.data.labels.coco_json import coco_ids
+from visionkit.data.labels.names import composed, spellings
 from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
 
 __all__ = ["BOX_WRITERS", "INSTANCE_WRITERS", "CocoMaskWriter", "CocoWriter", "YoloWriter"]
@@ -50,7 +52,7 @@ class CocoWriter:
             self.image_ids: dict[str, Any] = {name: i for i, name in enumerate(dict.fromkeys(job.images), start=1)}
             self.category_ids: list[Any] = list(range(1, len(job.names) + 1))
         else:
-            images, categories = _read(job.annotations)
+            images, categories = coco_ids(job.annotations)
             self.image_ids = _find_images(job.images, images, job.annotations)
             self.category_ids = _find_categories(job.names, categories, job.annotations)
         self._objects: list[str] = []
@@ -134,27 +136,15 @@ INSTANCE_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoMaskWriter, "yolo":
 # ---- COCO's ids
 
 
-def _read(path: Path) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Return name and id of the images and of the categories of an annotation file."""
-    try:
-        content = json.loads(read_text(path))
-        images = [(str(i["file_name"]), i["id"]) for i in content["images"]]
-        return images, [(str(c["name"]), c["id"]) for c in content["categories"]]
-    except (ValueError, KeyError, TypeError) as e:
-        raise DataError(
-            f"{path}: no COCO annotation file ({type(e).__name__}: {e}); it needs images with id and file_name, and "
-            "categories with id and name"
-        ) from e
-
-
 def _find_images(pictures: Sequence[str], images: Sequence[tuple[str, Any]], path: Path) -> dict[str, Any]:
-    by_name: dict[str, list[tuple[PurePath, Any]]] = defaultdict(list)
+    by_name: dict[str, list[tuple[PurePosixPath, Any]]] = defaultdict(list)
     for name, number in images:
-        by_name[PurePath(name).name].append((PurePath(name), number))
+        path_of = PurePosixPath(composed(spellings(name)[-1].replace("\\", "/")))
+        by_name[path_of.name].append((path_of, number))
     found: dict[str, Any] = {}
     taken: dict[Any, str] = {}
     for picture in dict.fromkeys(pictures):
-        whole = PurePath(os.path.abspath(picture))
+        whole = PurePosixPath(composed(Path(os.path.abspath(picture)).as_posix()))
         known = [(_common_end(whole, name), number) for name, number in by_name[whole.name]]
         longest = max((length for length, _ in known), default=0)
         best = [number for length, number in known if length == longest]
@@ -169,7 +159,7 @@ def _find_images(pictures: Sequence[str], images: Sequence[tuple[str, Any]], pat
     return found
 
 
-def _common_end(a: PurePath, b: PurePath) -> int:
+def _common_end(a: PurePosixPath, b: PurePosixPath) -> int:
     """Return how many parts two paths have in common at their ends."""
     count = 0
     for one, other in zip(reversed(a.parts), reversed(b.parts), strict=False):

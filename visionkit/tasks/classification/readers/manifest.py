@@ -16,6 +16,7 @@ from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.names import Folders, spellings
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.folder import split_folders
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes, unknown_to_train
@@ -25,6 +26,7 @@ __all__ = ["FORMAT", "MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "loo
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
 _SPLITS = {word: name for name, words in SPLIT_WORDS.items() for word in words}
 _KNOWN = ("path", "label", "labels", "split", "group")
+_WRONG = {ValueError: "a number of thousands of digits", RecursionError: "nested too deep"}
 _NEAR = ("file", "filename", "file_name", "image", "image_path", "img", "filepath", "name")
 
 
@@ -81,6 +83,7 @@ class ManifestDataset(ClassDataset):
         if classes is None and not multilabel:
             need_two_classes(known, str(path))
         ids = {name: i for i, name in enumerate(known)}
+        disk = Folders()
         entries: dict[str, Entry] = {}
         first: dict[str, str] = {}
         missing: list[str] = []
@@ -88,7 +91,7 @@ class ManifestDataset(ClassDataset):
             for n in ns:
                 if n not in ids:
                     raise DataError(f"{row.where}: {unknown_class(n, known)}")
-            entry = _entry(row, tuple(sorted({ids[n] for n in ns})), path.parent, "split" in columns)
+            entry = _entry(row, tuple(sorted({ids[n] for n in ns})), path.parent, "split" in columns, disk)
             other = entries.setdefault(entry.id, entry)
             if other is entry:
                 first[entry.id] = row.where
@@ -186,9 +189,10 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             cells = json.loads(content)
-        except json.JSONDecodeError as e:
+        except (ValueError, RecursionError) as e:  # the latter where it is nested by the thousands
+            why = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else _WRONG[type(e)]
             raise DataError(
-                f"{path}:{line}: no valid JSON ({e.msg} at column {e.colno}); each line must be one object such as "
+                f"{path}:{line}: no valid JSON ({why}); each line must be one object such as "
                 '{"path": "a.jpg", "label": "cat"}'
             ) from None
         if not isinstance(cells, dict):
@@ -225,7 +229,7 @@ def _labels(row: ManifestRow, multilabel: bool) -> list[str]:
     return names
 
 
-def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: bool) -> Entry:
+def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: bool, disk: Folders) -> Entry:
     name = row.cells["path"]
     if not isinstance(name, str) or not name.strip():
         raise DataError(f"{row.where}: no path; write the image's file")
@@ -239,8 +243,16 @@ def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: b
     group = row.cells.get("group")
     extra = {k: v for k, v in row.cells.items() if k not in _KNOWN}
     name = name.strip()
-    key = Path(name).as_posix()
-    return Entry(str(folder / name), labels, key, str(group) if group not in (None, "") else None, split, extra)
+    whole = next((p for n in spellings(name) if (p := disk.find(folder / n)) is not None), None)
+    key = Path(name).as_posix() if whole is None else Path(name.replace("\\", "/")).as_posix()
+    return Entry(
+        str(folder / name) if whole is None else whole,
+        labels,
+        key,
+        str(group) if group not in (None, "") else None,
+        split,
+        extra,
+    )
 
 
 def _refuse_missing(path: Path, missing: Sequence[str]) -> None:

@@ -39,11 +39,15 @@ class RawBox(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """What was done to a box, in one line, and whether it is gone, or stays but is not learnt; else it was clipped."""
+    """What was done to a box, in one line.
+
+    And whether it is gone, or stays but is not learnt, or lost a part of its outline; else it was clipped.
+    """
 
     text: str
     dropped: bool
     ignored: bool = False
+    part: bool = False
 
 
 def without_mask(raw: RawBox, why: str) -> tuple[RawBox, Correction]:

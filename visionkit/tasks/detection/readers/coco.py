@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from visionkit.core.errors import DataError
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.coco_files import coco_files
-from visionkit.data.labels.coco_json import CocoObject, read_coco
-from visionkit.data.labels.masks import Outline, read_segmentation
+from visionkit.data.labels.coco_json import CocoObject, number, read_coco
+from visionkit.data.labels.masks import read_polygons, read_segmentation
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
@@ -71,7 +73,9 @@ class CocoDataset(BoxDataset):
                 found = RawBox(box, o.label, o.where, o.crowd, _area(o.record))
                 if masks:
                     try:
-                        found = found._replace(outline=_outline(o, size))
+                        outline, part = read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)
+                        found = found._replace(outline=outline)  # without a size: polygons
+                        lost += [] if part is None else [Correction(part, False, part=True)]
                     except DataError as e:
                         found, ignored = without_mask(found, str(e))
                         lost.append(ignored)
@@ -85,10 +89,6 @@ class CocoDataset(BoxDataset):
             )  # fmt: skip
         refuse_no_masks(entries, self.file)
         super().__init__(entries, content.classes, channels=channels)
-
-
-def _outline(o: CocoObject, size: tuple[int, int] | None) -> Outline:
-    return read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)  # without a size: polygons
 
 
 def _mask_size(objects: Sequence[CocoObject]) -> tuple[int, int] | None:
@@ -105,35 +105,25 @@ def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:
     """Return the box, xyxy, or what to say where there is none."""
     box = o.record.get("bbox")
     if box:
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        numbers = [n for v in box if (n := number(v)) is not None] if isinstance(box, list) else []
+        if not isinstance(box, list) or len(box) != 4 or len(numbers) != 4:
             raise DataError(f"{o.where}: bbox is {box!r:.60}; give four numbers: x, y, width, height")
-        x, y, w, h = map(_float, box)
+        x, y, w, h = numbers
         return x, y, x + w, y + h
     polygons = o.record.get("segmentation")
     if isinstance(polygons, list) and polygons:
-        flat = [v for p in polygons for v in (p if isinstance(p, list) else [p])]
-        if len(flat) < 6 or len(flat) % 2 or not all(map(_is_number, flat)):
+        points, _ = read_polygons(polygons)
+        if not points:
             raise DataError(f"{o.where}: segmentation is no list of polygons; give lists of x, y, x, y, ... or a bbox")
-        xs, ys = [_float(v) for v in flat[::2]], [_float(v) for v in flat[1::2]]
-        return min(xs), min(ys), max(xs), max(ys)
+        corners = np.concatenate(points)
+        (x1, y1), (x2, y2) = corners.min(0).tolist(), corners.max(0).tolist()
+        return x1, y1, x2, y2
     what = "only a run-length mask" if isinstance(polygons, dict) else "no polygon either"
     return Correction(f"{o.where}: no bbox and {what}; dropped", True)
 
 
 def _area(record: dict[str, Any]) -> float | None:
-    area: Any = record.get("area")
-    return _float(area) if _is_number(area) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # an int of hundreds of digits
-        return float("inf")
+    return number(record.get("area"))
 
 
 def _find(root: Path) -> dict[str, Part[BoxDataset]] | None:

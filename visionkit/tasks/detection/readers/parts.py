@@ -46,7 +46,9 @@ def _count(data: BoxDataset) -> str:
 def _corrected(parts: Collection[BoxDataset]) -> str:
     every = [c for p in parts for e in p.entries for c in e.corrections]
     gone, ignored = sum(c.dropped for c in every), sum(c.ignored for c in every)
-    counts = ((gone, "dropped"), (len(every) - gone - ignored, "clipped"))
+    part = sum(c.part for c in every)
+    counts = ((gone, "dropped"), (len(every) - gone - ignored - part, "clipped"))
     told = ", ".join(f"{n} {what}" for n, what in counts if n)
     boxes = f"; wrong boxes: {told}" if told else ""
-    return boxes + (f"; without a mask: {ignored} ignored" if ignored else "")
+    boxes += f"; without a mask: {ignored} ignored" if ignored else ""
+    return boxes + (f"; {part} lost a part of their outline" if part else "")

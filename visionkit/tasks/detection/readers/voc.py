@@ -15,6 +15,7 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.names import Folders, composed
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
@@ -33,7 +34,7 @@ class VocDataset(BoxDataset):
 
     Folders: Annotations/ with JPEGImages/ (or images/) and lists of names in ImageSets/Main/train.txt, val.txt,
     test.txt, trainval.txt (or beside the folders); or XML files beside their images, in one folder or in train/,
-    valid/ and test/.
+    valid/ and test/. An XML file belongs to the image of its own name; only where there is none, to its <filename>.
 
     Coordinates are taken as they are, as common readers do: the original VOC counts pixels from 1, most tools from 0.
     ``difficult`` objects are crowds: neither learnt nor counted. ``truncated`` and the boxes of parts are not read.
@@ -63,6 +64,7 @@ class VocDataset(BoxDataset):
             raise DataError(f"{folder}: {what}; give the folder that holds Annotations/ and JPEGImages/")
         files, home = _files(folder, split)
         pictures = [_read(file) for file in files]
+        _refuse_shares(files, pictures)
         if classes is None:
             names = tuple(sorted({o.name for p in pictures for o in p.objects}))
         else:
@@ -75,7 +77,7 @@ class VocDataset(BoxDataset):
             for o in picture.objects:
                 if o.name not in ids:
                     raise DataError(f"{file}:{o.line}: {unknown_class(o.name, names)}; rename or remove the object")
-            path = images.find(picture.filename, file)
+            path = images.find(picture.filename, file, _below(file, home))
             if path is None:
                 missing.append(f"{file}: no image {picture.filename or file.stem + '.jpg'}")
                 continue
@@ -119,10 +121,36 @@ def voc_splits(folder: Path) -> dict[str, Path]:
 def _xml_folder(folder: Path) -> Path | None:
     """Return where the XML files of a folder lie, or None where there are none of Pascal VOC."""
     for place in (*(folder / n for n in _XML_FOLDERS), folder):
-        first = next((f for f in sorted(place.glob("*.xml")) if not f.name.startswith(".")), None)
-        if first is not None and (place != folder or parse_xml(first).tag == "annotation"):
+        deep = place != folder  # other tools put folders below Annotations/, too
+        first = next(iter(_xml_files(place) if deep else _visible(place)), None)
+        if first is not None and (deep or parse_xml(first).tag == "annotation"):
             return place
     return None
+
+
+def _below(file: Path, home: Path) -> Path:
+    """Return the folder of an XML file below that of all of them."""
+    place = _xml_folder(home)
+    return file.parent.relative_to(place) if place is not None and file.is_relative_to(place) else Path()
+
+
+def _refuse_shares(files: Sequence[Path], pictures: Sequence[_Image]) -> None:
+    """Refuse files whose boxes are all shares of the picture: Pascal VOC counts in pixels."""
+    boxes = [(file, o) for file, p in zip(files, pictures, strict=True) for o in p.objects]
+    if boxes and all(-1e-3 <= v <= 1 + 1e-3 for _, o in boxes for v in o.box):
+        raise DataError(
+            f"{boxes[0][0]}:{boxes[0][1].box_line}: all {len(boxes)} boxes lie within 0..1: these are shares of the "
+            "picture (normalised), and Pascal VOC counts in pixels; multiply x by the picture's width, y by its height"
+        )
+
+
+def _xml_files(place: Path) -> list[Path]:
+    """Return the XML files of a folder, or, where it has none, of those in it."""
+    return _visible(place) or sorted(f for f in place.glob("*/**/*.xml") if not f.name.startswith("."))
+
+
+def _visible(place: Path) -> list[Path]:
+    return sorted(f for f in place.glob("*.xml") if not f.name.startswith("."))
 
 
 def _list(folder: Path, words: Sequence[str]) -> Path | None:
@@ -136,7 +164,7 @@ def _files(folder: Path, split: str | None) -> tuple[list[Path], Path]:
     if split is None:
         if place is None:
             raise DataError(f"{folder}: holds no XML files of Pascal VOC; it needs Annotations/*.xml, or XML files")
-        return sorted(f for f in place.glob("*.xml") if not f.name.startswith(".")), folder
+        return (_visible(place) if place == folder else _xml_files(place)), folder
     found = _list(folder, ("trainval",)) if split == "trainval" else voc_splits(folder).get(split)
     if found is None or found == folder:
         raise UsageError(
@@ -152,39 +180,56 @@ def _listed(file: Path, place: Path) -> list[Path]:
     """Return the XML files that a list names; a name that comes again is taken once."""
     found: dict[Path, None] = {}
     text = read_text(file)
+    disk = Folders()
     for number, content in enumerate(text.split("\n"), 1):
-        name = PureWindowsPath(content.strip()).name
-        if not name:
+        said = content.strip().replace("\\", "/")
+        if not said:
             continue
-        suffix = PureWindowsPath(name).suffix.lower()
-        stem = name[: -len(suffix)] if suffix in SUFFIXES or suffix == ".xml" else name
-        xml = next((p for n in (stem, stem.split()[0]) if (p := place / f"{n}.xml").is_file()), None)
+        suffix = PureWindowsPath(said).suffix.lower()
+        stem = said[: -len(suffix)] if suffix in SUFFIXES or suffix == ".xml" else said
+        names = [n for s in (stem, stem.rpartition("/")[2]) for n in (s, s.split()[0])]
+        xml = next((p for n in names if (p := disk.find(place / f"{n.lstrip('/')}.xml")) is not None), None)
         if xml is None:
-            raise DataError(f"{file}:{number}: {place / stem}.xml: no such file; add it or remove the line")
-        found[xml] = None
+            missing = place / stem.rpartition("/")[2]
+            raise DataError(f"{file}:{number}: {missing}.xml: no such file; add it or remove the line")
+        found[Path(xml)] = None
     return list(found)
 
 
 class _Images:
-    """The image files that XML files can mean."""
+    """The image files that XML files can mean: each the one of its own name, else that of its <filename>."""
 
     def __init__(self, home: Path) -> None:
         self.folders = [f for f in (*(home / n for n in _IMAGE_FOLDERS), home) if f.is_dir()]
-        self.names = [set(os.listdir(f)) for f in self.folders]
-        self.stems: dict[str, str] = {}
-        for folder, names in zip(self.folders, self.names, strict=True):
-            for name in sorted(names):
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in SUFFIXES or suffix.lower() == ".npy":
-                    self.stems.setdefault(stem, str(folder / name))
+        self._disk = Folders()
+        self._stems: dict[Path, dict[str, list[str]]] = {}
 
-    def find(self, filename: str, xml: Path) -> str | None:
-        suffix = os.path.splitext(filename)[1].lower()
-        if suffix in SUFFIXES or suffix == ".npy":
-            for folder, names in zip(self.folders, self.names, strict=True):
-                if filename in names:
-                    return str(folder / filename)
-        return self.stems.get(xml.stem)
+    def find(self, filename: str, xml: Path, below: Path) -> str | None:
+        """Return the path of an image, or None where it is not there.
+
+        Args:
+            filename: What the XML file says.
+            xml: That file: who renames pictures renames their files with them, and not what is written in them.
+            below: Its folder below that of all XML files.
+        """
+        folders = [f / below for f in self.folders] + (self.folders if below.parts else [])
+        own = [name for f in folders for name in self._named(f).get(composed(xml.stem), ())]
+        said = os.path.splitext(filename)[1].lower()
+        if own:  # of several the one that it says
+            return next((name for name in own if os.path.basename(name) == filename), own[0])
+        if said not in SUFFIXES and said != ".npy":
+            return None
+        return next((path for f in folders if (path := self._disk.find(f / filename)) is not None), None)
+
+    def _named(self, folder: Path) -> dict[str, list[str]]:
+        """Return the images of a folder by their names without endings."""
+        if folder not in self._stems:
+            found = self._stems[folder] = {}
+            for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
+                stem, suffix = os.path.splitext(name)
+                if (suffix.lower() in SUFFIXES or suffix.lower() == ".npy") and not name.startswith("."):
+                    found.setdefault(composed(stem), []).append(str(folder / name))
+        return self._stems[folder]
 
 
 class _Object(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,10 @@ from visionkit.core.errors import DataError
 from visionkit.core.files import read_bytes
 
 __all__ = ["Node", "parse_xml"]
+
+
+_DECLARED = re.compile(rb"""(\s*<\?xml[^>]*?)\s+encoding\s*=\s*["']([A-Za-z0-9._-]+)["']([^>]*>)""")
+_OWN = ("utf-8", "utf-16", "iso8859-1", "ascii")  # what expat decodes by itself
 
 
 @dataclass
@@ -35,7 +41,7 @@ def parse_xml(path: Path) -> Node:
     Raises:
         DataError: The file cannot be read or is no such XML, with its line.
     """
-    data = read_bytes(path)
+    data = _decoded(read_bytes(path), path)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     top = Node("", 0)
@@ -71,3 +77,20 @@ def parse_xml(path: Path) -> Node:
     except (LookupError, ValueError) as e:  # an encoding that Python does not know
         raise DataError(f"{path}:1: no valid XML ({e}); save the file with UTF-8 encoding") from None
     return top.children[0]
+
+
+def _decoded(data: bytes, path: Path) -> bytes | str:
+    """Return text in an encoding that expat does not know, such as GB2312, as the file itself declares it."""
+    head = _DECLARED.match(data)
+    if head is None:
+        return data
+    name = head[2].decode("ascii")
+    try:
+        if not codecs.lookup(name)._is_text_encoding or codecs.lookup(name).name in _OWN:
+            return data
+        return head[1].decode("ascii") + head[3].decode("ascii") + data[head.end() :].decode(name)
+    except LookupError:
+        return data
+    except UnicodeDecodeError as e:
+        line = data[: head.end() + e.start].count(b"\n") + 1
+        raise DataError(f"{path}:{line}: is no {name} text, as it says; save the file with UTF-8 encoding") from None

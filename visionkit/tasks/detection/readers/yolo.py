@@ -6,21 +6,18 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import read_text
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
-from visionkit.data.labels.checks import header_size
+from visionkit.data.labels.checks import UnlabelledError, header_size
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.data.labels.masks import Outline
+from visionkit.data.labels.names import Folders, same_folder
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, YAML_SUFFIXES, YoloLayout, find_yolo, list_split
+from visionkit.tasks.detection.readers.yolo_lines import read_lines
 
 __all__ = ["FORMAT", "YoloDataset"]
 
@@ -32,9 +29,10 @@ class YoloDataset(BoxDataset):
     """Images with boxes from YOLO text files: ``class cx cy w h`` or ``class x y x y x y ...`` a line, in shares.
 
     Folders: a data.yaml (path, train, val, test, names, nc); or images/train/ with labels/train/; or train/images/ with
-    train/labels/; or images/ with labels/. The labels of an image lie where the last ``images`` of its path is
-    ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes,
-    and their masks where asked for; lines without are ignored then: neither learnt nor counted.
+    train/labels/; or images/ with labels/; or images and label files beside each other with a classes.txt; or CVAT's
+    obj.data. The labels of an image lie where the last ``images`` of its path is ``labels``, or else beside it. An image without a label file has no objects. Lines with polygons give their boxes,
+    and their masks where asked for; lines without are ignored then: neither learnt nor counted. With ``kpt_shape`` in
+    data.yaml, lines are ``class cx cy w h`` and key points, which are not read.
 
     Args:
         root: The folder, or its data.yaml.
@@ -77,7 +75,7 @@ class YoloDataset(BoxDataset):
         if not images:
             raise DataError(f"{', '.join(map(str, places))}: no images; add some or correct the path")
         labels = _labels(images, path)
-        lines = [_lines(file) if file is not None else ([], []) for file in labels]
+        lines = read_lines(labels, layout.points)
         fixed = None if classes is None else check_classes(classes)
         known = layout.names or fixed
         if known is None:
@@ -110,27 +108,21 @@ class YoloDataset(BoxDataset):
         self.root = path
 
 
-class _Object(NamedTuple):
-    id: int
-    box: tuple[float, float, float, float]
-    where: str
-    outline: Outline | None = None
-
-
 def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
-    """Return the label file of each image, or None where there is none."""
+    """Return the label file of each image, in the folder of labels or else beside it, or None where there is none."""
+    disk = Folders()
     folders: dict[Path, Path] = {}
     found: list[Path | None] = []
     for image in images:
         folder = folders.get(image.parent)
         if folder is None:
             folder = folders[image.parent] = _label_folder(image.parent)
-        file = folder / f"{image.stem}.txt"
-        found.append(file if file.is_file() else None)
+        file = disk.find(folder / f"{image.stem}.txt") or disk.find(image.with_suffix(".txt"))
+        found.append(None if file is None else Path(file))
     if not any(found):
-        searched = sorted(set(map(str, folders.values())))
+        searched = sorted({str(f) for pair in folders.items() for f in pair})
         more = f" and {len(searched) - 3} more" if len(searched) > 3 else ""
-        raise DataError(
+        raise UnlabelledError(
             f"{root}: none of {len(images)} images has a label file; looked in {', '.join(searched[:3])}{more} "
             f"for files such as {images[0].stem}.txt"
         )
@@ -138,57 +130,14 @@ def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
 
 
 def _label_folder(folder: Path) -> Path:
+    """Return where labels of the images of a folder lie by its name: ``labels`` for the last ``images`` of its path."""
     parts = list(folder.parts)
-    if "images" not in parts:
+    last = next((i for i in range(len(parts) - 1, -1, -1) if parts[i].lower() == "images"), None)
+    if last is None:
         return folder
-    last = len(parts) - 1 - parts[::-1].index("images")
-    labels = Path(*parts[:last], "labels", *parts[last + 1 :])
-    beside = not labels.is_dir() and next(folder.glob("*.txt"), None) is not None
-    return folder if beside else labels
-
-
-def _lines(file: Path) -> tuple[list[_Object], list[Correction]]:
-    """Return the objects of a label file, and a line for each that comes twice."""
-    text = read_text(file)
-    first: dict[tuple[float, ...], int] = {}
-    found: list[_Object] = []
-    twice: list[Correction] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        cells = line.split()
-        if not cells:
-            continue
-        where = f"{file}:{number}"
-        values = _values(cells, where)
-        before = first.setdefault(values, number)
-        if before != number:
-            twice.append(Correction(f"{where}: the same object as in line {before}; dropped", True))
-            continue
-        if len(values) == 5:
-            _, cx, cy, w, h = values
-            found.append(_Object(int(values[0]), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), where))
-        else:
-            xs, ys = values[1::2], values[2::2]
-            outline = (np.array(values[1:]).reshape(-1, 2),)
-            found.append(_Object(int(values[0]), (min(xs), min(ys), max(xs), max(ys)), where, outline))
-    return found, twice
-
-
-def _values(cells: Sequence[str], where: str) -> tuple[float, ...]:
-    if len(cells) == 6:
-        raise DataError(
-            f"{where}: 6 columns, as predictions with a confidence have them; labels have 5: class cx cy w h"
-        )
-    if len(cells) < 5 or len(cells) % 2 == 0:
-        raise DataError(f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon")
-    values = []
-    for cell in cells:
-        try:
-            values.append(float(cell))
-        except ValueError:
-            raise DataError(f"{where}: {cell!r:.40} is no number; write class cx cy w h") from None
-    if not (values[0] >= 0 and values[0].is_integer()):
-        raise DataError(f"{where}: class {cells[0]} is no whole number from 0; correct the line")
-    return tuple(values)
+    above = Path(*parts[:last])
+    labels = same_folder(above, "labels") or above / "labels"
+    return Path(labels, *parts[last + 1 :])
 
 
 def _entry(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +12,14 @@ import yaml
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.images.reading import SUFFIXES, list_images
+from visionkit.data.labels.names import Folders, same_folder, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
 __all__ = ["MAX_CLASSES", "YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
 
 YAML_SUFFIXES = (".yaml", ".yml")
 MAX_CLASSES = 10_000  # without names; a larger class id is a broken file
+_INDEX = re.compile("0|[1-9][0-9]{0,5}")  # a class id that is written as text
 _NAME_FILES = ("classes.txt", "obj.names", "names.txt")
 
 
@@ -30,6 +32,7 @@ class YoloLayout(NamedTuple):
         names: Class names by id, or None where there are none.
         splits: Folders of images and lists of images by split; "" for images of no split.
         missing: Message of each split that is named but not there.
+        points: Number of key points of an object and of numbers for each, where labels have them.
     """
 
     file: Path
@@ -37,6 +40,7 @@ class YoloLayout(NamedTuple):
     names: tuple[str, ...] | None
     splits: dict[str, list[Path]]
     missing: dict[str, str]
+    points: tuple[int, int] | None = None
 
 
 def find_yolo(root: Path) -> YoloLayout | None:
@@ -55,7 +59,7 @@ def find_yolo(root: Path) -> YoloLayout | None:
         raise UsageError(f"{root}: several data files ({', '.join(f.name for f in others)}); give one as root")
     if others:
         return _from_yaml(others[0], _load(others[0]))
-    splits = _from_folders(root)
+    splits = _from_folders(root) or _from_darknet(root) or _from_beside(root)
     return YoloLayout(root, root, _names_beside(root), splits, {}) if splits else None
 
 
@@ -71,30 +75,66 @@ def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path
         DataError: A list names an image that is not there, with its line.
     """
     found: dict[Path, None] = {}
+    disk = Folders()
     for place in places:
         if place.is_dir():
             found.update(dict.fromkeys(list_images(place, channels=channels)))
             continue
         for number, line in enumerate(read_text(place).split("\n"), 1):
-            name = line.strip().replace("\\", "/")
+            name = line.strip()
             if not name:
                 continue
-            paths = (Path(os.path.normpath(base / name)) for base in (place.parent, folder))
-            image = next((p for p in paths if p.is_file()), None)
+            names = [n for s in spellings(name) for n in (s, s.removeprefix("data/"))]  # CVAT writes data/ for here
+            paths = (disk.find(base / n) for n in names for base in (place.parent, folder))
+            image = next((p for p in paths if p is not None), None)
             if image is None:
                 raise DataError(f"{place}:{number}: {name}: no such image, looked in {place.parent}; correct the line")
-            found[image] = None
+            found[Path(image)] = None
     return list(found)
 
 
 def _from_folders(root: Path) -> dict[str, list[Path]]:
-    if (root / "images").is_dir() and (root / "labels").is_dir():
-        found = _by_split(root / "images")
-        return {name: [f] for name, f in found.items()} or {"": [root / "images"]}
-    found = {
-        name: f / "images" for name, f in _by_split(root).items() if (f / "images").is_dir() and (f / "labels").is_dir()
-    }
-    return {name: [f] for name, f in found.items()}
+    images = _images_with_labels(root)
+    if images is not None:
+        return {name: [f] for name, f in _by_split(images).items()} or {"": [images]}
+    found = {name: _images_with_labels(f) for name, f in _by_split(root).items()}
+    return {name: [f] for name, f in found.items() if f is not None}
+
+
+def _images_with_labels(folder: Path) -> Path | None:
+    return same_folder(folder, "images") if same_folder(folder, "labels") is not None else None
+
+
+def _from_darknet(root: Path) -> dict[str, list[Path]]:
+    """Return the splits of Darknet's obj.data, as CVAT writes it: ``train = data/train.txt``."""
+    file = root / "obj.data"
+    if not file.is_file():
+        return {}
+    found: dict[str, list[Path]] = {}
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+        key, equals, value = (part.strip() for part in line.partition("="))
+        name = next((n for n, words in SPLIT_WORDS.items() if key in words), None)
+        if not equals or name is None:
+            continue
+        place = _resolve(value, (root,)) or _resolve(value.replace("\\", "/").removeprefix("data/"), (root,))
+        if place is None:
+            raise DataError(f"{file}:{number}: {key}: no list {value}, looked in {root}; correct the path")
+        found[name] = [place]
+    return found
+
+
+def _from_beside(root: Path) -> dict[str, list[Path]]:
+    """Return folders of images with label files beside them, as labelImg leaves them with its classes.txt."""
+    if not root.is_dir() or _names_file(root) is None:
+        return {}
+    folders = {name: f for name, f in _by_split(root).items() if _has_labels_beside(f)}
+    if folders:
+        return {name: [f] for name, f in folders.items()}
+    return {"": [root]} if _has_labels_beside(root) else {}
+
+
+def _has_labels_beside(folder: Path) -> bool:
+    return any(f.suffix.lower() in SUFFIXES and f.with_suffix(".txt").is_file() for f in sorted(folder.iterdir()))
 
 
 def _by_split(folder: Path) -> dict[str, Path]:
@@ -135,8 +175,9 @@ def _is_data_yaml(file: Path) -> bool:
 
 def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
     folder = file.parent
-    if isinstance(content.get("path"), str) and (folder / content["path"]).is_dir():
-        folder = folder / content["path"]
+    if isinstance(content.get("path"), str):
+        said = (Folders().folder(folder / name) for name in spellings(content["path"]))
+        folder = next((Path(place) for place in said if place is not None), folder)
     splits: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
     for name, words in SPLIT_WORDS.items():
@@ -158,20 +199,44 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
         splits = _from_folders(folder)
         if not splits:
             raise DataError(f"{file}: has no key train or val, and no images/ and labels/ beside it; add them")
-    return YoloLayout(file, folder, _names(file, content) or _names_beside(folder), splits, missing)
+    names = _names(file, content) or _names_beside(folder)
+    return YoloLayout(file, folder, names, splits, missing, _points(file, content))
+
+
+def _points(file: Path, content: dict[str, Any]) -> tuple[int, int] | None:
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return None
+    if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)):
+        raise DataError(f"{file}: kpt_shape: {_shown(shape)} is no shape; write kpt_shape: [points, 2 or 3]")
+    if not (1 <= shape[0] <= MAX_CLASSES and shape[1] in (2, 3)):
+        raise DataError(f"{file}: kpt_shape: {shape} is no shape; write kpt_shape: [points, 2 or 3]")
+    return shape[0], shape[1]
 
 
 def _resolve(value: str, bases: Sequence[Path]) -> Path | None:
+    disk = Folders()
     for base in bases:
-        tail = value
-        while True:
-            place = Path(os.path.normpath(base / tail))
-            if place.is_dir() or (place.is_file() and place.suffix.lower() not in SUFFIXES):
-                return place
-            if not tail.startswith("../"):  # Roboflow writes ../train/images for train/images
-                break
-            tail = tail[3:]
+        for tail in _tails(value, base):
+            folder = disk.folder(base / tail)
+            if folder is not None:
+                return Path(folder)
+            file = disk.find(base / tail)
+            if file is not None and Path(file).suffix.lower() not in SUFFIXES:
+                return Path(file)
     return None
+
+
+def _tails(value: str, base: Path) -> Iterator[str]:
+    """Yield what a path in a data.yaml can mean below a folder, the likeliest first."""
+    for tail in spellings(value):
+        yield tail
+        while tail.startswith("../"):  # Roboflow writes ../train/images for train/images
+            tail = tail[3:]
+            yield tail
+        own, slash, below = tail.partition(f"{base.resolve().name}/")  # the folder's own name before it
+        if slash and (not own or own.endswith("/")):
+            yield below
 
 
 def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
@@ -180,6 +245,7 @@ def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
         known = isinstance(count, int) and 0 < count <= MAX_CLASSES
         return tuple(map(str, range(count))) if known else None  # type: ignore[arg-type]
     if isinstance(names, dict):
+        names = {int(k) if isinstance(k, str) and _INDEX.fullmatch(k) else k: v for k, v in names.items()}
         absent = [i for i in range(len(names)) if i not in names]
         if absent:
             raise DataError(f"{file}: names: no name for class {absent[0]}; number the classes from 0 without gaps")
@@ -199,8 +265,13 @@ def _shown(value: Any) -> str:
     return f"a {type(value).__name__}" if isinstance(value, list | dict | set) else repr(value)[:40]
 
 
+def _names_file(folder: Path) -> Path | None:
+    places = [folder, *filter(None, [same_folder(folder, "labels")])]
+    return next((f for p in places for n in _NAME_FILES if (f := p / n).is_file()), None)
+
+
 def _names_beside(folder: Path) -> tuple[str, ...] | None:
-    file = next((f for p in (folder, folder / "labels") for n in _NAME_FILES if (f := p / n).is_file()), None)
+    file = _names_file(folder)
     if file is None:
         return None
     lines = [line.strip() for line in read_text(file).rstrip().split("\n")]

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visionkit.core.errors import DataError
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request, below, make_splits, read_parts, tell_parts
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.coco_files import coco_files
-from visionkit.data.labels.coco_json import CocoImage, read_coco
+from visionkit.data.labels.coco_json import CocoImage, number, read_coco
 from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
@@ -42,8 +43,9 @@ class CocoMaskDataset(MaskDataset):
     """Images of a COCO JSON file whose objects are painted into a mask.
 
     Class 0 is ``background``, unless a category has that name; then the categories by id. Crowds are painted first,
-    then the other objects from the largest to the smallest, so that small ones lie on top. Objects whose segmentation
-    is missing or wrong are left out and told in ``problems``.
+    then the other objects from the largest to the smallest, so that small ones lie on top. Where the segmentation of an
+    object is missing or wrong, its box is ignored (255), and the whole picture where it has no box either: what is there
+    is not known, so it is no background. ``problems`` tells them.
 
     Args:
         annotations: The JSON file.
@@ -115,8 +117,8 @@ class CocoMaskDataset(MaskDataset):
         return other_size(entry.id, size, entry.size, entry.mask)
 
     def count_objects(self) -> int:
-        """Return the number of objects that are painted."""
-        return sum(len(self._entry(i).objects) for i in range(len(self)))
+        """Return the number of objects that are painted with their class."""
+        return sum(label != IGNORE for i in range(len(self)) for _, label, _ in self._entry(i).objects)
 
     def _entry(self, index: int) -> CocoMaskEntry:
         entry = self.entries[index]
@@ -129,15 +131,30 @@ def _entry(picture: CocoImage, labels: Sequence[int], source: str) -> CocoMaskEn
     objects: list[tuple[Outline, int, bool]] = []
     problems: list[str] = []
     for o in picture.objects:
+        if size is None:
+            continue
         try:
-            if size is not None:
-                outline = read_segmentation(o.record.get("segmentation"), size, o.where)
-                objects.append((outline, labels[o.label], o.crowd))
+            outline, part = read_segmentation(o.record.get("segmentation"), size, o.where)
+            objects.append((outline, labels[o.label], o.crowd))
+            problems += [] if part is None else [part]
         except DataError as e:
-            problems.append(f"{e}; left out")
+            box, what = _unknown(o.record.get("bbox"), size)
+            objects.append(((box,), IGNORE, o.crowd))
+            problems.append(f"{e}; {what} is ignored")
     return CocoMaskEntry(
         picture.path, picture.key, source, tuple(problems), {"image_id": picture.id}, size, tuple(objects)
     )
+
+
+def _unknown(box: Any, size: tuple[int, int]) -> tuple[NDArray[np.float64], str]:
+    """Return the corners of where an object lies whose outline is not known, [4, 2], and what that is called."""
+    sides = [n for v in box if (n := number(v)) is not None] if isinstance(box, list) else []
+    x, y, w, h = sides if len(sides) == 4 and np.isfinite(sides).all() else (0.0, 0.0, 0.0, 0.0)
+    known = w > 0 and h > 0
+    x1, y1, x2, y2 = (x, y, x + w, y + h) if known else (0.0, 0.0, float(size[1]), float(size[0]))
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
+    limit = (float(size[1]), float(size[0]))
+    return np.clip(corners, 0, limit), "its box" if known else "the whole picture"
 
 
 def _find(root: Path) -> dict[str, Part[CocoMaskDataset]] | None:
@@ -161,7 +178,7 @@ def _read(parts: Mapping[str, Part[CocoMaskDataset]], request: Request) -> DataS
 
 
 def _count(data: CocoMaskDataset) -> str:
-    lost = f", {len(data.problems)} left out" if data.problems else ""
+    lost = f", {len(data.problems)} without an outline or with a part of it alone" if data.problems else ""
     return f"{len(data)} images with {data.count_objects()} objects{lost}"
 
 

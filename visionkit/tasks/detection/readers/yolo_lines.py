@@ -1,0 +1,147 @@
+"""YOLO's label files: a line an object, a box or a polygon in shares of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from visionkit.core.errors import DataError
+from visionkit.core.files import read_text
+from visionkit.data.labels.masks import Outline
+from visionkit.tasks.detection.readers.box_cleaning import Correction
+
+__all__ = ["YoloObject", "read_lines"]
+
+_FAR = 2.0  # shares of the picture; a box that reaches this far is in another unit
+_SURE_LINES = 5  # alike in their form, before it is taken for one of key points
+
+
+class YoloObject(NamedTuple):
+    """An object.
+
+    Args:
+        id: Class id.
+        box: x1, y1, x2, y2 in shares of the picture.
+        where: Its place (file:line), for messages.
+        outline: Its polygon, in shares; None where the line is a box.
+    """
+
+    id: int
+    box: tuple[float, float, float, float]
+    where: str
+    outline: Outline | None = None
+
+
+Lines = tuple[list[YoloObject], list[Correction]]
+
+
+def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> list[Lines]:
+    """Return the objects of label files, and a line for each that comes twice.
+
+    Args:
+        files: The files of a data set; None for none.
+        points: Number of key points and of numbers for each, where lines have them behind the box.
+
+    Raises:
+        DataError: A line is wrong, with its place; or the lines are no shares, or have key points that nothing tells.
+    """
+    found = [_lines(file, points) if file is not None else ([], []) for file in files]
+    objects = [o for os_, _ in found for o in os_]
+    far = [o for o in objects if max(map(abs, o.box)) >= _FAR]  # NaN and infinite ones are told one by one
+    if len(far) > len(objects) // 2:
+        box = ", ".join(f"{v:.6g}" for v in far[0].box)
+        raise DataError(
+            f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: this "
+            "looks like pixels, and YOLO counts in shares (0..1); divide x and width by the picture's width, y and "
+            "height by its height"
+        )
+    if points is None:
+        _refuse_points([o for o in objects if o.outline is not None])
+    return found
+
+
+def _lines(file: Path, points: tuple[int, int] | None) -> Lines:
+    text = read_text(file)
+    first: dict[tuple[float, ...], int] = {}
+    found: list[YoloObject] = []
+    twice: list[Correction] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        cells = line.split()
+        if not cells:
+            continue
+        where = f"{file}:{number}"
+        values = _values(cells, where, points)
+        before = first.setdefault(values, number)
+        if before != number:
+            twice.append(Correction(f"{where}: the same object as in line {before}; dropped", True))
+            continue
+        if len(values) == 5 or points is not None:
+            _, cx, cy, w, h = values[:5]
+            found.append(YoloObject(int(values[0]), (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), where))
+        else:
+            xs, ys = values[1::2], values[2::2]
+            outline = (np.array(values[1:]).reshape(-1, 2),)
+            found.append(YoloObject(int(values[0]), (min(xs), min(ys), max(xs), max(ys)), where, outline))
+    return found, twice
+
+
+def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) -> tuple[float, ...]:
+    if points is not None and len(cells) not in (5, 5 + points[0] * points[1]):
+        raise DataError(
+            f"{where}: {len(cells)} columns; with kpt_shape {list(points)} a line has {5 + points[0] * points[1]} (class "
+            "cx cy w h and the key points) or 5 (no key points)"
+        )
+    if points is None and len(cells) == 6:
+        raise DataError(
+            f"{where}: 6 columns, as predictions with a confidence have them; labels have 5: class cx cy w h"
+        )
+    if points is None and (len(cells) < 5 or len(cells) % 2 == 0):
+        raise DataError(
+            f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon; for class cx "
+            "cy w h and key points, write kpt_shape: [points, 2 or 3] into data.yaml"
+        )
+    values = []
+    for cell in cells:
+        try:
+            values.append(float(cell))
+        except ValueError:
+            raise DataError(f"{where}: {cell!r:.40} is no number; write class cx cy w h") from None
+    if not (values[0] >= 0 and values[0].is_integer()):
+        raise DataError(f"{where}: class {cells[0]} is no whole number from 0; correct the line")
+    return tuple(values)
+
+
+def _refuse_points(polygons: Sequence[YoloObject]) -> None:
+    """Refuse lines that can be polygons by their number of columns, and are boxes with key points by what they say."""
+    for dims in (3, 2):
+        if polygons and all(_has_points(o, dims) for o in polygons) and (dims == 3 or len(polygons) >= _SURE_LINES):
+            assert polygons[0].outline is not None
+            count = (_flat(polygons[0]).size - 4) // dims
+            raise DataError(
+                f"{polygons[0].where}: {count} points lie within the box that the first four numbers make, as in all "
+                f"{len(polygons)} such lines: these look like key points, not polygons; write kpt_shape: [{count}, {dims}] "
+                "into data.yaml"
+            )
+
+
+def _has_points(o: YoloObject, dims: int) -> bool:
+    flat = _flat(o)
+    if flat.size <= 4 or (flat.size - 4) % dims:
+        return False
+    cx, cy, w, h = flat[:4]
+    points = flat[4:].reshape(-1, dims)
+    if dims == 3:
+        if not np.isin(points[:, 2], (0, 1, 2)).all():
+            return False
+        points = points[points[:, 2] > 0]
+    inside = (abs(points[:, 0] - cx) <= w / 2 + 1e-3) & (abs(points[:, 1] - cy) <= h / 2 + 1e-3)
+    whole = w > 0 and h > 0 and w / 2 - 1e-3 <= cx <= 1 + 1e-3 - w / 2 and h / 2 - 1e-3 <= cy <= 1 + 1e-3 - h / 2
+    return bool(whole and (inside | (points[:, :2] == 0).all(1)).all())
+
+
+def _flat(o: YoloObject) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    assert o.outline is not None and not isinstance(o.outline, bytes)
+    return o.outline[0].ravel()
