@@ -55,8 +55,8 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
         box = ", ".join(f"{v:.6g}" for v in far[0].box)
         raise DataError(
             f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: "
-            "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, y "
-            "and height by its height"
+            "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
+            "y and height by its height"
         )
     if points is None:
         _refuse_points([o for o in objects if o.outline is not None])
