@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.hints import fits, in_words
 
 __all__ = ["Component", "Spec", "build", "checked", "parameters_of", "spec_of"]
 
@@ -111,7 +112,8 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
 
     For whoever builds it, or hands it to something else that imports what it names, such as a parser of command
     lines. Arguments that name other files to load (``Component.weights_arguments``) are left out, at any depth. A word
-    where an argument takes a component is refused: such a parser would import it.
+    where an argument takes a component is refused: such a parser would import it. So is a value of another kind than
+    an argument of visionkit's classes is declared with.
 
     Args:
         spec: A spec.
@@ -120,7 +122,7 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
 
     Raises:
         UsageError: A class lies outside the trusted packages.
-        DataError: A class does not exist, is of another kind or has no such argument.
+        DataError: A class does not exist, is of another kind or has no such argument, or one of another kind.
     """
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         raise DataError(f"the checkpoint describes no {kind.__name__} with a class_path")
@@ -139,6 +141,9 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
             continue
         if _takes_component(known[name].annotation) and (word := _word(value)) is not None:
             raise DataError(f"the checkpoint gives {path}({name}=...) the word {word!r}; refused")
+        if cls.__module__.startswith("visionkit.") and not fits(value, known[name].annotation):
+            takes = in_words(known[name].annotation)
+            raise DataError(f"the checkpoint gives {path}({name}=...) {value!r:.60}, it takes {takes}; refused")
         kept[name] = _checked(value, trust)
     return {"class_path": path, "init_args": kept}
 

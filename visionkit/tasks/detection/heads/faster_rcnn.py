@@ -80,8 +80,8 @@ class FasterRCNNHead(Head):
         post_nms_eval: The same in evaluation; the second stage looks at each of them.
         rpn_nms_threshold: Overlap from which proposals suppress each other, 0..1.
         roi_levels: Finest levels that the second stage reads, >= 1.
-        roi_size: Cells along each side of what the second stage sees of a box, >= 1.
-        sampling_ratio: Sampling points along each side of such a cell, >= 1.
+        roi_size: Cells along each side of what the second stage sees of a box, 1..128.
+        sampling_ratio: Sampling points along each side of such a cell, 1..16.
         width: Units of the second stage's two hidden layers, >= 1.
         positive_iou: Overlap with an object from which a proposal belongs to it, 0..1.
         rois_per_image: Proposals of an image that the second stage learns from, >= 1.
@@ -137,12 +137,12 @@ class FasterRCNNHead(Head):
             post_nms_train=post_nms_train,
             post_nms_eval=post_nms_eval,
             roi_levels=roi_levels,
-            roi_size=roi_size,
-            sampling_ratio=sampling_ratio,
             width=width,
             rois_per_image=rois_per_image,
             detections=detections,
         )
+        check_counts(128, roi_size=roi_size)  # of what all boxes together look at, the memory goes by the square
+        check_counts(16, sampling_ratio=sampling_ratio)
         check_shares(
             rpn_positive_iou=rpn_positive_iou,
             rpn_negative_iou=rpn_negative_iou,
@@ -207,7 +207,7 @@ class FasterRCNNHead(Head):
         for x in features:
             y = self.rpn_output(F.relu(self.rpn_conv(x), inplace=True)).permute(0, 2, 3, 1)  # [B, H, W, 5 * count]
             objectness.append(y[..., :count].flatten(1))
-            offsets.append(y[..., count:].reshape(len(x), -1, 4))
+            offsets.append(y[..., count:].reshape(x.shape[0], -1, 4))
         return FasterRCNNOutputs(tuple(features), torch.cat(objectness, 1), torch.cat(offsets, 1))
 
     def loss(self, outputs: FasterRCNNOutputs, targets: Sequence[BoxTarget]) -> dict[str, Tensor]:

@@ -180,7 +180,7 @@ class FCOSHead(Head):
             centerness.append(logits[-1][..., :0] if self.centerness is None else _rows(self.centerness(boxes)))
             grid = _grid(x.shape[-2], x.shape[-1], self.cell, x.device)
             centres.append(grid * stride)  # [H * W, 2]
-            strides.append(grid.new_full((len(grid),), stride))
+            strides.append(grid.new_full((grid.shape[0],), stride))
         return FCOSOutputs(
             torch.cat(logits, 1), torch.cat(edges, 1), torch.cat(centerness, 1), torch.cat(centres), torch.cat(strides)
         )
