@@ -1,4 +1,4 @@
-"""Networks in outline: what a file describes is made without memory for its numbers first, and compared with the file."""
+"""Networks in outline: what a file describes is made without memory for its numbers, and compared with the file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def bounded(tensors: int) -> Iterator[None]:
             if threading.get_ident() == thread:
                 left[what] -= 1
                 if left[what] < 0:
-                    raise BoundError(f"has far more {what} than the {tensors} tensors of the file")
+                    raise BoundError(f"it has far more {what} than the {tensors} tensors of the file")
 
         return hook
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
-from visionkit.models.torch_file import AGAIN, first_line, format_of, read_torch
+from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
 
 __all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
@@ -27,6 +27,7 @@ COUNTER = "num_batches_tracked"
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
 _PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
 _MAX_DEPTH = 10  # of mappings within mappings
+_MAX_MAPPINGS = 10_000  # that are looked into: those that hold each other have no end
 _NO_WEIGHTS = (KEY, "optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
 _AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
 
@@ -174,22 +175,24 @@ def _read(path: Path, source: str) -> WeightsFile:
             content = read_torch(file, path)
         else:
             content, metadata = _read_safetensors(file, path)
-    groups: dict[str, dict[str, Tensor]] = {}
-    if isinstance(content, Mapping):
-        _collect(content, "", groups)
+    groups = _collect(content) if isinstance(content, Mapping) else {}
     if not groups:
         raise DataError(f"{path}: holds no tensors by name; expected a state dict")
     return WeightsFile(source, path, groups, digest, size, form, **_facts(source, path, content, metadata))
 
 
-def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]], depth: int = 0) -> None:
-    """Gather the mappings from names to tensors; one that holds itself has no end."""
-    if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
-        groups[where] = tensors
-    for key, value in content.items():
-        inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
-        if inner and depth < _MAX_DEPTH:
-            _collect(value, f"{where}.{key}" if where else key, groups, depth + 1)
+def _collect(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
+    """Return the mappings from names to tensors, by the keys that lead to them; one that holds itself has no end."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    waiting = [(content, "", 0)]
+    for content, where, depth in waiting:
+        if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
+            groups[where] = tensors
+        for key, value in content.items():
+            inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
+            if inner and depth < _MAX_DEPTH and len(waiting) < _MAX_MAPPINGS:
+                waiting.append((value, f"{where}.{key}" if where else key, depth + 1))
+    return groups
 
 
 def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -253,6 +256,7 @@ def _read_safetensors(file: io.BufferedReader, path: Path) -> tuple[dict[str, Te
         tensors = load(data)  # it checks the header, which json alone would take as it is
     except (SafetensorError, ValueError, RuntimeError, KeyError) as e:  # KeyError: numbers of a kind that torch lacks
         raise DataError(f"{path}: damaged or no safetensors file: {first_line(e)}: {AGAIN}") from e
+    check_tensors(tensors, len(data), path)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return tensors, header.get("__metadata__", {})
 

@@ -76,8 +76,8 @@ class DeepLabV3PlusHead(SegmentationHead):
             atrous_rates = tuple(max(1, rate * RATES_STRIDE // coarse) for rate in RATES)
         if not atrous_rates or min(atrous_rates) < 1 or max(atrous_rates) > MAX_RATE:
             raise UsageError(
-                f"head.atrous_rates={list(atrous_rates)}: whole numbers from 1 to {MAX_RATE}, one a branch; leave it out for "
-                "those of the paper"
+                f"head.atrous_rates={list(atrous_rates)}: whole numbers from 1 to {MAX_RATE}, one a branch; leave it "
+                "out for those of the paper"
             )
         self.aspp = ASPP(features.channels[-1], channels, tuple(atrous_rates), separable, self.dropout_share)
         self.context = _convolution3x3(channels, channels, separable)
