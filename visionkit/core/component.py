@@ -207,10 +207,10 @@ def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..
 
 def _class(path: Any, trust: Collection[str]) -> type[Component]:
     """Return the class of a path, imported where it is trusted."""
-    module_name, _, name = str(path).rpartition(".")
+    module_name, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     package = module_name.partition(".")[0]
     if not package:
-        raise DataError(f"the checkpoint names {path!r}, which is no path of a class")
+        raise DataError(f"the checkpoint names {path!r:.60}, which is no path of a class")
     if package != "visionkit" and package not in trust:
         raise UsageError(
             f"the checkpoint names the class {path}, outside visionkit: load it with trust=[{package!r}] "

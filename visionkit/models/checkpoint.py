@@ -202,6 +202,8 @@ def _made(
                     fault = misfit(make(), own)
             except BoundError:
                 raise
+            except MemoryError as e:  # it wanted some although there are no numbers
+                raise BoundError("it takes more memory than there is") from e
             except Exception:
                 if not trust:  # classes of the user's need not know how to be made so
                     raise

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FCOSHead", "FCOSOutputs"]
 
+MAX_DEPTH = 1000
 PRIOR_PROBABILITY = 0.01  # probability of an object at a location before anything is learnt (Lin et al., ICCV 2017)
 
 
@@ -132,6 +133,7 @@ class FCOSHead(Head):
             candidates_before_nms=candidates_before_nms,
             detections=detections,
         )
+        check_counts(MAX_DEPTH, depth=max(1, depth))
         check_weights(box_weight=box_weight, bins_weight=bins_weight)
         if bins < 0 or bins == 1 or depth < 0 or radius <= 0:
             raise UsageError(f"head: bins={bins} (0, or 2 and more), depth={depth} (0 and more), radius={radius} (> 0)")

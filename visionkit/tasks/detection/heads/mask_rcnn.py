@@ -62,7 +62,8 @@ class MaskRCNNHead(FasterRCNNHead):
         super().__init__(features, num_classes, **box_settings)
         width = features.channels[0] if mask_channels is None else mask_channels
         check_counts(128, mask_size=mask_size)
-        check_counts(mask_channels=width, mask_depth=mask_depth)
+        check_counts(mask_channels=width)
+        check_counts(1000, mask_depth=mask_depth)
         if not 0 <= mask_loss_weight < float("inf"):
             raise UsageError(f"head.mask_loss_weight={mask_loss_weight}: a number from 0 on")
         self.mask_size, self.mask_loss_weight = mask_size, mask_loss_weight
