@@ -183,5 +183,5 @@ class MLPHead(ClassificationHead):
         sizes = [features.channels[-1]] + [width] * layers
         modules: list[nn.Module] = []
         for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-            modules += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            modules += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(), nn.Dropout(dropout)]
         self.classifier = nn.Sequential(*modules, nn.Linear(width, num_classes))

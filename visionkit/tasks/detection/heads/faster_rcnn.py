@@ -13,6 +13,7 @@ from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head
 from visionkit.models.ops.boxes import clip
+from visionkit.models.ops.fused_norm import rectified
 from visionkit.models.ops.nms import NMS, suppress
 from visionkit.models.ops.roi_align import roi_align
 from visionkit.tasks.detection.heads.anchors import cell_anchors, decode_offsets, encode_offsets, grid_anchors
@@ -182,9 +183,9 @@ class FasterRCNNHead(Head):
         self.rpn_output = nn.Conv2d(channels, 5 * len(self.anchor_ratios), 1)  # objectness of all anchors, then offsets
         self.hidden = nn.Sequential(
             nn.Linear(channels * roi_size**2, width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Linear(width, width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         )  # reads cells row by row, the channels of a cell side by side
         self.classifier = nn.Linear(width, num_classes + 1)  # slot 0 is background
         self.regressor = nn.Linear(width, 4 * (num_classes + 1))
@@ -205,7 +206,7 @@ class FasterRCNNHead(Head):
         """
         objectness, offsets, count = [], [], len(self.anchor_ratios)
         for x in features:
-            y = self.rpn_output(F.relu(self.rpn_conv(x), inplace=True)).permute(0, 2, 3, 1)  # [B, H, W, 5 * count]
+            y = self.rpn_output(rectified(self.rpn_conv(x))).permute(0, 2, 3, 1)  # [B, H, W, 5 * count]
             objectness.append(y[..., :count].flatten(1))
             offsets.append(y[..., count:].reshape(x.shape[0], -1, 4))
         return FasterRCNNOutputs(tuple(features), torch.cat(objectness, 1), torch.cat(offsets, 1))

@@ -69,11 +69,11 @@ class MaskRCNNHead(FasterRCNNHead):
         self.mask_size, self.mask_loss_weight = mask_size, mask_loss_weight
         convolutions: list[nn.Module] = []
         for channels in (features.channels[0], *[width] * (mask_depth - 1)):
-            convolutions += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            convolutions += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         self.mask_branch = nn.Sequential(
             *convolutions,
             nn.ConvTranspose2d(width, width, 2, 2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(width, num_classes, 1),
         )
         for name, parameter in self.mask_branch.named_parameters():
