@@ -21,7 +21,7 @@ from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.outline import BoundError, bounded, misfit, outline
-from visionkit.models.torch_file import format_of, read_torch
+from visionkit.models.torch_file import NOT_FINITE, format_of, not_finite, read_torch
 from visionkit.models.weights.load import WeightsReport
 
 __all__ = [
@@ -248,9 +248,12 @@ def fit_state(
         what: What messages call the model.
 
     Raises:
-        DataError: They do not fit.
+        DataError: They do not fit, or are not finite.
     """
     state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    bad = not_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}, model.state_dict())
+    if bad is not None:
+        raise DataError(f"{path}: {PREFIX}{bad} {NOT_FINITE}: take another checkpoint, such as best.ckpt")
     try:
         model.load_state_dict(state)
     except Exception as e:  # RuntimeError, but for tensors of odd kinds

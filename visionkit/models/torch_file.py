@@ -15,9 +15,10 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError
 
-__all__ = ["AGAIN", "check_tensors", "first_line", "format_of", "read_torch"]
+__all__ = ["AGAIN", "NOT_FINITE", "check_tensors", "first_line", "format_of", "not_finite", "read_torch"]
 
 MAX_NAME = 1000  # letters of a tensor's name
+NOT_FINITE = "holds values that are not finite (NaN or infinity), as after a training that diverged"
 AGAIN = "download or copy it again"
 _OTHER_FORMATS = (  # first bytes, what the file is, what to do
     (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
@@ -114,6 +115,21 @@ def check_tensors(content: Any, size: int, path: str | os.PathLike[str]) -> None
                 if isinstance(key, str) and len(key) > MAX_NAME:
                     raise DataError(f"{path}: refused, it has a name of {len(key):,} letters: {key:.60}...")
                 waiting.append((str(key), entry))
+
+
+def not_finite(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a tensor with NaN or infinity, or None; a target that holds such itself may be given them.
+
+    Args:
+        tensors: What is to be copied, by name.
+        targets: Where it goes, by the same names, as they were made.
+    """
+    for name, tensor in tensors.items():
+        if name in targets and targets[name].is_floating_point():
+            as_it_will_be = tensor.to(targets[name].dtype)  # 1e300 is infinite in float32
+            if not as_it_will_be.isfinite().all() and targets[name].isfinite().all():
+                return name
+    return None
 
 
 def _check_entries(file: io.BufferedReader, path: str | os.PathLike[str]) -> None:
