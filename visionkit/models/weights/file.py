@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ from visionkit.core.files import open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
 from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
 
-__all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
+__all__ = ["COUNTER", "PREFERRED", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
 COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
-_PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
+PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
 _MAX_DEPTH = 10  # of mappings within mappings
 _MAX_MAPPINGS = 10_000  # that are looked into: those that hold each other have no end
 _NO_WEIGHTS = (KEY, "optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
-_AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
+_AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa|teacher)([._]|$)")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class WeightsFile:
         """Where ``tensors`` lie in the file; "" for the file itself."""
 
         def rank(group: str) -> tuple[bool, int, bool]:  # where averaged ones are complete, they come first
-            usual = group in _PREFERRED or self.is_averaged(group)
+            usual = group in PREFERRED or self.is_averaged(group)
             return usual, sum(not n.endswith(COUNTER) for n in self.groups[group]), self.is_averaged(group)
 
         return max(self.groups, key=rank)
@@ -156,13 +156,25 @@ def read_weights(source: str | Path) -> WeightsFile:
 
     Args:
         source: A .pth, .pt, .ckpt or .safetensors file, or a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``); the
-            content decides, not the name.
+            content decides, not the name. ``FILE#PART`` takes the tensors alone that lie under PART, such as
+            ``encoder_q``, where a file holds several networks.
 
     Raises:
         UsageError: There is no such file.
         DataError: The file is damaged, of another format, holds no tensors or would run code.
     """
-    return _read(find_weights(source), str(source))
+    name, hash_, part = str(source).rpartition("#")
+    if not (hash_ and part) or Path(source).expanduser().exists():  # the path may hold a #
+        return _read(find_weights(source), str(source))
+    file = _read(find_weights(name), str(source))
+    groups = {
+        group: chosen
+        for group, tensors in file.groups.items()
+        if (chosen := {k: t for k, t in tensors.items() if f".{part}." in f".{group}.{k}."})
+    }
+    if not groups:
+        raise DataError(f"weights {name}: no tensor's name has a part {part!r}")
+    return replace(file, groups=groups)
 
 
 def _read(path: Path, source: str) -> WeightsFile:

@@ -235,6 +235,8 @@ def load_weights(
     found = fit(file, module)
     if not found.copies or (not partial and (found.coverage < min_coverage or found.surplus or found.mismatched)):
         raise DataError(_refusal(file, found, module))
+    if found.rivals:
+        raise DataError(found.choice(file.source))
     targets = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
     if (bad := not_finite(found.copies, targets)) is not None:
         raise DataError(f"weights {file.source}: {found.names[bad]} {NOT_FINITE}: take another file")
