@@ -7,7 +7,7 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -164,6 +164,11 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
 
     Annotations are types where their names can be found, else text.
     """
+    return dict(_parameters(cls))
+
+
+@cache  # a file may name a class many times
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for owner in cls.__mro__:
         if "__init__" not in vars(owner) or owner is object:
