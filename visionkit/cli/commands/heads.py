@@ -84,7 +84,7 @@ def _named(parts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in parts:
         name, equals, path = part.partition("=")
-        if not equals or Path(part).is_file():  # a path may hold a =
+        if not equals or Path(part).exists():  # a path may hold a =
             name, path = part, part
         if name in found:
             raise UsageError(f"two heads are named {name!r}: give one of them another name")
