@@ -16,6 +16,7 @@ from visionkit.core.errors import DataError
 from visionkit.core.sample import ImageInfo, Sample, Target
 from visionkit.data.images.decode import Array, Decoded, Scale
 from visionkit.data.images.reading import load_image
+from visionkit.data.labels.classes import check_class_names
 
 __all__ = ["DataSplits", "EntryDataset", "ReadWhole", "VisionDataset", "knows_targets", "load_sample"]
 
@@ -134,13 +135,16 @@ class EntryDataset(VisionDataset[T], Generic[T, E]):
         entries: What is known of each image, in order.
         classes: Class names; a name's position is its id.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
+
+    Raises:
+        DataError: A class name holds control characters.
     """
 
     channels: int
     """Number of image channels, C."""
 
     def __init__(self, entries: Sequence[E], classes: Sequence[str], *, channels: int = 3) -> None:
-        self.classes = tuple(classes)
+        self.classes = check_class_names(classes)
         self.channels = channels
         self._hold(entries)
 
