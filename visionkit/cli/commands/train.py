@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 import visionkit
-from visionkit.cli.config import configs
+from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.options import options_of, value_of
@@ -21,7 +21,6 @@ from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
 from visionkit.core.errors import UsageError
-from visionkit.core.files import read_text
 
 __all__ = ["main"]
 
@@ -38,7 +37,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         return 0
     arguments = _complete(command, _nulls(arguments), trust)
     for path in configs.paths(arguments):
-        configs.check_syntax(path)
+        configs.content_of(path)
     with uncollected():
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
@@ -59,8 +58,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 def _import_named(arguments: Sequence[str]) -> None:
     """Import the public classes that the command line or a file of it names: imported ones have short names."""
-    files = [Path(o.value) for o in options_of(arguments) if o.value.endswith((".yaml", ".yml", ".json"))]
-    texts = [*arguments, *(read_text(f) for f in files if f.is_file())]
+    texts = list(arguments)
+    for option in options_of(arguments):
+        if option.value.endswith(bounded_yaml.YAML_FILES):
+            with contextlib.suppress(UsageError):  # whoever takes it says what is wrong with it
+                texts.append(bounded_yaml.read(Path(option.value)))
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     for name in visionkit.PUBLIC:
         if name in words:

@@ -6,14 +6,11 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import WHOLE, is_class, is_same
 from visionkit.cli.config.described import Described, say_default
 from visionkit.cli.config.descriptions import BASES, TRAINER, describe
 from visionkit.cli.config.options import value_of
-from visionkit.core.files import read_text
 
 __all__ = ["CKPT", "train_help"]
 
@@ -48,8 +45,7 @@ def train_help(command: str, arguments: Sequence[str] = ()) -> str:
     """
     content: dict[str, Any] = {}
     for file in configs.paths(arguments) or [configs.folder() / configs.shipped()[0]]:
-        configs.check_syntax(file)
-        content = _merged(content, yaml.safe_load(read_text(file)))
+        content = _merged(content, configs.content_of(file))
     ckpt = CKPT.get(command, CKPT["validate"])
     shipped = textwrap.fill(", ".join(configs.shipped()), WIDTH - 23, subsequent_indent=" " * 23)
     lines = [USAGE.format(command=command, shipped=shipped, ckpt=ckpt)]
