@@ -55,7 +55,7 @@ def _load_bounded(text: str) -> Any:
 
 
 _load_yaml = get_loader("yaml")
-ParserPath.read_text = _read_file  # the one place where jsonargparse opens what a config or an option names
+setattr(ParserPath, "read_text", _read_file)  # noqa: B010  # the one place where jsonargparse opens what a config or an option names
 set_loader("yaml", _load_bounded, exceptions=(yaml.YAMLError, ValueError, LookupError, AttributeError))
 
 

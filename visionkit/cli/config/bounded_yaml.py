@@ -118,7 +118,8 @@ def check(text: str, name: str) -> None:
         return UsageError(f"{name}:{line}: {why}" if "\n" in text else f"{name}: {why}")
 
     for event in _events(text):
-        line = event.start_mark.line + 1
+        mark = event.start_mark
+        line = mark.line + 1 if mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
             if opened:
                 opened[-1].entries += 1
@@ -134,7 +135,7 @@ def check(text: str, name: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if any(o.anchor == event.anchor for o in opened):
                 raise refuse(line, f"*{event.anchor} stands inside of what it names")
-            nodes = sizes.get(event.anchor, 1)
+            nodes = sizes.get(str(event.anchor), 1)
             _count(opened)
         elif isinstance(event, yaml.ScalarEvent):
             nodes = 1

@@ -22,7 +22,7 @@ from visionkit.core.files import open_binary
 if TYPE_CHECKING:
     from visionkit.models.description import Description
 
-__all__ = ["TOP", "content_of", "from_checkpoint", "line_of", "paths", "resolve", "shipped"]
+__all__ = ["TOP", "content_of", "from_checkpoint", "line_of", "paths", "refuse_partial", "resolve", "shipped"]
 
 TOP = {
     "seed_everything": "Seed of start weights, order and augmentation.",
@@ -76,6 +76,27 @@ def content_of(path: Path) -> dict[str, Any]:
     if odd := [key for key in content if not isinstance(key, str)]:
         raise UsageError(f"{path}: the key {odd[0]!r} is no word: a config's are {', '.join(TOP)}")
     return content
+
+
+def refuse_partial(files: Sequence[Path], arguments: Sequence[str]) -> None:
+    """Refuse configs of which none, and no option, names the class of the model or of the data.
+
+    Raises:
+        UsageError: Naming the last file and what it lacks.
+    """
+    contents = [content_of(file) for file in files if file.is_file()]
+    given = {option.name.removesuffix(".class_path") for option in options_of(arguments)}
+    for part in BASES:
+        values = [content[part] for content in contents if part in content]
+        if contents and f"--{part}" not in given and not any(isinstance(v, str) or _has_class(v) for v in values):
+            raise UsageError(
+                f"{files[-1]}: it names no class for {part} ({part}.class_path): put a whole config before it, such as "
+                f"-c classify.yaml -c {files[-1]}; shipped with visionkit: {', '.join(shipped())}"
+            )
+
+
+def _has_class(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
 
 
 def line_of(path: Path, keys: Sequence[str]) -> int | None:
