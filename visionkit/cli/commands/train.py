@@ -26,6 +26,7 @@ from visionkit.core.errors import UsageError
 __all__ = ["main"]
 
 PRINT = "--print_config"
+KNOWN = ("visionkit", "torch", "lightning")  # packages whose classes a run may name by itself
 RUN_WORDS = ("last", "best", "auto")  # of the run folder itself
 
 
@@ -96,6 +97,12 @@ def _run_folders(command: str, arguments: list[str]) -> list[str]:
     last = next((p for p in (Path(asked, FOLDER, LAST), Path(asked, LAST)) if p.is_file()), None)
     found = last if last is not None and command == "fit" else find_checkpoint(asked)  # training goes on with the last
     kept = [word for option in options_of(arguments) if option.name != "--ckpt_path" for word in option.words]
+    config = Path(asked, "config.yaml")
+    if command != "fit" and not configs.paths(arguments) and config.is_file():  # it knows the data of the run
+        others = sorted(name for name in configs.classes_of(config) if name.partition(".")[0] not in KNOWN)
+        if others:
+            raise UsageError(f"{config} names the class {others[0]}, outside visionkit: to use it, say -c {config}")
+        kept = ["-c", str(config), f"--trainer.default_root_dir={asked}", *kept]
     return [*kept, f"--ckpt_path={found}"]
 
 

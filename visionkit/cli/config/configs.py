@@ -22,7 +22,17 @@ from visionkit.core.files import open_binary
 if TYPE_CHECKING:
     from visionkit.models.description import Description
 
-__all__ = ["TOP", "content_of", "from_checkpoint", "line_of", "paths", "refuse_partial", "resolve", "shipped"]
+__all__ = [
+    "TOP",
+    "classes_of",
+    "content_of",
+    "from_checkpoint",
+    "line_of",
+    "paths",
+    "refuse_partial",
+    "resolve",
+    "shipped",
+]
 
 TOP = {
     "seed_everything": "Seed of start weights, order and augmentation.",
@@ -93,6 +103,27 @@ def refuse_partial(files: Sequence[Path], arguments: Sequence[str]) -> None:
                 f"{files[-1]}: it names no class for {part} ({part}.class_path): put a whole config before it, such as "
                 f"-c classify.yaml -c {files[-1]}; shipped with visionkit: {', '.join(shipped())}"
             )
+
+
+def classes_of(path: Path) -> set[str]:
+    """Return what a config may import: its class paths, and all words that the parser could take for a class.
+
+    Words of ``root`` and ``classes`` are data. Files and mappings in a word may name classes, too.
+    """
+
+    def named(value: Any, key: str = "") -> set[str]:
+        if isinstance(value, dict):
+            return set().union(*(named(v, str(k)) for k, v in value.items() if k not in ("root", "classes")))
+        if isinstance(value, list):
+            return set().union(*map(named, value))
+        if not isinstance(value, str):
+            return set()
+        dotted = all(part.isidentifier() for part in value.split(".")) and "." in value
+        unclear = value.endswith(bounded_yaml.YAML_FILES) or value.lstrip().startswith(("{", "["))
+        short = key == "class_path" and "." not in value
+        return {f"visionkit.{value}" if short else value} if dotted or unclear or key == "class_path" else set()
+
+    return named(content_of(path))
 
 
 def _has_class(value: Any) -> bool:
