@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 import visionkit
 from visionkit import UsageError
-from visionkit.cli.commands.train import _complete, _nulls, _trusted
+from visionkit.cli.commands.train import _complete, _nulls, _run_folders, _trusted
 from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
 from visionkit.cli.main import run
 
@@ -202,3 +202,38 @@ def test_trust_wants_a_package():
         with pytest.raises(UsageError, match="--trust needs the name of a package"):
             _trusted(arguments)
     assert _trusted(["-c", "a", "--trust", "x", "--trust=y", "b"]) == (["-c", "a", "b"], ["x", "y"])
+
+
+class TestRunFolders:
+    """A run folder in place of a checkpoint, and a run's config alone."""
+
+    @pytest.fixture
+    def run_folder(self, tmp_path):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        for name in ("best", "last"):
+            (tmp_path / "run" / "checkpoints" / f"{name}.ckpt").touch()
+        config = "model: {class_path: visionkit.Classifier}\ndata: {class_path: visionkit.ClassificationData}\n"
+        (tmp_path / "run" / "config.yaml").write_text(config)
+        return tmp_path / "run"
+
+    def test_a_config_of_a_run_means_its_best(self, run_folder):
+        asked = ["-c", str(run_folder / "config.yaml")]
+        assert _run_folders("validate", asked) == [*asked, f"--ckpt_path={run_folder / 'checkpoints' / 'best.ckpt'}"]
+        assert _run_folders("fit", asked) == asked
+        assert _run_folders("test", [*asked, "--ckpt_path=last"]) == [*asked, "--ckpt_path=last"]
+
+    def test_a_folder_alone_is_measured_on_the_data_of_its_run(self, run_folder):
+        assert _run_folders("validate", [f"--ckpt_path={run_folder}"]) == [
+            *("-c", str(run_folder / "config.yaml"), f"--trainer.default_root_dir={run_folder}"),
+            f"--ckpt_path={run_folder / 'checkpoints' / 'best.ckpt'}",
+        ]
+
+    def test_training_goes_on_with_the_last(self, run_folder):
+        asked = ["-c", "classify.yaml", f"--ckpt_path={run_folder}"]
+        assert _run_folders("fit", asked)[-1] == f"--ckpt_path={run_folder / 'checkpoints' / 'last.ckpt'}"
+
+    @pytest.mark.parametrize("head", ["{class_path: run.evil.Head}", "run.evil.Head"])
+    def test_a_folder_by_itself_imports_nothing_of_others(self, run_folder, head):
+        (run_folder / "config.yaml").write_text(f"model: {{init_args: {{heads: [{head}]}}}}\n")
+        with pytest.raises(UsageError, match=r"names the class run\.evil\.Head, outside visionkit: .* say -c"):
+            _run_folders("validate", [f"--ckpt_path={run_folder}"])

@@ -41,16 +41,25 @@ def parser() -> Parser:
     p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
                    help="picture files, folders (searched through), quoted globs, or .csv/.jsonl manifests, whose "
                    "further columns come back in the records")  # fmt: skip
-    p.add_argument("--ckpt", required=True, metavar="FILE", help="checkpoint of visionkit fit or visionkit.save")
+    p.add_argument("--ckpt", "--ckpt_path", "--weights", required=True, metavar="FILE",
+                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
                    help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
                    "C++ compiler and half a minute); openvino, the fastest on most CPUs (pip install "
                    "'visionkit[openvino]'); or onnx, ONNX Runtime (pip install 'visionkit[onnx]'); predictions are "
                    "the same up to rounding (default: torch)")  # fmt: skip
-    p.add_argument("--batch-size", type=int, metavar="N", help="pictures at once (default: 8 on a CPU, 32 on a GPU)")
+    p.add_argument(
+        "--batch-size",
+        "--batch",
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="pictures at once (default: 8 on a CPU, 32 on a GPU)",
+    )
     p.add_argument(
         "--num-workers",
+        "--workers",
         type=int,
         metavar="N",
         help="threads that read pictures (default: by the machine and the number of pictures)",
