@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpoi
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
 from visionkit.training.run.progress import EpochLines, QuietBar
+from visionkit.training.run.stopping import Stopped, Stopping, end_others
 from visionkit.training.task import Task
 
 __all__ = ["CLI"]
@@ -53,7 +56,7 @@ class CLI(LightningCLI):
 
     def __init__(self, argv: list[str], given: list[str] | None = None, *, claim: Claim | None = None) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
-        self.argv = argv
+        self.given = given or argv
         self.claim = claim or Claim()
         super().__init__(
             Task,
@@ -124,10 +127,13 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
         self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
-        callbacks = [self.run, EpochLines(self.run)]
+        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
         if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
             callbacks.append(BestAndLast(self.run))
+        self.stopping = Stopping(next((c for c in callbacks if isinstance(c, BestAndLast)), None))
+        if self.subcommand == "fit":
+            callbacks.append(self.stopping)
         if sys.stderr.isatty() and settings["enable_progress_bar"] is not False:
             callbacks.append(QuietBar())
         else:
@@ -144,15 +150,36 @@ class CLI(LightningCLI):
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Train."""
-        self._announce(model, datamodule)
-        tune(self.trainer.strategy.root_device)
-        self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        try:
+            with self.stopping.listening(self.trainer):
+                self._announce(model, datamodule)
+                tune(self.trainer.strategy.root_device)
+                self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        except Stopped as e:
+            raise SystemExit(self._stopped(e)) from None
+        except Exception:
+            if not self.stopping.number:
+                raise
+            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
         self._report_skipped(datamodule)
         if self.trainer.is_global_zero:
             best = self.run.best
             if best:
                 say(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
-            say(f"results  {self.folder}")
+            if self.run.rows:
+                say(f"results  {self.folder}")
+
+    def _stopped(self, e: Stopped) -> int:
+        """Say what a signal has ended and how to go on; return the exit status."""
+        if not self.trainer.is_global_zero:
+            return 0  # Lightning's first process kills all where one of them fails
+        end_others(self.trainer)
+        name, go_on = signal.Signals(e.number).name, "start again with the same command"
+        if e.saved:
+            go_on = f"go on with: visionkit fit -c {shlex.quote(str(self.folder / 'config.yaml'))} --ckpt_path last"
+        saved = f"saved: {e.saved}" if e.saved else "nothing of this epoch is saved"
+        say(f"stopped by {name}; {saved}; {go_on}", error=True)
+        return 128 + e.number
 
     def validate(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Measure on the validation data."""
@@ -179,9 +206,9 @@ class CLI(LightningCLI):
         """Return the run folder: as asked, that of the config, or a numbered one."""
         if int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
             return Path(os.environ[RUN_VARIABLE])
-        asked, home = config.trainer.default_root_dir, home_of(self.argv)
+        asked, home = config.trainer.default_root_dir, home_of(self.given)
         resumes = config.get("ckpt_path") is not None or self.subcommand != "fit"
-        if home is not None and value_of(self.argv, ROOT) is None:  # whatever folder it was written for
+        if home is not None and value_of(self.given, ROOT) is None:  # whatever folder it was written for
             asked = home if resumes else None
         self._kind: str | None = None  # of a numbered folder that is still to be made
         if asked is None:
@@ -213,7 +240,7 @@ class CLI(LightningCLI):
     def _choose_checkpoint(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")
         if not asked and self.subcommand != "fit":
-            if home_of(self.argv) is None or not (self.folder / FOLDER / "best.ckpt").is_file():
+            if home_of(self.given) is None or not (self.folder / FOLDER / "best.ckpt").is_file():
                 raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
             asked = "best"  # of the run whose config is given
         if asked == "auto" and self.subcommand == "fit":
