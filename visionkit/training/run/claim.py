@@ -13,6 +13,7 @@ from typing import IO
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import make_folder, read_text, remove_left_over, unwritable
+from visionkit.core.output import OUTPUT_MARK, mark_output
 
 if sys.platform == "win32":
     import msvcrt
@@ -24,6 +25,8 @@ __all__ = ["Claim"]
 LOCK = "run.lock"
 WRITTEN = ("config.yaml", "metrics.csv", "metrics.json", "*.png", "*confusion_matrix.csv")
 """What a run writes into its folder, beside checkpoints."""
+OWN = (*WRITTEN, LOCK, "checkpoints", "tensorboard")
+"""All that is in the folder of a run and no data of somebody's."""
 
 
 class Claim:
@@ -54,6 +57,8 @@ class Claim:
                 os.unlink(file.name)
         for folder in reversed(self._made):
             with contextlib.suppress(OSError):  # something is in it
+                if os.listdir(folder) == [OUTPUT_MARK]:
+                    (folder / OUTPUT_MARK).unlink()
                 folder.rmdir()
         self._files, self._made = [], []
 
@@ -70,6 +75,7 @@ class Claim:
         self._lock(folder)
         remove_left_over(folder, *WRITTEN)
         remove_left_over(folder / "checkpoints", "*.ckpt")
+        mark_output(folder, own=[p.name for pattern in OWN for p in folder.glob(pattern)])
 
     def take_numbered(self, parent: Path, kind: str) -> Path:
         """Make ``parent/KIND-N`` with a number above all others, hold and return it: making it is the claim."""
@@ -88,6 +94,7 @@ class Claim:
                 raise unwritable(folder, e) from None
             self._made.append(folder)
             self._lock(folder)
+            mark_output(folder, own=OWN)
             return folder
 
     def _lock(self, folder: Path) -> None:
