@@ -50,16 +50,16 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
     """
     found = [_lines(file, points) if file is not None else ([], []) for file in files]
     objects = [o for os_, _ in found for o in os_]
+    if points is None:  # first: their visibilities of 2 are no pixels
+        _refuse_points([o for o in objects if o.outline is not None])
     far = [o for o in objects if max(map(abs, o.box)) >= _FAR]  # NaN and infinite ones are told one by one
     if len(far) > len(objects) // 2:
         box = ", ".join(f"{v:.6g}" for v in far[0].box)
         raise DataError(
             f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: "
-            "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, y "
-            "and height by its height"
+            "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
+            "y and height by its height"
         )
-    if points is None:
-        _refuse_points([o for o in objects if o.outline is not None])
     return found
 
 
