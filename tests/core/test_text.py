@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from visionkit.core.errors import DataError
-from visionkit.core.text import is_printable, printable, say, shortened
+from visionkit.core.text import cell, is_printable, printable, say, shortened
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,31 @@ def test_an_error_from_a_worker_process_is_its_message_alone() -> None:
 def test_long_lists_are_shortened() -> None:
     assert shortened(["a", "b"], 2) == ["a", "b"]
     assert shortened(["a", "b", "c"], 2) == ["a", "b", "... and 1 more"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("@SUM(1+1)", "'@SUM(1+1)"),
+        ("+1+1", "'+1+1"),
+        ("-x", "'-x"),
+        ("-", "'-"),
+        (" =1+1", "' =1+1"),
+        ("\t=1+1", r"\t=1+1"),
+        ("\r=1", r"\r=1"),
+        ("a\nb", r"a\nb"),
+        ("-3.5", "-3.5"),
+        ("+1e-3", "+1e-3"),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("日本", "日本"),
+        (-1, -1),
+        (-0.5, -0.5),
+        (None, None),
+        (True, True),
+    ],
+)
+def test_cells_of_tables_are_no_formulas(value, shown):
+    assert cell(value) == shown
+    assert type(cell(value)) is type(shown)

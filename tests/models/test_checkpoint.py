@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import visionkit
 from visionkit import DataError, UsageError
@@ -156,3 +157,22 @@ def test_file_is_a_zip_that_others_can_read(tiny_model, tmp_path):
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     assert zipfile.is_zipfile(tmp_path / "m.ckpt")
     assert (tmp_path / "m.ckpt").stat().st_mode & 0o044
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, value):
+    with torch.no_grad():
+        tiny_model.backbone.layer2[0].conv1.weight[3, 2, 1, 0] = value
+    visionkit.save(tiny_model, tmp_path / "m.ckpt")
+    with pytest.raises(
+        DataError, match=r"m\.ckpt: model\.backbone\.layer2\.0\.conv1\.weight holds values that are not"
+    ):
+        visionkit.load(tmp_path / "m.ckpt")
+    arguments = {"layers": (1, 1, 1, 1), "block": "basic", "stem": "small"}
+    for name in ("m.ckpt", "w.pth", "w.safetensors"):
+        if name == "w.pth":
+            torch.save(tiny_model.backbone.state_dict(), tmp_path / name)
+        if name == "w.safetensors":
+            save_file(tiny_model.backbone.state_dict(), tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}: .*layer2\.0\.conv1\.weight holds values that are not finite"):
+            visionkit.ResNet(weights=str(tmp_path / name), **arguments)

@@ -1,6 +1,12 @@
-import pytest
+import csv
 
-from visionkit.prediction.writers import files_beside
+import pytest
+import torch
+
+from visionkit.prediction.writers import WriterJob, files_beside, open_table
+from visionkit.tasks.detection.writers import YoloWriter
+from visionkit.tasks.segmentation.writers import MaskWriter
+from visionkit.training.plots import write_confusion_matrix
 
 
 @pytest.mark.parametrize(
@@ -28,3 +34,34 @@ def test_suffix_and_reserved_names_are_the_callers():
     assert [p.as_posix() for p in files_beside(["/x/classes.jpg"], ".png").values()] == ["classes.png"]
     taken = files_beside(["/x/a.jpg", "/x/b.jpg"], ".png", reserved=["b", "c"])
     assert [p.as_posix() for p in taken.values()] == ["a.jpg.png", "b.jpg.png"]
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path):
+    with open_table(tmp_path / "t.csv", ["image"]) as table:
+        table.add({"image": "=a.jpg", "score": -0.5, "scores": {"=x": 1}})
+        table.add({"image": "b\nc.jpg", "label": "@SUM(1+1)", "=note": "-3", "more": None})  # further columns
+        table.add({"image": "+d.jpg"})
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "score", "scores/=x", "label", "'=note", "more"],
+            ["'=a.jpg", "-0.5", "1", "", "", ""],
+            [r"b\nc.jpg", "", "", "'@SUM(1+1)", "-3", ""],
+            ["'+d.jpg", "", "", "", "", ""],
+        ]
+
+
+def test_no_cell_of_a_confusion_matrix_either(tmp_path):
+    write_confusion_matrix(torch.eye(2).long(), ["=cmd|' /C calc'!A0", "b"], tmp_path, "", title="")
+    with (tmp_path / "confusion_matrix.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["truth \\ prediction", "'=cmd|' /C calc'!A0", "b"],
+            ["'=cmd|' /C calc'!A0", "1", "0"],
+            ["b", "0", "1"],
+        ]
+
+
+@pytest.mark.parametrize(("make", "text"), [(YoloWriter, "a\\n0 b\nc\n"), (MaskWriter, "0\ta\\n0 b\n1\tc\n")])
+def test_a_name_is_one_line_of_the_class_names(tmp_path, make, text):
+    writer = make(WriterJob(tmp_path, ("a\n0 b", "c"), ()))
+    writer.finish()
+    assert next(tmp_path.glob("*/classes.txt")).read_text() == text

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
+    "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
     "backbone": ("visionkit.cli.commands.backbone", "look into a file of weights, or write a backbone alone into one"),
     "shapes": ("visionkit.cli.commands.shapes", "draw the embedded data set as picture files, to try things on"),
 }

@@ -7,11 +7,12 @@ import importlib
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.hints import fits, in_words
 
 __all__ = ["Component", "Spec", "build", "checked", "parameters_of", "spec_of"]
 
@@ -111,7 +112,8 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
 
     For whoever builds it, or hands it to something else that imports what it names, such as a parser of command
     lines. Arguments that name other files to load (``Component.weights_arguments``) are left out, at any depth. A word
-    where an argument takes a component is refused: such a parser would import it.
+    where an argument takes a component is refused: such a parser would import it. So is a value of another kind than
+    an argument of visionkit's classes is declared with.
 
     Args:
         spec: A spec.
@@ -120,7 +122,7 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
 
     Raises:
         UsageError: A class lies outside the trusted packages.
-        DataError: A class does not exist, is of another kind or has no such argument.
+        DataError: A class does not exist, is of another kind or has no such argument, or one of another kind.
     """
     if not isinstance(spec, Mapping) or "class_path" not in spec:
         raise DataError(f"the checkpoint describes no {kind.__name__} with a class_path")
@@ -139,6 +141,9 @@ def checked(spec: Any, *, kind: type[Component] = Component, trust: Collection[s
             continue
         if _takes_component(known[name].annotation) and (word := _word(value)) is not None:
             raise DataError(f"the checkpoint gives {path}({name}=...) the word {word!r}; refused")
+        if cls.__module__.startswith("visionkit.") and not fits(value, known[name].annotation):
+            takes = in_words(known[name].annotation)
+            raise DataError(f"the checkpoint gives {path}({name}=...) {value!r:.60}, it takes {takes}; refused")
         kept[name] = _checked(value, trust)
     return {"class_path": path, "init_args": kept}
 
@@ -159,6 +164,11 @@ def parameters_of(cls: type) -> dict[str, inspect.Parameter]:
 
     Annotations are types where their names can be found, else text.
     """
+    return dict(_parameters(cls))
+
+
+@cache  # a file may name a class many times
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for owner in cls.__mro__:
         if "__init__" not in vars(owner) or owner is object:
@@ -202,10 +212,10 @@ def _constructor(spec: Mapping[str, Any], trust: Collection[str]) -> Callable[..
 
 def _class(path: Any, trust: Collection[str]) -> type[Component]:
     """Return the class of a path, imported where it is trusted."""
-    module_name, _, name = str(path).rpartition(".")
+    module_name, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     package = module_name.partition(".")[0]
     if not package:
-        raise DataError(f"the checkpoint names {path!r}, which is no path of a class")
+        raise DataError(f"the checkpoint names {path!r:.60}, which is no path of a class")
     if package != "visionkit" and package not in trust:
         raise UsageError(
             f"the checkpoint names the class {path}, outside visionkit: load it with trust=[{package!r}] "

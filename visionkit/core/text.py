@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["is_printable", "printable", "say", "shortened"]
+__all__ = ["cell", "is_printable", "printable", "say", "shortened"]
 
 _ACTING = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters (bytes that are no text), ends of lines
+_FORMULA = ("=", "+", "-", "@")
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # order of writing
 
 
@@ -27,6 +29,18 @@ def printable(text: object) -> str:
     """
     words = str(text)
     return words if is_printable(words) else "".join(_escaped(c) if _acts(c) else c for c in words)
+
+
+def cell(value: Any) -> Any:
+    """Return what stands for a value in a CSV table: numbers as they are, text that no spreadsheet takes for a formula.
+
+    Text that begins with ``=``, ``+``, ``-`` or ``@`` and is no number gets a ``'`` before it, which spreadsheets take
+    for "this is text". Control characters are escaped.
+    """
+    if not isinstance(value, str):
+        return value
+    words = printable(value)
+    return f"'{words}" if words.lstrip()[:1] in _FORMULA and not _is_number(words) else words
 
 
 def say(*lines: object, error: bool = False) -> None:
@@ -51,6 +65,14 @@ def shortened(lines: Sequence[str], most: int = 10) -> list[str]:
     """
     more = [f"... and {len(lines) - most} more"] if len(lines) > most else []
     return [*lines[:most], *more]
+
+
+def _is_number(words: str) -> bool:
+    try:
+        float(words)
+    except ValueError:
+        return False
+    return True
 
 
 def _acts(character: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
+from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
@@ -172,7 +173,8 @@ def find_splits(
         found = _draw(table, request, seed)
     else:
         found = _tell_passed_over(_read(table, request), request.place)
-        refuse_leaks(found, root)
+        leaks = refuse_leaks(found, root)
+        found = replace(found, source="\n         ".join([found.source, *map(printable, leaks)]))
     if found.train is not None:
         table.check(found, request)
         if found.val is None:

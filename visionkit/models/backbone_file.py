@@ -37,7 +37,8 @@ def export_backbone(
     from safetensors.torch import save_file
 
     path = Path(ckpt)
-    backbone = checkpoint.make_backbone(checkpoint.read(path)[checkpoint.KEY], path, trust=trust)
+    content = checkpoint.read(path)
+    backbone = checkpoint.make_backbone(content[checkpoint.KEY], path, trust=trust, state=content["state_dict"])
     backbone.load(path)
     state = backbone.state_dict()
     wrapped = wrapper(state)

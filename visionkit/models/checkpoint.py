@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visionkit.core.component import Component, Spec, build, checked
 from visionkit.core.errors import DataError, VisionkitError
@@ -20,7 +20,8 @@ from visionkit.models.description import FORMAT, KEY, Description, check_descrip
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
-from visionkit.models.torch_file import format_of, read_torch
+from visionkit.models.outline import BoundError, bounded, misfit, outline
+from visionkit.models.torch_file import NOT_FINITE, format_of, not_finite, read_torch
 from visionkit.models.weights.load import WeightsReport
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
 
 PREFIX = "model."
 """What the names of the model's tensors start with in ``state_dict`` (the task holds the model there)."""
+ALONE = 10_000  # tensors that a model may have where none came with its description
+M = TypeVar("M", bound=nn.Module)
 
 
 def spec_of_model(model: VisionModel, *, task: str | None = None) -> Spec:
@@ -123,24 +126,32 @@ def restore(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, trus
         DataError: The description makes no model, or the weights do not fit it.
         UsageError: As in :func:`load`.
     """
-    model = make_model(checkpoint[KEY], path, trust=trust)
+    model = make_model(checkpoint[KEY], path, trust=trust, state=checkpoint["state_dict"])
     fit_state(model, checkpoint, path)
     return model.eval()
 
 
-def make_model(description: Description, path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> VisionModel:
+def make_model(
+    description: Description,
+    path: str | os.PathLike[str],
+    *,
+    trust: Collection[str] = (),
+    state: Mapping[str, Any] | None = None,
+) -> VisionModel:
     """Make the model that a checkpoint describes, with fresh weights: the one gate from a description to classes.
 
     Each class in it must be visionkit's or trusted, of the kind for its place, and have the arguments that it is given.
-    Arguments that name other files to start from are left out.
+    Arguments that name other files to start from are left out. Before memory is taken, the model is made in outline
+    and compared with the file's tensors.
 
     Args:
         description: What the file says of its model.
         path: The file, for messages.
         trust: As in :func:`load`.
+        state: The file's ``state_dict``; None for a description that did not come with tensors.
 
     Raises:
-        DataError: The description makes no model.
+        DataError: The description makes no model, or one that the file's tensors do not fit.
         UsageError: As in :func:`load`.
     """
     said = description["model"]
@@ -151,19 +162,55 @@ def make_model(description: Description, path: str | os.PathLike[str], *, trust:
         "classes": said["classes"],
         "preprocessing": _checked(said["preprocessing"], Preprocessing, path, trust),
     }
-    with _no_model(path), torch.random.fork_rng(devices=()):  # whoever asks goes on with his own random numbers
-        model = VisionModel.from_spec(spec, trust=trust)
+    model = _made(lambda: VisionModel.from_spec(spec, trust=trust), PREFIX, state, path, trust)
     adopt(model, description, path)
     return model
 
 
-def make_backbone(description: Description, path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> Backbone:
+def make_backbone(
+    description: Description,
+    path: str | os.PathLike[str],
+    *,
+    trust: Collection[str] = (),
+    state: Mapping[str, Any] | None = None,
+) -> Backbone:
     """Make the backbone alone that a checkpoint describes, as :func:`make_model` does; no other class is asked for."""
     spec = _checked(description["model"]["backbone"], Backbone, path, trust)
-    with _no_model(path), torch.random.fork_rng(devices=()):
+
+    def make() -> Backbone:
         backbone = build(spec, trust=trust)
-    assert isinstance(backbone, Backbone)
-    return backbone
+        assert isinstance(backbone, Backbone)
+        return backbone
+
+    return _made(make, f"{PREFIX}backbone.", state, path, trust)
+
+
+def _made(
+    make: Callable[[], M],
+    prefix: str,
+    state: Mapping[str, Any] | None,
+    path: str | os.PathLike[str],
+    trust: Collection[str],
+) -> M:
+    """Make a module, first in outline where there are tensors to compare it with."""
+    own = None if state is None else {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    fault = None
+    with _no_model(path), torch.random.fork_rng(devices=()):  # whoever asks goes on with his own random numbers
+        if own is not None:
+            try:
+                with outline(len(own)):
+                    fault = misfit(make(), own)
+            except BoundError:
+                raise
+            except MemoryError as e:  # it wanted some although there are no numbers
+                raise BoundError("it takes more memory than there is") from e
+            except Exception:
+                if not trust:  # classes of the user's need not know how to be made so
+                    raise
+        if fault is None:
+            with bounded(ALONE if own is None else len(own)):
+                return make()
+    raise DataError(f"{path}: the weights do not fit the model it describes: {fault}")
 
 
 def _checked(spec: Spec, kind: type[Component], path: str | os.PathLike[str], trust: Collection[str]) -> Spec:
@@ -178,7 +225,7 @@ def _no_model(path: str | os.PathLike[str]) -> Iterator[None]:
     """Say of whatever a constructor raises that the file is to blame."""
     try:
         yield
-    except VisionkitError as e:
+    except (VisionkitError, BoundError) as e:
         raise DataError(f"{path}: what it describes makes no model: {e}") from e
     except MemoryError:
         raise
@@ -201,9 +248,12 @@ def fit_state(
         what: What messages call the model.
 
     Raises:
-        DataError: They do not fit.
+        DataError: They do not fit, or are not finite.
     """
     state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    bad = not_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}, model.state_dict())
+    if bad is not None:
+        raise DataError(f"{path}: {PREFIX}{bad} {NOT_FINITE}: take another checkpoint, such as best.ckpt")
     try:
         model.load_state_dict(state)
     except Exception as e:  # RuntimeError, but for tensors of odd kinds

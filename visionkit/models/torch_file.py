@@ -7,14 +7,18 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from visionkit.core.errors import DataError
 
-__all__ = ["AGAIN", "first_line", "format_of", "read_torch"]
+__all__ = ["AGAIN", "NOT_FINITE", "check_tensors", "first_line", "format_of", "not_finite", "read_torch"]
 
+MAX_NAME = 1000  # letters of a tensor's name
+NOT_FINITE = "holds values that are not finite (NaN or infinity), as after a training that diverged"
 AGAIN = "download or copy it again"
 _OTHER_FORMATS = (  # first bytes, what the file is, what to do
     (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
@@ -62,7 +66,9 @@ def read_torch(file: io.BufferedReader, path: str | os.PathLike[str]) -> Any:
             _check_entries(file, path)
         file.seek(0)
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm's and torchvision's scripts save one
-            return torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        check_tensors(content, file.seek(0, os.SEEK_END), path)
+        return content
     except (DataError, MemoryError):
         raise
     except Exception as e:  # torch.load raises many kinds for a damaged file
@@ -78,6 +84,52 @@ def read_torch(file: io.BufferedReader, path: str | os.PathLike[str]) -> Any:
                 "save the state dict alone with torch.save and load that"
             ) from e
         raise DataError(f"{path}: damaged or no PyTorch file: {first_line(e)}: {AGAIN}") from e
+
+
+def check_tensors(content: Any, size: int, path: str | os.PathLike[str]) -> None:
+    """Refuse tensors that no weights are: without numbers of their own, or with more than the file has.
+
+    A few bytes can claim to be any number of numbers, which take memory when they are copied.
+
+    Args:
+        content: What the file holds: tensors in mappings and lists, to any depth.
+        size: Bytes of the file.
+        path: Its path, for messages.
+
+    Raises:
+        DataError: There is such a tensor, or a name of more than a thousand letters.
+    """
+    waiting: list[tuple[str, Any]] = [("", content)]
+    seen: set[int] = set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+                raise DataError(f"{path}: {name} is no plain tensor ({value.layout}, {value.dtype}): save it as one")
+            if value.numel() * value.element_size() > max(size, 4096):
+                raise DataError(f"{path}: refused, {name} claims more bytes than the file has: {AGAIN}")
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for key, entry in entries:
+                if isinstance(key, str) and len(key) > MAX_NAME:
+                    raise DataError(f"{path}: refused, it has a name of {len(key):,} letters: {key:.60}...")
+                waiting.append((str(key), entry))
+
+
+def not_finite(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a tensor with NaN or infinity, or None; a target that holds such itself may be given them.
+
+    Args:
+        tensors: What is to be copied, by name.
+        targets: Where it goes, by the same names, as they were made.
+    """
+    for name, tensor in tensors.items():
+        if name in targets and targets[name].is_floating_point():
+            as_it_will_be = tensor.to(targets[name].dtype)  # 1e300 is infinite in float32
+            if not as_it_will_be.isfinite().all() and targets[name].isfinite().all():
+                return name
+    return None
 
 
 def _check_entries(file: io.BufferedReader, path: str | os.PathLike[str]) -> None:

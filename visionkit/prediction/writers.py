@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
+from visionkit.core.text import cell
 
 __all__ = ["WriterFactory", "WriterJob", "Writer", "Table", "files_beside", "flatten", "open_table"]
 
@@ -73,7 +74,7 @@ class Table:
         if not flat.keys() <= set(self.columns):
             self.close()
             self._rewrite([*self.columns, *(k for k in flat if k not in self.columns)])
-        self._writer.writerow(flat)
+        self._writer.writerow(cell(flat.get(column, "")) for column in self.columns)
 
     def close(self) -> None:
         """Finish the file."""
@@ -82,12 +83,12 @@ class Table:
     def _rewrite(self, columns: Sequence[str]) -> None:
         """Write the rows so far under new columns, and go on behind them."""
         with self._path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.reader(file))[1:]
         self.columns = list(dict.fromkeys(columns))
         self._file = self._path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.DictWriter(self._file, self.columns, lineterminator="\n")
-        self._writer.writeheader()
-        self._writer.writerows(rows)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(map(cell, self.columns))
+        self._writer.writerows([*row, *[""] * (len(self.columns) - len(row))] for row in rows)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from visionkit.core.files import replacing
+from visionkit.core.text import cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # the object API alone: no global state, no display
@@ -73,8 +74,8 @@ def write_confusion_matrix(
     picture, table = folder / f"{prefix}confusion_matrix.png", folder / f"{prefix}confusion_matrix.csv"
     with replacing(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["truth \\ prediction", *names])
-        writer.writerows([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
+        writer.writerow(["truth \\ prediction", *map(cell, names)])
+        writer.writerows([cell(name), *row] for name, row in zip(names, counts.tolist(), strict=True))
     save_figure(_confusion_figure(counts, names, title, background=len(counts) > len(classes)), picture)
     return [picture, table]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import visionkit
+import visionkit.models.weights.load
 from visionkit.cli.main import run
 from visionkit.core import files
 from visionkit.models import checkpoint
@@ -106,9 +107,12 @@ MODEL = {  # a description of which no model can be made
     "backbone: a function": (said("model", "backbone", "class_path", value="visionkit.load_weights"), "which is no component"),
     "backbone: a head": (said("model", "backbone", "class_path", value="visionkit.LinearHead"), "visionkit.LinearHead, which is no Backbone"),
     "backbone: no such argument": (said("model", "backbone", "init_args", "root", value="/"), "an argument 'root', which it has not"),
-    "backbone: a wrong value": (said("model", "backbone", "init_args", "layers", value="many"), "makes no model"),
-    "backbone: a wrong kind": (said("model", "backbone", "init_args", "layers", value=[[1], {}]), "makes no model"),
-    "backbone: three numbers for a mean": (said("model", "backbone", "init_args", "mean", value=["a", {}, 3]), "makes no model"),
+    "backbone: a wrong value": (said("model", "backbone", "init_args", "layers", value="many"), "ResNet(layers=...) 'many', it takes tuple[int, int, int, int] | None; refused"),
+    "backbone: a wrong kind": (said("model", "backbone", "init_args", "layers", value=[[1], {}]), "ResNet(layers=...) [[1], {}], it takes"),
+    "backbone: ten million blocks": (said("model", "backbone", "init_args", "layers", value=[10**7] * 4), "far more parameters than the"),
+    "backbone: many channels": (said("model", "backbone", "init_args", "in_channels", value=10**9), "an image has at most 1024 channels"),
+    "backbone: another depth": (said("model", "backbone", "init_args", "layers", value=[1, 2, 1, 1]), "the file lacks"),
+    "backbone: three numbers for a mean": (said("model", "backbone", "init_args", "mean", value=["a", {}, 3]), "ResNet(mean=...) ['a', {}, 3], it takes"),
 }  # fmt: skip
 WHOLE = {  # likewise, but the backbone alone can be made
     "neck: a head": (said("model", "neck", "class_path", value="visionkit.LinearHead"), "visionkit.LinearHead, which is no Neck"),
@@ -116,8 +120,11 @@ WHOLE = {  # likewise, but the backbone alone can be made
     "head: of another model": (said("model", "head", "class_path", value="visionkit.FCOSHead"), "zoo.ckpt: "),
     "head: no such argument": (said("model", "head", "init_args", "colour", value=1), "an argument 'colour', which it has not"),
     "preprocessing: a root": (said("model", "preprocessing", "init_args", "root", value="/"), "an argument 'root', which it has not"),
-    "preprocessing: a wrong size": (said("model", "preprocessing", "init_args", "size", value="big"), "makes no model"),
+    "preprocessing: a wrong size": (said("model", "preprocessing", "init_args", "size", value="big"), "Preprocessing(size=...) 'big', it takes int | tuple[int, int]; refused"),
     "preprocessing: a head": (said("model", "preprocessing", "class_path", value="visionkit.LinearHead"), "which is no Preprocessing"),
+    "head: ten million layers": (said("model", "head", value={"class_path": "visionkit.MLPHead", "init_args": {"layers": 10**7}}), "1 to 1000 hidden layers"),
+    "head: a billion units": (said("model", "head", value={"class_path": "visionkit.MLPHead", "init_args": {"width": 10**9}}), "do not fit the model it describes: the file lacks head"),
+    "preprocessing: a large size": (said("model", "preprocessing", "init_args", "size", value=20000), "more than 8192 x 8192 pixels"),
     "channels": (said("model", "preprocessing", "init_args", "channels", value=1), "makes no model"),
 }  # fmt: skip
 UNTRUSTED = {
@@ -179,7 +186,8 @@ def opened(tmp_path, photos, monkeypatch):
 
 def is_ours(path):
     """Whether a file is the checkpoint or of visionkit itself."""
-    return path == "zoo.ckpt" or Path(path).parent in (Path(visionkit.__file__).parents[1] / "configs",)
+    folder = Path(visionkit.__file__).parent
+    return path == "zoo.ckpt" or Path(path).parent == folder.parent / "configs" or Path(path).is_relative_to(folder)
 
 
 @pytest.mark.parametrize(("case", "status", "commands"), CASES, ids=[case[0][0] for case in CASES])
@@ -343,3 +351,71 @@ def test_headers_of_safetensors_may_say_anything(opened, capsys):
         assert run(["backbone", "inspect", "zoo.safetensors", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["mean"] is None
         assert "zoo" not in sys.modules
+
+
+def test_numbers_that_tensors_share_are_no_weights(content, opened, capsys):
+    """A network of ten gigabytes, whose every tensor is a view of one number."""
+    content["visionkit"]["model"]["head"] = {"class_path": "visionkit.MLPHead", "init_args": {"width": 4_000_000}}
+    state, number = content["state_dict"], torch.zeros(1)
+    for name in [name for name in state if name.startswith("model.head.")]:
+        del state[name]
+    for name, shape in {
+        "0.weight": (4_000_000, 512), "0.bias": (4_000_000,), "1.weight": (4_000_000,), "1.bias": (4_000_000,),
+        "4.weight": (3, 4_000_000), "4.bias": (3,),
+    }.items():  # fmt: skip
+        state[f"model.head.classifier.{name}"] = number.expand(shape)
+    torch.save(content, "zoo.ckpt")
+    for name in FULL:
+        assert run(COMMANDS[name]) == 1, name
+        error = capsys.readouterr().err
+        assert error.startswith("error: zoo.ckpt: refused, model.head.classifier."), name
+        assert "weight claims more bytes than the file has" in error, name
+
+
+def test_many_of_them_neither(content, opened, capsys):
+    """Each no larger than the file, but a hundred times as large together."""
+    content["visionkit"]["model"]["head"] = {
+        "class_path": "visionkit.MLPHead",
+        "init_args": {"width": 1000, "layers": 100},
+    }
+    state, number = content["state_dict"], torch.zeros(1)
+    for name in [name for name in state if name.startswith("model.head.")]:
+        del state[name]
+    with torch.device("meta"):
+        head = visionkit.MLPHead(visionkit.FeatureSpec((512,), (8,)), 3, width=1000, layers=100)
+    for name, tensor in head.state_dict().items():
+        state[f"model.head.{name}"] = number.expand(tensor.shape)
+    torch.save(content, "zoo.ckpt")
+    assert run(COMMANDS["list"]) == 1
+    assert "its tensors share their numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["zoo.pth", "zoo.safetensors"])
+def test_what_a_file_says_cannot_act_on_a_terminal(content, opened, capsys, form):
+    from safetensors.torch import save_file
+
+    state = {k.removeprefix("model.backbone."): v for k, v in content["state_dict"].items() if "backbone" in k}
+    state["a\x1b[2J\nerror: all is lost.weight"] = torch.ones(3)
+    if form == "zoo.pth":
+        torch.save({"state_dict": state, "arch": "x\x1b]0;title\x07\r\nerror: y"}, form)
+    else:
+        save_file(state, form, metadata={"visionkit": "1\x1b[2J\nerror: z", "backbone": "null"})
+    for arguments in (["backbone", "inspect", form], ["backbone", "inspect", form, "--json"]):
+        assert run(arguments) == 0
+        shown = capsys.readouterr().out
+        assert all(line.isprintable() and not line.startswith("error") for line in shown.splitlines())
+        assert "\\x1b" in shown or "\\u001b" in shown
+
+
+def test_nor_can_a_passport(content, opened, capsys):
+    for key, value in (("source", "a\x1b[2J"), ("kind", "b\nerror: c"), ("unused", ["\x1b[31mred"])):
+        passport = visionkit.models.weights.load.WeightsReport(
+            "s", "0" * 64, "k", "", "", False, (), (), (), (), (), (), 1.0, 0.95
+        ).plain()
+        content["visionkit"]["passport"] = {**passport, key: value}
+        torch.save(content, "zoo.ckpt")
+        for name in ("list", "inspect", "export"):
+            assert run([*COMMANDS[name], *(["--overwrite"] if name == "export" else [])]) == 0, name
+            shown = capsys.readouterr()
+            lines = [*shown.out.splitlines(), *shown.err.splitlines()]
+            assert all(line.isprintable() and not line.startswith("error") for line in lines), (name, key)

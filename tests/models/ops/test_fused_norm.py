@@ -278,3 +278,29 @@ def test_functional_transforms_and_exports_see_torchs_functions(monkeypatch):
     gradient = torch.func.grad(lambda x: norm_relu(norm, x).sum())(x)
     assert gradient.shape == x.shape
     assert not counted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"squeeze_excitation": True}, {"stochastic_depth": 0.5}, {"stem": "deep"}, {"depthwise_separable": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("train", [True, False])
+def test_every_module_may_have_backward_hooks(settings, train):
+    """What a module with such hooks returns is a view, which must not be changed in place."""
+
+    def gradients(watched):
+        torch.manual_seed(0)
+        net = ResNet(layers=(1, 1, 1, 1), block="basic", zero_init_last=False, **settings).train(train)
+        seen = []
+        for name, module in net.named_modules() if watched else ():
+            if name:
+                module.register_full_backward_hook(lambda *_, name=name: seen.append(name))
+        torch.manual_seed(1)
+        x = torch.randn(2, 3, 64, 64, requires_grad=True)
+        sum(level.square().mean() for level in net(x)).backward()
+        return x.grad, seen
+
+    (plain, _), (hooked, seen) = gradients(False), gradients(True)
+    torch.testing.assert_close(hooked, plain, rtol=1e-3, atol=1e-5)
+    assert {"conv1", "layer1", "layer4.0.bn2"} <= set(seen)

@@ -431,3 +431,60 @@ class TestRealFiles:
             pooled = net(x)[-1].mean((2, 3))
             found = (pooled @ classifier["classifier.weight"].T + classifier["classifier.bias"]).argmax(1).tolist()
         assert found == [index[p.name.split("_")[0]] for p in photos]
+
+
+SEPARABLE = {"layers": (1, 1, 1, 1), "block": "basic", "depthwise_separable": True}
+
+
+class TestSeveralNetworks:
+    """A file with two whole networks: the averaged one, or the one that the user names."""
+
+    def two(self, path, first, second, *, same=False):
+        torch.manual_seed(0)
+        nets = [ResNet(**SEPARABLE).state_dict() for _ in range(2)]
+        state = {first + k: v for k, v in nets[0].items()}
+        state |= {second + k: v for k, v in nets[0 if same else 1].items()}
+        torch.save({"state_dict": state}, path)
+        return nets
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_the_teacher_is_averaged(self, tmp_path, first):
+        names = ("teacher.backbone.", "student.backbone.")
+        nets = self.two(tmp_path / "w.pth", *(names if first else reversed(names)))
+        net = ResNet(weights=str(tmp_path / "w.pth"), **SEPARABLE)
+        assert torch.equal(net.conv1.weight, nets[0 if first else 1]["conv1.weight"])
+        assert net.weights_report.averaged
+
+    def test_two_without_a_reason_are_refused_and_can_be_named(self, tmp_path):
+        nets = self.two(tmp_path / "w.pth", "module.encoder_k.", "module.encoder_q.")
+        where = (
+            rf"under state_dict\.module\.encoder_\w, state_dict\.module\.encoder_\w: say which, as {tmp_path}/w\.pth#"
+        )
+        with pytest.raises(DataError, match=where):
+            ResNet(weights=str(tmp_path / "w.pth"), **SEPARABLE)
+        for name, wanted in zip(("encoder_k", "state_dict.module.encoder_q"), nets, strict=True):
+            net = ResNet(weights=f"{tmp_path}/w.pth#{name}", **SEPARABLE)
+            assert torch.equal(net.conv1.weight, wanted["conv1.weight"])
+            assert net.weights_report.source.endswith(f"w.pth#{name}")
+        with pytest.raises(DataError, match=r"w\.pth: no tensor's name has a part 'encoder'"):
+            ResNet(weights=f"{tmp_path}/w.pth#encoder", **SEPARABLE)
+
+    def test_the_same_for_mappings_of_a_file(self, tmp_path):
+        nets = [ResNet(**SEPARABLE).state_dict() for _ in range(2)]
+        torch.save({"one": nets[0], "two": nets[1]}, tmp_path / "w.pth")
+        with pytest.raises(DataError, match=r"2 times, under one, two: say which, as .*w\.pth#one"):
+            ResNet(weights=str(tmp_path / "w.pth"), **SEPARABLE)
+        net = ResNet(weights=f"{tmp_path}/w.pth#two", **SEPARABLE)
+        assert torch.equal(net.conv1.weight, nets[1]["conv1.weight"])
+        torch.save({"student": nets[0], "teacher": nets[1]}, tmp_path / "w.pth")
+        net = ResNet(weights=str(tmp_path / "w.pth"), **SEPARABLE)
+        assert torch.equal(net.conv1.weight, nets[1]["conv1.weight"])
+
+    def test_the_same_twice_is_one(self, tmp_path):
+        nets = self.two(tmp_path / "w.pth", "a.", "b.", same=True)
+        net = ResNet(weights=str(tmp_path / "w.pth"), **SEPARABLE)
+        assert torch.equal(net.conv1.weight, nets[0]["conv1.weight"])
+
+    def test_a_hash_in_a_path_is_a_path(self, tmp_path):
+        torch.save(ResNet(**SEPARABLE).state_dict(), tmp_path / "w#1.pth")
+        assert ResNet(weights=str(tmp_path / "w#1.pth"), **SEPARABLE).weights_report.coverage == 1

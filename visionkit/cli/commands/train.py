@@ -89,8 +89,9 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
     with uncollected():
         from visionkit.models import checkpoint as checkpoints
 
-    described = checkpoints.read(checkpoint)[checkpoints.KEY]
-    return [*configs.from_checkpoint(described, checkpoint, trust), *arguments]
+    content = checkpoints.read(checkpoint)
+    described = content[checkpoints.KEY]
+    return [*configs.from_checkpoint(described, checkpoint, trust, content["state_dict"]), *arguments]
 
 
 def _nulls(arguments: list[str]) -> list[str]:

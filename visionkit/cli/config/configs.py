@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +112,9 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
     return search(node, wanted) if wanted else None
 
 
-def from_checkpoint(described: Description, path: str, trust: Collection[str] = ()) -> list[str]:
+def from_checkpoint(
+    described: Description, path: str, trust: Collection[str] = (), state: Mapping[str, Any] | None = None
+) -> list[str]:
     """Return arguments that stand for a config: the shipped one of the checkpoint's task and head, with its model.
 
     The parser imports and makes what it is told, so it is told of a model that was made by ``make_model`` already.
@@ -121,6 +123,7 @@ def from_checkpoint(described: Description, path: str, trust: Collection[str] = 
         described: What the checkpoint says of itself.
         path: The checkpoint file, for messages.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
+        state: Its tensors, which the model must fit; None where there are none.
 
     Raises:
         UsageError: The checkpoint does not say which task trained it, or names a class that is not trusted.
@@ -133,7 +136,7 @@ def from_checkpoint(described: Description, path: str, trust: Collection[str] = 
     cls = getattr(visionkit, (described["task"] or "").removeprefix("visionkit."), None)
     if cls is None or not hasattr(cls, "config"):
         raise UsageError(f"{path} was not made by a task of visionkit: name a config with -c")
-    model = make_model(described, path, trust=trust)
+    model = make_model(described, path, trust=trust, state=state)
     usual = getattr(inspect.signature(cls).parameters.get("head"), "default", None)  # a joint task has several heads
     kind = model.head.prediction
     if usual is not None and kind is not None and not issubclass(kind, usual.prediction):

@@ -79,8 +79,12 @@ def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
         raise DataError(*shortened(missing), f"{source}: {len(missing)} image files are missing; looked in {looked}")
 
 
-def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> None:
-    """Refuse images that are in two splits, under whatever name: the same path, a link to it or a copy of its bytes.
+def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> list[str]:
+    """Refuse images that are in two splits, under whatever name: the same path, or a link to it.
+
+    Returns:
+        A line that tells of copies: files of another name with the same bytes. They are in the data as somebody made
+        them, often by the thousand, so training goes on; but the score is not what it seems.
 
     Raises:
         DataError: Some are; the first ten and their number.
@@ -89,17 +93,29 @@ def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[
     sides = [name for name, data in parts.items() if data is not None for _ in data.ids]
     ids = [id for data in parts.values() if data is not None for id in data.ids]
     if len(set(sides)) < 2:
-        return
+        return []
     lines: list[str] = []
+    copies: list[tuple[int, int]] = []
     for i, k in enumerate(first_twins(ids, sides)):
-        if sides[i] != sides[k]:
-            same = "" if ids[i] == ids[k] else f", {_sameness(ids[i], ids[k])} {ids[k]}"
+        if sides[i] == sides[k]:
+            continue
+        if ids[i] == ids[k] or os.path.samefile(ids[i], ids[k]):
+            same = "" if ids[i] == ids[k] else f", the same file as {ids[k]}"
             both = f"is in both {sides[k]} and {sides[i]}, so the score would flatter; keep it in one"
             lines.append(f"{root}: {ids[i]}{same} {both}")
+        else:
+            copies.append((i, k))
     if lines:
         total = [] if len(lines) == 1 else [f"{root}: {len(lines)} images are in two splits; keep each in one"]
         raise DataError(*shortened(lines), *total)
+    return [_copied(copies, ids, sides)] if copies else []
 
 
-def _sameness(one: str, other: str) -> str:
-    return "the same file as" if os.path.samefile(one, other) else "byte for byte the same as"
+def _copied(copies: Sequence[tuple[int, int]], ids: Sequence[str], sides: Sequence[str]) -> str:
+    pairs = sorted({(sides[k], sides[i]) for i, k in copies})
+    where = ", ".join(f"both {one} and {other}" for one, other in pairs)
+    i, k = copies[0]
+    return (
+        f"leak: {len(copies)} images are in {where}, byte for byte, so the score flatters; remove them from one "
+        f"(first: {ids[i]} = {ids[k]})"
+    )

@@ -23,6 +23,8 @@ Denoise: TypeAlias = Literal["median", "bilateral", "nlm"]
 Pixels: TypeAlias = NDArray[np.uint8]  # [H, W, C]
 T = TypeVar("T", bound=Target)
 
+MAX_PIXELS = 2**26  # that the model sees, 8192 x 8192: a network's maps of them take some 20 GB already
+MAX_CHANNELS = 1024
 GREY = 114  # of the letterbox's bars: close to the mean of natural photos
 
 
@@ -34,7 +36,8 @@ class Preprocessing(Component):
     Cubic overshoots at edges and sharpens compression blocks.
 
     Args:
-        size: Edge of the square, or (height, width), that the model sees, in pixels, at least 1.
+        size: Edge of the square, or (height, width), that the model sees, in pixels, at least 1;
+            8192 x 8192 at most.
         resize: "squash" changes the aspect ratio; "crop" brings the shorter side to size and cuts the middle out;
             "letterbox" brings the longer side to size and fills up with grey bars.
         denoise: Filter run at the model's size: "median" (salt-and-pepper noise, dead pixels), "bilateral" (mild sensor
@@ -42,7 +45,8 @@ class Preprocessing(Component):
         denoise_strength: Strength of the filter, above 0 and at most 10. "median": radius of the window in pixels,
             rounded, at least 1 (1 = 3x3). "bilateral": neighbours that differ by up to about 30 grey levels a unit are
             averaged within 5x5 pixels. "nlm": removes noise of a standard deviation of about 10 grey levels a unit.
-        channels: Channels of the images: 3 for RGB, 1 for grey, or any other number for multispectral ones.
+        channels: Channels of the images: 3 for RGB, 1 for grey, or any other number up to 1024 for
+            multispectral ones.
 
     Raises:
         UsageError: A value is out of range.
@@ -64,8 +68,8 @@ class Preprocessing(Component):
             raise UsageError(f"denoise={denoise!r}: one of {', '.join(get_args(Denoise))}, or null for none")
         if not 0 < denoise_strength <= 10:
             raise UsageError(f"denoise_strength={denoise_strength}: above 0 and at most 10 (no filter: denoise null)")
-        if not _is_whole(channels) or channels < 1:
-            raise UsageError(f"channels={channels!r}: a whole number from 1 on")
+        if not _is_whole(channels) or not 1 <= channels <= MAX_CHANNELS:
+            raise UsageError(f"channels={channels!r}: a whole number from 1 to {MAX_CHANNELS}")
         self.resize: Resize = resize
         self.denoise: Denoise | None = denoise
         self.denoise_strength = denoise_strength
@@ -248,6 +252,11 @@ def _size(size: int | Sequence[int]) -> tuple[int, int]:
     edges = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
     if len(edges) != 2 or not all(_is_whole(e) and e >= 1 for e in edges):
         raise UsageError(f"size={size!r}: a number of pixels from 1 on, or two of them as [height, width]")
+    if edges[0] * edges[1] > MAX_PIXELS:
+        raise UsageError(
+            f"size={size!r}: more than 8192 x 8192 pixels, which no network takes at once: predict goes over large "
+            "pictures piece by piece with --window"
+        )
     return edges[0], edges[1]
 
 

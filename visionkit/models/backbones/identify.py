@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 import visionkit
-from visionkit.core.component import build, class_path
+from visionkit.core.component import build, checked, class_path
 from visionkit.models.backbones.residual import DEPTHS
+from visionkit.models.outline import Unfilled, outline
 from visionkit.models.weights.file import WeightsFile
 from visionkit.models.weights.match import fit, top_level
 
@@ -107,7 +107,7 @@ def identify_architecture(file: WeightsFile, *, seconds: float = 5.0) -> Archite
         return _described(file.backbone)
     if (arguments := _resnet_arguments(file)) is not None:
         found = _architecture("ResNet", arguments)
-        if (net := skeleton(found)) is not None and _passes(file, net) == 1:
+        if (net := skeleton(found, file)) is not None and _passes(file, net) == 1:
             return found
     family = next((f for f in _FAMILIES if any(re.search(f.pattern, n) for n in file.tensors)), None)
     fitting = _try_out(file, family, seconds)
@@ -154,17 +154,18 @@ def hint(backbone: Any, file: WeightsFile) -> str:
     )
 
 
-def skeleton(architecture: Architecture) -> Any:
+def skeleton(architecture: Architecture, file: WeightsFile) -> Any:
     """Build one of visionkit's own backbones without memory for its weights, or return None where that fails.
 
     Args:
         architecture: What :func:`identify_architecture` returned.
+        file: The file, whose tensors say how large the backbone can be.
     """
     if architecture.name not in _OWN:
         return None
     try:
-        with torch.device("meta"):
-            return build(_spec(architecture.name, architecture.arguments))
+        with outline(sum(map(len, file.groups.values()))):
+            return build(checked(_spec(architecture.name, architecture.arguments)))
     except Exception:  # arguments that a file says can be anything
         return None
 
@@ -245,7 +246,7 @@ def _try_out(file: WeightsFile, family: _Family | None, seconds: float) -> list[
         if time.monotonic() > end or len(fitting) > 3:
             break
         try:
-            with torch.device("meta"), _Unfilled():
+            with torch.device("meta"), Unfilled():
                 rough = fit(file, timm.create_model(name, num_classes=0))
         except Exception:  # noqa: S112 - a network that cannot be built so is no candidate
             continue
@@ -253,7 +254,7 @@ def _try_out(file: WeightsFile, family: _Family | None, seconds: float) -> list[
         if rough.coverage < 0.95 and (rough.coverage < 0.7 or parts[0] & parts[1]):  # a head after pooling may lack
             continue
         for twin in (name, f"tf_{name}"):
-            net = skeleton(Architecture("", "TimmBackbone", {"name": twin}))
+            net = skeleton(Architecture("", "TimmBackbone", {"name": twin}), file)
             if net is not None and twin not in fitting and (coverage := _passes(file, net)):
                 fitting[twin] = coverage
         if name in fitting and certain:
@@ -261,16 +262,6 @@ def _try_out(file: WeightsFile, family: _Family | None, seconds: float) -> list[
         if fitting:
             end = min(end, time.monotonic() + seconds / 5)  # for others that are alike
     return [name for name, coverage in fitting.items() if coverage == max(fitting.values())]
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves out start values, which take most of the time on the meta device."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Return the tensor of an initialisation as it is."""
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else (kwargs or {}).get("tensor")
-        return func(*args, **(kwargs or {}))
 
 
 def _candidates(file: WeightsFile, family: _Family | None) -> Iterator[tuple[str, bool]]:

@@ -111,7 +111,7 @@ def inspect_weights(source: str | Path) -> Inspection:
     """
     file = read_weights(source)
     guess = identify_architecture(file) or Architecture("not recognised")
-    net = skeleton(guess)
+    net = skeleton(guess, file)
     container, prefix, averaged = file.container, "", file.is_averaged(file.container)
     unused: tuple[str, ...] = ()
     stages = {name: name.partition(".")[0] for name in file.tensors}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionkit.models.ops.dilated import DilatedConv2d
-from visionkit.models.ops.fused_norm import ConvNorm, norm_relu
+from visionkit.models.ops.fused_norm import ConvNorm, add, norm_relu, rectified
 
 __all__ = ["BLOCKS", "DEPTHS", "STEM_STRIDE", "BasicBlock", "Bottleneck", "Style", "make_stem"]
 
@@ -138,8 +138,7 @@ def _join(block: BasicBlock | Bottleneck, x: Tensor, y: Tensor) -> Tensor:
     if block.training and block.skip > 0:
         keep = 1 - block.skip
         y = y * y.new_empty(y.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)  # each image by itself
-    y += shortcut
-    return F.relu(y, inplace=True)
+    return rectified(add(y, shortcut))
 
 
 class _SqueezeExcitation(nn.Module):
@@ -153,7 +152,7 @@ class _SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         w = x.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(w), inplace=True)))
+        return x * torch.sigmoid(self.fc2(rectified(self.fc1(w))))
 
 
 class _DeepStem(nn.Sequential):

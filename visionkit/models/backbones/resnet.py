@@ -46,7 +46,7 @@ class ResNet(Backbone):
         in_channels: Channels of the input image, at least 1.
         zero_init_last: Start each residual branch at zero (https://arxiv.org/abs/1706.02677).
         weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME) to start from;
-            default: random weights.
+            default: random weights. FILE#PART takes what lies under PART where a file holds several networks.
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
         mean: Mean of each channel, 0 to 1, that the weights expect; default: what their file says, else ImageNet's
             (its average repeated for another number of channels).

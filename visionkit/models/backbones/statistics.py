@@ -8,6 +8,8 @@ from visionkit.core.errors import UsageError
 
 __all__ = ["per_channel"]
 
+MAX_CHANNELS = 1024  # of an image
+
 
 def per_channel(
     key: str, given: Sequence[float] | None, default: Sequence[float], in_channels: int
@@ -21,8 +23,10 @@ def per_channel(
         in_channels: Channels of the input image.
 
     Raises:
-        UsageError: The number of values is not the number of channels, or a value lies outside 0..1.
+        UsageError: There are too many channels, the number of values is not theirs, or a value lies outside 0..1.
     """
+    if in_channels > MAX_CHANNELS:
+        raise UsageError(f"in_channels is {in_channels}: an image has at most {MAX_CHANNELS} channels")
     if given is None:
         if len(default) == in_channels:
             return tuple(float(v) for v in default)

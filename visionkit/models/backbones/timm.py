@@ -29,7 +29,7 @@ class TimmBackbone(Backbone):
     Args:
         name: Name of the network in timm, with or without a tag, for example resnet50d or convnext_atto.d2_in1k.
         weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME) to start from;
-            default: random weights.
+            default: random weights. FILE#PART takes what lies under PART where a file holds several networks.
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
         in_channels: Channels of the input image, at least 1.
         output_stride: Largest stride of a level, 8 or 16 pixels, of networks that can dilate; default: the network's.

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from visionkit.models.ops.norm import BatchNorm2d
 
-__all__ = ["ConvNorm", "ConvNormReLU", "norm_relu"]
+__all__ = ["ConvNorm", "ConvNormReLU", "add", "norm_relu", "rectified"]
 
 SUFFIX = {torch.bfloat16: "bf16", torch.float32: "f32"}
 KNOWN = (nn.BatchNorm2d, BatchNorm2d)  # no other subclasses, which may do something else: SyncBatchNorm, quantised ones
@@ -68,9 +68,31 @@ def norm_relu(norm: nn.Module, x: Tensor, shortcut: Tensor | None = None, *, rel
     if _fits(norm, x, shortcut):
         return _fused(norm, x, shortcut, relu)  # type: ignore[arg-type]  # that it is a BatchNorm2d was asked
     y: Tensor = norm(x)
+    kept = y if y is x else None
     if shortcut is not None:
-        y = y + shortcut if y is x else y.add_(shortcut)
-    return F.relu(y, inplace=y is not x) if relu else y
+        y, kept = add(y, shortcut, kept), None
+    return rectified(y, kept) if relu else y
+
+
+def add(y: Tensor, other: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Return ``y + other``, in the memory of y, which nobody else needs, where that can be: see :func:`rectified`."""
+    return y + other if y is kept or _is_view(y) else y.add_(other)
+
+
+def rectified(y: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Return ``relu(y)``, in the memory of y, which nobody else needs, where that can be.
+
+    What a module with backward hooks returns is a view, which autograd does not let be changed.
+
+    Args:
+        y: What a module returned.
+        kept: What must not be changed, though it may be the same.
+    """
+    return F.relu(y, inplace=not (y is kept or _is_view(y)))
+
+
+def _is_view(y: Tensor) -> bool:
+    return not torch.compiler.is_compiling() and y._is_view()  # compiled graphs change nothing in place
 
 
 def _fits(norm: nn.Module, x: Tensor, shortcut: Tensor | None) -> bool:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,18 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
-from visionkit.models.torch_file import AGAIN, first_line, format_of, read_torch
+from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
 
-__all__ = ["COUNTER", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
+__all__ = ["COUNTER", "PREFERRED", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
 COUNTER = "num_batches_tracked"
 """How the names of BatchNorm's step counters end: many files leave them out, and no forward pass needs them."""
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
-_PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
+PREFERRED = ("", "state_dict", "model", "model_state_dict")  # where several mappings hold tensors
 _MAX_DEPTH = 10  # of mappings within mappings
+_MAX_MAPPINGS = 10_000  # that are looked into: those that hold each other have no end
 _NO_WEIGHTS = (KEY, "optimizer", "optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging_state")
-_AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa)([._]|$)")
+_AVERAGED = re.compile(r"(^|[._])(ema|avg|averaged?|swa|teacher)([._]|$)")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class WeightsFile:
         """Where ``tensors`` lie in the file; "" for the file itself."""
 
         def rank(group: str) -> tuple[bool, int, bool]:  # where averaged ones are complete, they come first
-            usual = group in _PREFERRED or self.is_averaged(group)
+            usual = group in PREFERRED or self.is_averaged(group)
             return usual, sum(not n.endswith(COUNTER) for n in self.groups[group]), self.is_averaged(group)
 
         return max(self.groups, key=rank)
@@ -155,13 +156,25 @@ def read_weights(source: str | Path) -> WeightsFile:
 
     Args:
         source: A .pth, .pt, .ckpt or .safetensors file, or a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``); the
-            content decides, not the name.
+            content decides, not the name. ``FILE#PART`` takes the tensors alone that lie under PART, such as
+            ``encoder_q``, where a file holds several networks.
 
     Raises:
         UsageError: There is no such file.
         DataError: The file is damaged, of another format, holds no tensors or would run code.
     """
-    return _read(find_weights(source), str(source))
+    name, hash_, part = str(source).rpartition("#")
+    if not (hash_ and part) or Path(source).expanduser().exists():  # the path may hold a #
+        return _read(find_weights(source), str(source))
+    file = _read(find_weights(name), str(source))
+    groups = {
+        group: chosen
+        for group, tensors in file.groups.items()
+        if (chosen := {k: t for k, t in tensors.items() if f".{part}." in f".{group}.{k}."})
+    }
+    if not groups:
+        raise DataError(f"weights {name}: no tensor's name has a part {part!r}")
+    return replace(file, groups=groups)
 
 
 def _read(path: Path, source: str) -> WeightsFile:
@@ -174,22 +187,24 @@ def _read(path: Path, source: str) -> WeightsFile:
             content = read_torch(file, path)
         else:
             content, metadata = _read_safetensors(file, path)
-    groups: dict[str, dict[str, Tensor]] = {}
-    if isinstance(content, Mapping):
-        _collect(content, "", groups)
+    groups = _collect(content) if isinstance(content, Mapping) else {}
     if not groups:
         raise DataError(f"{path}: holds no tensors by name; expected a state dict")
     return WeightsFile(source, path, groups, digest, size, form, **_facts(source, path, content, metadata))
 
 
-def _collect(content: Mapping[Any, Any], where: str, groups: dict[str, dict[str, Tensor]], depth: int = 0) -> None:
-    """Gather the mappings from names to tensors; one that holds itself has no end."""
-    if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
-        groups[where] = tensors
-    for key, value in content.items():
-        inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
-        if inner and depth < _MAX_DEPTH:
-            _collect(value, f"{where}.{key}" if where else key, groups, depth + 1)
+def _collect(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
+    """Return the mappings from names to tensors, by the keys that lead to them; one that holds itself has no end."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    waiting = [(content, "", 0)]
+    for content, where, depth in waiting:
+        if tensors := {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}:
+            groups[where] = tensors
+        for key, value in content.items():
+            inner = isinstance(key, str) and isinstance(value, Mapping) and (where or key not in _NO_WEIGHTS)
+            if inner and depth < _MAX_DEPTH and len(waiting) < _MAX_MAPPINGS:
+                waiting.append((value, f"{where}.{key}" if where else key, depth + 1))
+    return groups
 
 
 def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -253,6 +268,7 @@ def _read_safetensors(file: io.BufferedReader, path: Path) -> tuple[dict[str, Te
         tensors = load(data)  # it checks the header, which json alone would take as it is
     except (SafetensorError, ValueError, RuntimeError, KeyError) as e:  # KeyError: numbers of a kind that torch lacks
         raise DataError(f"{path}: damaged or no safetensors file: {first_line(e)}: {AGAIN}") from e
+    check_tensors(tensors, len(data), path)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return tensors, header.get("__metadata__", {})
 

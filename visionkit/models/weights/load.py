@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visionkit.core.errors import DataError
 from visionkit.core.text import printable
+from visionkit.models.torch_file import NOT_FINITE, not_finite
 from visionkit.models.weights.file import COUNTER, WeightsFile, is_hub_name, read_weights
 from visionkit.models.weights.match import Fit, fit, nearest, top_level
 
@@ -228,13 +229,17 @@ def load_weights(
 
     Raises:
         UsageError: There is no such file.
-        DataError: The file cannot be read or does not fit; with ``partial``, only if not one tensor fits.
+        DataError: The file cannot be read, is not finite or does not fit (with ``partial``, not one tensor does).
     """
     file = source if isinstance(source, WeightsFile) else read_weights(source)
     found = fit(file, module)
     if not found.copies or (not partial and (found.coverage < min_coverage or found.surplus or found.mismatched)):
         raise DataError(_refusal(file, found, module))
+    if found.rivals:
+        raise DataError(found.choice(file.source))
     targets = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    if (bad := not_finite(found.copies, targets)) is not None:
+        raise DataError(f"weights {file.source}: {found.names[bad]} {NOT_FINITE}: take another file")
     with torch.no_grad():
         for name, tensor in found.copies.items():
             targets[name].copy_(tensor)  # casts fp16 and bf16

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from visionkit.models.weights.file import COUNTER, WeightsFile
+from visionkit.models.weights.file import COUNTER, PREFERRED, WeightsFile
 
 __all__ = ["Fit", "first_convolution", "fit", "nearest", "top_level", "wrapper"]
 
@@ -30,6 +31,7 @@ class Fit:
         unused: The file's names that were not used.
         surplus: Those of ``unused`` that belong to parts of the stages which the module lacks.
         coverage: Fraction of the module's tensors, 0 to 1, that are in ``copies`` (BatchNorm's counters apart).
+        rivals: Where else in the file as many tensors fit, with other values, and nothing says which is the better.
     """
 
     container: str
@@ -43,6 +45,19 @@ class Fit:
     unused: tuple[str, ...]
     surplus: tuple[str, ...]
     coverage: float
+    rivals: tuple[str, ...] = ()
+
+    def choice(self, source: str) -> str:
+        """Return what to say where there are rivals.
+
+        Args:
+            source: The file.
+        """
+        mine = _place(self.container, self.prefix)
+        return (
+            f"weights {source}: the network is in the file {len(self.rivals) + 1} times, under "
+            f"{', '.join((mine, *self.rivals))}: say which, as {source}#{mine}"
+        )
 
 
 def fit(file: WeightsFile, module: nn.Module) -> Fit:
@@ -55,7 +70,7 @@ def fit(file: WeightsFile, module: nn.Module) -> Fit:
         module: The module; nothing is written to it, and it may be on the meta device.
     """
     targets = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
-    container, prefix, names = _match(file, targets)
+    container, prefix, names, others = _match(file, targets)
     tensors, first = file.groups[container], first_convolution(module)
     copies: dict[str, Tensor] = {}
     adapted: dict[str, str] = {}
@@ -84,6 +99,7 @@ def fit(file: WeightsFile, module: nn.Module) -> Fit:
         unused=unused,
         surplus=tuple(_surplus(unused, prefix, targets)),
         coverage=sum(name in copies for name in counted) / max(1, len(counted)),
+        rivals=tuple(others),
     )
 
 
@@ -144,8 +160,8 @@ def wrapper(names: Iterable[str]) -> str:
     return f"{heads.pop()}." if len(heads) == 1 else ""
 
 
-def _match(file: WeightsFile, targets: Mapping[str, Tensor]) -> tuple[str, str, dict[str, str]]:
-    """Return the container and prefix under which most names match, and the module's name -> the file's name."""
+def _match(file: WeightsFile, targets: Mapping[str, Tensor]) -> tuple[str, str, dict[str, str], list[str]]:
+    """Return the container and prefix where most names match, the module's name -> the file's name, and rivals."""
     ours = wrapper(targets)  # may be absent from the file
     wanted = {_dotted(n): name for name in targets for n in (name, name.removeprefix(ours))}
     found: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
@@ -156,7 +172,7 @@ def _match(file: WeightsFile, targets: Mapping[str, Tensor]) -> tuple[str, str, 
                 if name := wanted.get(_dotted(".".join(parts[i:]))):
                     found[container, "".join(f"{p}." for p in parts[:i])][name] = theirs
     if not found:
-        return file.container, "", {}
+        return file.container, "", {}, []
 
     def quality(where: tuple[str, str]) -> tuple[int, int, bool, bool, int, int]:
         container, prefix = where
@@ -166,7 +182,22 @@ def _match(file: WeightsFile, targets: Mapping[str, Tensor]) -> tuple[str, str, 
         return len(names), fitting, file.is_averaged(*where), best, len(found[where]), -len(prefix)
 
     where = max(found, key=quality)
-    return *where, found[where]
+
+    def differs(other: tuple[str, str]) -> bool:
+        mine, theirs = (file.groups[w[0]] for w in (where, other))
+        return any(
+            not torch.equal(mine[k], theirs[found[other][n]]) for n, k in found[where].items() if n in found[other]
+        )
+
+    if where[1] == "" and where[0] in PREFERRED:  # the file's own network, whatever else it has
+        return *where, found[where], []
+    rivals = [w for w in found if w != where and quality(w)[:3] == quality(where)[:3] and differs(w)]
+    return *where, found[where], [_place(*w) for w in rivals]
+
+
+def _place(container: str, prefix: str) -> str:
+    """Return where tensors lie, as ``FILE#PART`` names it."""
+    return ".".join(filter(None, (container, prefix.removesuffix("."))))
 
 
 def _dotted(name: str) -> str:

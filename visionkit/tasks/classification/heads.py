@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassificationHead", "ClassificationOutputs", "LinearHead", "LossName", "MLPHead"]
 
+MAX_LAYERS = 1000
 LossName = Literal["cross_entropy", "bce", "focal"]
 
 
@@ -158,7 +159,7 @@ class MLPHead(ClassificationHead):
     Args:
         features: Spec of the feature maps; the coarsest is used.
         num_classes: Number of classes, K.
-        layers: Number of hidden layers, >= 1.
+        layers: Number of hidden layers, 1..1000.
         width: Units of each hidden layer, >= 1.
         dropout: Part of each hidden layer's units that is dropped in training, 0..1.
         options: Those of all classification heads, see ClassificationHead.
@@ -175,10 +176,12 @@ class MLPHead(ClassificationHead):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if layers < 1 or width < 1:
-            raise UsageError(f"an MLP has at least one hidden layer of at least one unit; got {layers} of {width}")
+        if not 1 <= layers <= MAX_LAYERS or width < 1:
+            raise UsageError(
+                f"an MLP has 1 to {MAX_LAYERS} hidden layers of at least one unit; got {layers} of {width}"
+            )
         sizes = [features.channels[-1]] + [width] * layers
         modules: list[nn.Module] = []
         for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
-            modules += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            modules += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU(), nn.Dropout(dropout)]
         self.classifier = nn.Sequential(*modules, nn.Linear(width, num_classes))

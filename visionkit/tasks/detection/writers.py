@@ -14,6 +14,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.files import write_text
 from visionkit.core.sample import ImageInfo
+from visionkit.core.text import printable
 from visionkit.data.labels.coco_json import coco_ids
 from visionkit.data.labels.names import composed, last_part, spellings
 from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
@@ -126,7 +127,7 @@ class YoloWriter:
 
     def finish(self) -> None:
         """Write the class names."""
-        write_text(self.folder / "classes.txt", "".join(f"{name}\n" for name in self.names))
+        write_text(self.folder / "classes.txt", "".join(f"{printable(name)}\n" for name in self.names))
 
 
 BOX_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoWriter, "yolo": YoloWriter}

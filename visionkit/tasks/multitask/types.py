@@ -139,7 +139,10 @@ class MultiTaskPrediction(Prediction):
         return found
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W]; names say the head."""
+        """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W].
+
+        Names of classes are written behind that of their head.
+        """
         for head, part in self.parts.items():
             image = part.draw(image, [name for name in names if name.startswith(f"{head}/")])
         return image

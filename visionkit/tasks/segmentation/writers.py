@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visionkit.core.files import replacing, write_text
 from visionkit.core.sample import ImageInfo
+from visionkit.core.text import printable
 from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
 
 __all__ = ["WRITERS", "MaskWriter"]
@@ -58,7 +59,9 @@ class MaskWriter:
 
     def finish(self) -> None:
         """Write the class names."""
-        write_text(self.folder / "classes.txt", "".join(f"{k}\t{name}\n" for k, name in enumerate(self.names)))
+        write_text(
+            self.folder / "classes.txt", "".join(f"{k}\t{printable(name)}\n" for k, name in enumerate(self.names))
+        )
 
 
 WRITERS: Mapping[str, WriterFactory] = {"mask": MaskWriter}

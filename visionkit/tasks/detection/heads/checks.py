@@ -15,11 +15,13 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise UsageError(f"head.{name}={value!r}: one of {', '.join(choices)}")
 
 
-def check_counts(**values: int) -> None:
-    """Raise a UsageError unless all values are 1 or more."""
+def check_counts(most: int = 1_000_000, **values: int) -> None:
+    """Raise a UsageError unless all values are 1 or more, and at most ``most``."""
     for name, value in values.items():
         if value < 1:
             raise UsageError(f"head.{name}={value}: a whole number from 1 on")
+        if value > most:
+            raise UsageError(f"head.{name}={value}: at most {most:,}")
 
 
 def check_shares(**values: float) -> None:

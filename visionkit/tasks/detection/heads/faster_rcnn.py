@@ -13,6 +13,7 @@ from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head
 from visionkit.models.ops.boxes import clip
+from visionkit.models.ops.fused_norm import rectified
 from visionkit.models.ops.nms import NMS, suppress
 from visionkit.models.ops.roi_align import roi_align
 from visionkit.tasks.detection.heads.anchors import cell_anchors, decode_offsets, encode_offsets, grid_anchors
@@ -80,8 +81,8 @@ class FasterRCNNHead(Head):
         post_nms_eval: The same in evaluation; the second stage looks at each of them.
         rpn_nms_threshold: Overlap from which proposals suppress each other, 0..1.
         roi_levels: Finest levels that the second stage reads, >= 1.
-        roi_size: Cells along each side of what the second stage sees of a box, >= 1.
-        sampling_ratio: Sampling points along each side of such a cell, >= 1.
+        roi_size: Cells along each side of what the second stage sees of a box, 1..128.
+        sampling_ratio: Sampling points along each side of such a cell, 1..16.
         width: Units of the second stage's two hidden layers, >= 1.
         positive_iou: Overlap with an object from which a proposal belongs to it, 0..1.
         rois_per_image: Proposals of an image that the second stage learns from, >= 1.
@@ -137,12 +138,12 @@ class FasterRCNNHead(Head):
             post_nms_train=post_nms_train,
             post_nms_eval=post_nms_eval,
             roi_levels=roi_levels,
-            roi_size=roi_size,
-            sampling_ratio=sampling_ratio,
             width=width,
             rois_per_image=rois_per_image,
             detections=detections,
         )
+        check_counts(128, roi_size=roi_size)  # of what all boxes together look at, the memory goes by the square
+        check_counts(16, sampling_ratio=sampling_ratio)
         check_shares(
             rpn_positive_iou=rpn_positive_iou,
             rpn_negative_iou=rpn_negative_iou,
@@ -182,9 +183,9 @@ class FasterRCNNHead(Head):
         self.rpn_output = nn.Conv2d(channels, 5 * len(self.anchor_ratios), 1)  # objectness of all anchors, then offsets
         self.hidden = nn.Sequential(
             nn.Linear(channels * roi_size**2, width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Linear(width, width),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
         )  # reads cells row by row, the channels of a cell side by side
         self.classifier = nn.Linear(width, num_classes + 1)  # slot 0 is background
         self.regressor = nn.Linear(width, 4 * (num_classes + 1))
@@ -205,9 +206,9 @@ class FasterRCNNHead(Head):
         """
         objectness, offsets, count = [], [], len(self.anchor_ratios)
         for x in features:
-            y = self.rpn_output(F.relu(self.rpn_conv(x), inplace=True)).permute(0, 2, 3, 1)  # [B, H, W, 5 * count]
+            y = self.rpn_output(rectified(self.rpn_conv(x))).permute(0, 2, 3, 1)  # [B, H, W, 5 * count]
             objectness.append(y[..., :count].flatten(1))
-            offsets.append(y[..., count:].reshape(len(x), -1, 4))
+            offsets.append(y[..., count:].reshape(x.shape[0], -1, 4))
         return FasterRCNNOutputs(tuple(features), torch.cat(objectness, 1), torch.cat(offsets, 1))
 
     def loss(self, outputs: FasterRCNNOutputs, targets: Sequence[BoxTarget]) -> dict[str, Tensor]:

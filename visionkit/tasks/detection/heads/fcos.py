@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FCOSHead", "FCOSOutputs"]
 
+MAX_DEPTH = 1000
 PRIOR_PROBABILITY = 0.01  # probability of an object at a location before anything is learnt (Lin et al., ICCV 2017)
 
 
@@ -132,6 +133,7 @@ class FCOSHead(Head):
             candidates_before_nms=candidates_before_nms,
             detections=detections,
         )
+        check_counts(MAX_DEPTH, depth=max(1, depth))
         check_weights(box_weight=box_weight, bins_weight=bins_weight)
         if bins < 0 or bins == 1 or depth < 0 or radius <= 0:
             raise UsageError(f"head: bins={bins} (0, or 2 and more), depth={depth} (0 and more), radius={radius} (> 0)")
@@ -180,7 +182,7 @@ class FCOSHead(Head):
             centerness.append(logits[-1][..., :0] if self.centerness is None else _rows(self.centerness(boxes)))
             grid = _grid(x.shape[-2], x.shape[-1], self.cell, x.device)
             centres.append(grid * stride)  # [H * W, 2]
-            strides.append(grid.new_full((len(grid),), stride))
+            strides.append(grid.new_full((grid.shape[0],), stride))
         return FCOSOutputs(
             torch.cat(logits, 1), torch.cat(edges, 1), torch.cat(centerness, 1), torch.cat(centres), torch.cat(strides)
         )

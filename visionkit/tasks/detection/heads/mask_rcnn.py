@@ -34,7 +34,7 @@ class MaskRCNNHead(FasterRCNNHead):
     Args:
         features: Spec of the feature maps, all of the same number of channels; strides are powers of two.
         num_classes: Number of classes, K.
-        mask_size: Cells along each side of what the branch sees of a box, >= 1; masks have twice as many.
+        mask_size: Cells along each side of what the branch sees of a box, 1..128; masks have twice as many.
         mask_channels: Channels of the branch, >= 1; none takes those of the feature maps. Its cost goes by the square.
         mask_depth: Convolutions before masks are enlarged, >= 1.
         mask_loss_weight: Weight of the masks' loss, >= 0.
@@ -61,17 +61,19 @@ class MaskRCNNHead(FasterRCNNHead):
     ) -> None:
         super().__init__(features, num_classes, **box_settings)
         width = features.channels[0] if mask_channels is None else mask_channels
-        check_counts(mask_size=mask_size, mask_channels=width, mask_depth=mask_depth)
+        check_counts(128, mask_size=mask_size)
+        check_counts(mask_channels=width)
+        check_counts(1000, mask_depth=mask_depth)
         if not 0 <= mask_loss_weight < float("inf"):
             raise UsageError(f"head.mask_loss_weight={mask_loss_weight}: a number from 0 on")
         self.mask_size, self.mask_loss_weight = mask_size, mask_loss_weight
         convolutions: list[nn.Module] = []
         for channels in (features.channels[0], *[width] * (mask_depth - 1)):
-            convolutions += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            convolutions += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         self.mask_branch = nn.Sequential(
             *convolutions,
             nn.ConvTranspose2d(width, width, 2, 2),
-            nn.ReLU(inplace=True),
+            nn.ReLU(),
             nn.Conv2d(width, num_classes, 1),
         )
         for name, parameter in self.mask_branch.named_parameters():

@@ -27,6 +27,7 @@ __all__ = ["DeepLabV3PlusHead"]
 FINE_STRIDE = 4
 RATES = (6, 12, 18)  # of the paper, at an output stride of 16
 RATES_STRIDE = 16
+MAX_RATE = 1024  # cells: wider than any map
 
 
 class DeepLabV3PlusHead(SegmentationHead):
@@ -73,10 +74,10 @@ class DeepLabV3PlusHead(SegmentationHead):
         self.factor = coarse // self.stride
         if atrous_rates is None:
             atrous_rates = tuple(max(1, rate * RATES_STRIDE // coarse) for rate in RATES)
-        if not atrous_rates or min(atrous_rates) < 1:
+        if not atrous_rates or min(atrous_rates) < 1 or max(atrous_rates) > MAX_RATE:
             raise UsageError(
-                f"head.atrous_rates={list(atrous_rates)}: whole numbers from 1 on, one a branch; leave it out for "
-                "those of the paper"
+                f"head.atrous_rates={list(atrous_rates)}: whole numbers from 1 to {MAX_RATE}, one a branch; leave it "
+                "out for those of the paper"
             )
         self.aspp = ASPP(features.channels[-1], channels, tuple(atrous_rates), separable, self.dropout_share)
         self.context = _convolution3x3(channels, channels, separable)
