@@ -237,8 +237,13 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
 def _without_root(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> list[dict[str, Any]]:
     """Return the categories without Roboflow's root: id 0, of no object, and what others are filed under."""
     ids = [_id(r, "id", f"{file}: categories[{i}]") for i, r in enumerate(records)]
-    groups = {r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0}
-    root = {i for i, (r, id) in enumerate(zip(records, ids, strict=True)) if id == 0 and r.get("name") in groups}
+    above = [r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0]
+    groups = {name.strip() for name in above if isinstance(name, str)}
+    root = {
+        i
+        for i, (r, id) in enumerate(zip(records, ids, strict=True))
+        if id == 0 and str(r.get("name")).strip() in groups
+    }
     return [r for i, r in enumerate(records) if i not in root or 0 in used]
 
 

@@ -92,6 +92,16 @@ class TestUnits:
         with pytest.raises(DataError, match=r"0\.txt:1: .*pixels.*shares"):
             YoloDataset(yolo(tmp_path, "0 20 15 20 12"))
 
+    @pytest.mark.parametrize("line", ["0 1e999 0.5 0.2 0.2", "0 nan 0.5 0.2 0.2"])
+    def test_what_is_not_finite_is_no_pixel(self, tmp_path, line):
+        data = YoloDataset(yolo(tmp_path, line))
+        assert "no finite number" in data.problems[0]
+        assert boxes(data) == {f"{i}.png": [] for i in range(6)}
+
+    def test_numbers_are_not_python(self, tmp_path):
+        with pytest.raises(DataError, match=r"0\.txt:1: '1_0' is no number"):
+            YoloDataset(yolo(tmp_path, "0 1_0 0.5 0.2 0.2"))
+
     @pytest.mark.parametrize("box", [(0.25, 0.3, 0.5, 0.4), (0.6, 0.3, 0.45, 0.4)])
     def test_coco_in_shares(self, tmp_path, box):
         names = [picture(tmp_path / f"{i}.png").name for i in range(3)]
@@ -226,6 +236,17 @@ class TestNames:
         file = text(tmp_path / "data.yaml", "train: images\nnames: {0: red, '0': blue}\n")
         with pytest.raises(DataError, match=r"data\.yaml: names: a class has two names"):
             YoloDataset(file)
+
+    def test_a_class_is_numbered_yes(self, tmp_path):
+        yolo(tmp_path, BOX)
+        with pytest.raises(DataError, match=r"data\.yaml: names: a class is numbered yes or no"):
+            YoloDataset(text(tmp_path / "data.yaml", "train: images\nnames: {0: red, yes: blue}\n"))
+
+    @pytest.mark.parametrize("group", [["red"], {"a": 1}, 5, None])
+    def test_a_supercategory_that_is_no_name(self, tmp_path, group):
+        categories = [{"id": 0, "name": "all"}, {"id": 1, "name": "red", "supercategory": group}]
+        data = CocoDataset(coco(tmp_path, [picture(tmp_path / "0.png").name], categories=categories))
+        assert data.classes == ("all", "red")
 
     def test_the_root_is_left_out_before_names_are_compared(self, tmp_path):
         categories = [

@@ -248,6 +248,8 @@ def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
         known = isinstance(count, int) and 0 < count <= MAX_CLASSES
         return tuple(map(str, range(count))) if known else None  # type: ignore[arg-type]
     if isinstance(names, dict):
+        if any(isinstance(k, bool) for k in names):
+            raise DataError(f"{file}: names: a class is numbered yes or no; number the classes from 0 without gaps")
         numbered = [(int(k) if isinstance(k, str) and _INDEX.fullmatch(k) else k, v) for k, v in names.items()]
         if len(dict(numbered)) < len(numbered):
             raise DataError(f"{file}: names: a class has two names, as a number and as text; keep one of them")
