@@ -16,9 +16,11 @@ from visionkit.data.labels.checks import UnlabelledError, refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 
-__all__ = ["CocoFile", "CocoImage", "CocoObject", "coco_ids", "number", "read_coco"]
+__all__ = ["CocoFile", "CocoImage", "CocoObject", "coco_ids", "mostly_shares", "number", "read_coco"]
 
 _KEYS = ("images", "annotations", "categories")
+_LONG_NUMBER = re.compile("[0-9]{1000}")
+_SHARE = 1.5  # what is smaller is a share of the picture, perhaps of an object that reaches out of it
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
@@ -100,7 +102,7 @@ def read_coco(
     records = _without_root(file, content["categories"], {o.category for o in annotated})
     categories = _categories(file, records)
     pictures = _pictures(file, content["images"])
-    _refuse_shares(file, annotated, pictures)
+    _refuse_shares(annotated, pictures)
     objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
     for o in annotated:
         if o.image not in objects:
@@ -159,7 +161,7 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        return float(value) if not isinstance(value, str) or "_" not in value else None  # Python's 1_000
     except ValueError:
         return None
     except OverflowError:
@@ -189,8 +191,10 @@ def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
             f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
         ) from None
     except (ValueError, RecursionError) as e:
+        long = None if isinstance(e, RecursionError) else _LONG_NUMBER.search(text)
         why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"
-        raise DataError(f"{file}: no valid JSON ({why}); write the file anew") from None
+        line = text.count("\n", 0, 0 if long is None else long.start()) + 1
+        raise DataError(f"{file}:{line}: no valid JSON ({why}); write the file anew") from None
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
@@ -233,27 +237,41 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
 def _without_root(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> list[dict[str, Any]]:
     """Return the categories without Roboflow's root: id 0, of no object, and what others are filed under."""
     ids = [_id(r, "id", f"{file}: categories[{i}]") for i, r in enumerate(records)]
-    groups = {r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0}
-    root = {i for i, (r, id) in enumerate(zip(records, ids, strict=True)) if id == 0 and r.get("name") in groups}
+    above = [r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0]
+    groups = {name.strip() for name in above if isinstance(name, str)}
+    root = {
+        i
+        for i, (r, id) in enumerate(zip(records, ids, strict=True))
+        if id == 0 and str(r.get("name")).strip() in groups
+    }
     return [r for i, r in enumerate(records) if i not in root or 0 in used]
 
 
-def _refuse_shares(file: Path, objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
-    """Refuse a file whose boxes or polygons are all shares of the picture: COCO counts in pixels."""
+def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
+    """Refuse a file most of whose boxes or polygons are shares of the picture: COCO counts in pixels."""
     if any(p.size is not None and max(p.size) <= 1 for p in pictures.values()):
         return
-    corners = [box for o in objects if (box := _corners(o.record.get("bbox"))) is not None]
-    if corners and all(map(_are_shares, corners)) and not all(map(_are_pixels, corners)):
-        what = f"all {len(corners)} boxes lie"
-    else:
-        outlines = [flat for o in objects if (flat := _numbers_of(o.record.get("segmentation")))]
-        if not outlines or not all(map(_are_shares, outlines)) or all(map(_are_pixels, outlines)):
-            return
-        what = f"the outlines of all {len(outlines)} objects lie"
-    raise DataError(
-        f"{file}: {what} within 0..1: these are shares of the picture (normalised), and COCO JSON counts in pixels; "
-        "multiply x and width by the picture's width, y and height by its height"
-    )
+    boxes = [(o.where, box) for o in objects if (box := _corners(o.record.get("bbox"))) is not None]
+    outlines = [(o.where, flat) for o in objects if (flat := _numbers_of(o.record.get("segmentation")))]
+    for what, found in (("boxes", boxes), ("outlines", outlines)):
+        shares = mostly_shares(found)
+        if shares:
+            raise DataError(
+                f"{shares[0]}: {len(shares)} of {len(found)} {what} lie within 0..1, as this one: these are shares of "
+                "the picture (normalised), and COCO JSON counts in pixels; multiply x and width by its width, "
+                "y and height by its height"
+            )
+
+
+def mostly_shares(found: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """Return the places of objects whose numbers are shares of a picture, where most are; one small object is none.
+
+    Args:
+        found: Place and coordinates of each object.
+    """
+    told = [(where, values) for where, values in found if not all(v.is_integer() and 0 <= v <= 1 for v in values)]
+    shares = [where for where, values in told if all(-_SHARE < v < _SHARE for v in values)]  # NaN is none
+    return shares if 2 * len(shares) > len(told) else []
 
 
 def _corners(box: Any) -> list[float] | None:
@@ -267,14 +285,6 @@ def _numbers_of(value: Any) -> list[float]:
         return []
     flat = [v for part in value for v in (part if isinstance(part, list) else [part])]
     return [n for v in flat if (n := number(v)) is not None]
-
-
-def _are_shares(values: Sequence[float]) -> bool:
-    return all(-1e-3 <= v <= 1 + 1e-3 for v in values)  # NaN is none
-
-
-def _are_pixels(values: Sequence[float]) -> bool:
-    return all(v.is_integer() for v in values)  # 0 and 1 are both
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:

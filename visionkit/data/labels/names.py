@@ -7,11 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 __all__ = ["Folders", "composed", "last_part", "only_composed", "same_folder", "spellings"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL_END = re.compile(r"[?#].*", re.DOTALL)
+_LOCAL_FILE = re.compile(r"/local-files/\?d=([^&#]+)")  # of Label Studio
+_MAX_PATH = 4096  # characters; systems know no longer ones
 
 
 def composed(name: str) -> str:
@@ -42,7 +45,7 @@ def spellings(name: str) -> list[str]:
     """
     found = [name, name.replace("\\", "/")]
     if _URL.match(name):
-        found.append(unquote(urlsplit(name).path).lstrip("/"))
+        found.append(unquote(_URL_END.sub("", name).split("/", 3)[-1]))
     return list(dict.fromkeys(found))
 
 
@@ -55,7 +58,7 @@ class Folders:
     def find(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path of a file, normalised, or None where it is not there or several can be meant."""
         whole = os.path.normpath(path)
-        if "\0" in whole:
+        if "\0" in whole or len(whole) > _MAX_PATH:
             return None
         if os.path.isfile(whole):
             return whole
@@ -72,6 +75,8 @@ class Folders:
     def folder(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path of a folder, as :meth:`find` does of a file."""
         whole = os.path.normpath(path)
+        if "\0" in whole or len(whole) > _MAX_PATH:
+            return None
         if os.path.isdir(whole):
             return whole
         above, name = os.path.split(whole)
@@ -106,4 +111,6 @@ def same_folder(folder: Path, *names: str) -> Path | None:
 
 def last_part(name: str) -> str:
     """Return the name of a file without its folders, however they are parted."""
-    return PurePosixPath(spellings(name)[-1].replace("\\", "/")).name
+    local = _LOCAL_FILE.search(name)
+    whole = spellings(name)[-1] if local is None else unquote(local[1])
+    return PurePosixPath(whole.replace("\\", "/")).name

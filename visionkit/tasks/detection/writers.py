@@ -16,7 +16,7 @@ from visionkit.core.files import write_text
 from visionkit.core.sample import ImageInfo
 from visionkit.core.text import printable
 from visionkit.data.labels.coco_json import coco_ids
-from visionkit.data.labels.names import composed, spellings
+from visionkit.data.labels.names import composed, last_part, spellings
 from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
 
 __all__ = ["BOX_WRITERS", "INSTANCE_WRITERS", "CocoMaskWriter", "CocoWriter", "YoloWriter"]
@@ -33,9 +33,10 @@ class Boxes(Protocol):
 class CocoWriter:
     """Writes ``predictions.coco.json``: a list of ``{image_id, category_id, bbox: [x, y, width, height], score}``.
 
-    With an annotation file, the ids are that file's: of the image whose file name ends like the picture's path (the
-    longest such end counts), and of the category with the class's name. Without one, images and categories are
-    numbered from 1 on in their order, and ``predictions.coco_images.json`` says which they are.
+    With an annotation file, the ids are that file's: of the image whose file name ends the picture's path (the longest
+    such end counts; where no name fits whole, that which ends most like it), and of the category with the class's name.
+    Without one, images and categories are numbered from 1 on in their order, and ``predictions.coco_images.json`` says
+    which they are.
 
     Args:
         job: What is to be written where.
@@ -141,16 +142,19 @@ def _find_images(pictures: Sequence[str], images: Sequence[tuple[str, Any]], pat
     by_name: dict[str, list[tuple[PurePosixPath, Any]]] = defaultdict(list)
     for name, number in images:
         path_of = PurePosixPath(composed(spellings(name)[-1].replace("\\", "/")))
-        by_name[path_of.name].append((path_of, number))
+        last = composed(last_part(name))
+        by_name[last].append((path_of if path_of.name == last else PurePosixPath(last), number))
+    flat = not any(_as_written(_whole(p), name) for p in pictures for name, _ in by_name[_whole(p).name])
     found: dict[str, Any] = {}
     taken: dict[Any, str] = {}
     for picture in dict.fromkeys(pictures):
-        whole = PurePosixPath(composed(Path(os.path.abspath(picture)).as_posix()))
+        whole = _whole(picture)
         known = [(_common_end(whole, name), number) for name, number in by_name[whole.name]]
         longest = max((length for length, _ in known), default=0)
         best = [number for length, number in known if length == longest]
-        if not best:
-            raise DataError(f"{picture}: {path} has no image of this name")
+        if not best or not (flat or any(_as_written(whole, name) for name, _ in by_name[whole.name])):
+            near = f"; {by_name[whole.name][0][0]} is in another folder" if by_name[whole.name] else ""
+            raise DataError(f"{picture}: {path} has no image of this name{near}")
         if len(best) > 1:
             raise DataError(f"{picture}: {path} has {len(best)} images that it may be, of ids {best}")
         if best[0] in taken:
@@ -158,6 +162,15 @@ def _find_images(pictures: Sequence[str], images: Sequence[tuple[str, Any]], pat
         found[picture] = best[0]
         taken[best[0]] = picture
     return found
+
+
+def _whole(picture: str) -> PurePosixPath:
+    return PurePosixPath(composed(Path(os.path.abspath(picture)).as_posix()))
+
+
+def _as_written(picture: PurePosixPath, name: PurePosixPath) -> bool:
+    """Return whether a picture lies in the folders that a name holds, or the name holds none."""
+    return _common_end(picture, name) == len(name.parts)
 
 
 def _common_end(a: PurePosixPath, b: PurePosixPath) -> int:

@@ -141,7 +141,7 @@ def test_what_disagrees_is_named(tmp_path, images, notes, cats, message):
         (b'{"images": [],\n"annotations": [', r"a\.json:2: no valid JSON \(Expecting value at column 17\); the file may be cut"),
         (b"", r"a\.json:1: no valid JSON"),
         (b'{"images":\n"\xff"}', r"a\.json:2: is not UTF-8 text"),
-        (b"[" * 100_000, r"a\.json: no valid JSON \(nested too deep"),
+        (b"[" * 100_000, r"a\.json:1: no valid JSON \(nested too deep"),
         (b'[{"image_id": 1}]', r"a\.json: holds a list, no COCO data set; give a file with images, annotations, categories"),
         (b'{"images": [], "categories": {}}', r"a\.json: is no COCO data set, it lacks the list\(s\) annotations, categories;"),
         (b'{"images": [1], "categories": [], "annotations": []}', r"a\.json: images\[0\] is 1, no object"),

@@ -15,6 +15,7 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.coco_json import mostly_shares
 from visionkit.data.labels.names import Folders, composed
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
@@ -34,7 +35,8 @@ class VocDataset(BoxDataset):
 
     Folders: Annotations/ with JPEGImages/ (or images/) and lists of names in ImageSets/Main/train.txt, val.txt,
     test.txt, trainval.txt (or beside the folders); or XML files beside their images, in one folder or in train/,
-    valid/ and test/. An XML file belongs to the image of its own name; only where there is none, to its <filename>.
+    valid/ and test/. An XML file belongs to the image of its own name; only where not one of them has such an image,
+    to the image of its <filename>.
 
     Coordinates are taken as they are, as common readers do: the original VOC counts pixels from 1, most tools from 0.
     ``difficult`` objects are crowds: neither learnt nor counted. ``truncated`` and the boxes of parts are not read.
@@ -71,15 +73,25 @@ class VocDataset(BoxDataset):
             names = check_classes(classes)
         ids = {name: i for i, name in enumerate(names)}
         images = _Images(home)
+        place = _xml_folder(home)
+        below = [
+            f.parent.relative_to(place) if place is not None and f.is_relative_to(place) else Path() for f in files
+        ]
+        own = [images.own(p.filename, f, b) for p, f, b in zip(pictures, files, below, strict=True)]
+        renamed = not any(own)
         entries: dict[str, BoxEntry] = {}
         missing: list[str] = []
-        for file, picture in zip(files, pictures, strict=True):
+        for file, picture, folders, path in zip(files, pictures, below, own, strict=True):
             for o in picture.objects:
                 if o.name not in ids:
                     raise DataError(f"{file}:{o.line}: {unknown_class(o.name, names)}; rename or remove the object")
-            path = images.find(picture.filename, file, _below(file, home))
+            said = images.said(picture.filename, folders) if path is None else None
+            path = said if renamed else path
             if path is None:
-                missing.append(f"{file}: no image {picture.filename or file.stem + '.jpg'}")
+                other = (
+                    f"of its own name; its <filename> says {picture.filename}, where other files mean their own images"
+                )
+                missing.append(f"{file}: no image {other if said else picture.filename or file.stem + '.jpg'}")
                 continue
             if path in entries:
                 raise DataError(
@@ -128,19 +140,13 @@ def _xml_folder(folder: Path) -> Path | None:
     return None
 
 
-def _below(file: Path, home: Path) -> Path:
-    """Return the folder of an XML file below that of all of them."""
-    place = _xml_folder(home)
-    return file.parent.relative_to(place) if place is not None and file.is_relative_to(place) else Path()
-
-
 def _refuse_shares(files: Sequence[Path], pictures: Sequence[_Image]) -> None:
-    """Refuse files whose boxes are all shares of the picture: Pascal VOC counts in pixels."""
-    boxes = [(file, o) for file, p in zip(files, pictures, strict=True) for o in p.objects]
-    values = [v for _, o in boxes for v in o.box]
-    if values and all(-1e-3 <= v <= 1 + 1e-3 for v in values) and not all(v.is_integer() for v in values):
+    """Refuse files whose boxes are shares of the picture, most of them: Pascal VOC counts in pixels."""
+    boxes = [(f"{file}:{o.box_line}", o.box) for file, p in zip(files, pictures, strict=True) for o in p.objects]
+    shares = mostly_shares(boxes)
+    if shares:
         raise DataError(
-            f"{boxes[0][0]}:{boxes[0][1].box_line}: all {len(boxes)} boxes lie within 0..1: these are shares of the "
+            f"{shares[0]}: {len(shares)} of {len(boxes)} boxes lie within 0..1, as this one: these are shares of the "
             "picture (normalised), and Pascal VOC counts in pixels; multiply x by the picture's width, y by its height"
         )
 
@@ -188,7 +194,7 @@ def _listed(file: Path, place: Path) -> list[Path]:
             continue
         suffix = PureWindowsPath(said).suffix.lower()
         stem = said[: -len(suffix)] if suffix in SUFFIXES or suffix == ".xml" else said
-        names = [n for s in (stem, stem.rpartition("/")[2]) for n in (s, s.split()[0])]
+        names = [n for s in (stem, stem.rpartition("/")[2]) for n in (s, *s.split()[:1])]
         xml = next((p for n in names if (p := disk.find(place / f"{n.lstrip('/')}.xml")) is not None), None)
         if xml is None:
             missing = place / stem.rpartition("/")[2]
@@ -198,29 +204,36 @@ def _listed(file: Path, place: Path) -> list[Path]:
 
 
 class _Images:
-    """The image files that XML files can mean: each the one of its own name, else that of its <filename>."""
+    """The image files that XML files can mean.
+
+    Who renames images renames their XML files with them, and not what is written in these: so the own name counts.
+    """
 
     def __init__(self, home: Path) -> None:
         self.folders = [f for f in (*(home / n for n in _IMAGE_FOLDERS), home) if f.is_dir()]
         self._disk = Folders()
         self._stems: dict[Path, dict[str, list[str]]] = {}
 
-    def find(self, filename: str, xml: Path, below: Path) -> str | None:
-        """Return the path of an image, or None where it is not there.
+    def own(self, filename: str, xml: Path, below: Path) -> str | None:
+        """Return the path of the image of an XML file's own name, or None where it is not there.
 
         Args:
-            filename: What the XML file says.
-            xml: That file: who renames pictures renames their files with them, and not what is written in them.
+            filename: What the file says; it decides between several endings.
+            xml: The file.
             below: Its folder below that of all XML files.
         """
-        folders = [f / below for f in self.folders] + (self.folders if below.parts else [])
-        own = [name for f in folders for name in self._named(f).get(composed(xml.stem), ())]
-        said = os.path.splitext(filename)[1].lower()
-        if own:  # of several the one that it says
-            return next((name for name in own if os.path.basename(name) == filename), own[0])
-        if said not in SUFFIXES and said != ".npy":
+        own = [name for f in self._folders(below) for name in self._named(f).get(composed(xml.stem), ())]
+        return next((name for name in own if os.path.basename(name) == filename), own[0] if own else None)
+
+    def said(self, filename: str, below: Path) -> str | None:
+        """Return the path of the image that an XML file says, or None where it is not there."""
+        suffix = os.path.splitext(filename)[1].lower()
+        if suffix not in SUFFIXES and suffix != ".npy":
             return None
-        return next((path for f in folders if (path := self._disk.find(f / filename)) is not None), None)
+        return next((p for f in self._folders(below) if (p := self._disk.find(f / filename)) is not None), None)
+
+    def _folders(self, below: Path) -> list[Path]:
+        return [f / below for f in self.folders] + (self.folders if below.parts else [])
 
     def _named(self, folder: Path) -> dict[str, list[str]]:
         """Return the images of a folder by their names without endings."""

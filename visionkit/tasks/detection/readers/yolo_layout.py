@@ -159,8 +159,11 @@ def _load(file: Path) -> dict[str, Any]:
         raise DataError(
             f"{where}: no valid YAML ({getattr(e, 'problem', None) or 'see the line'}); correct it"
         ) from None
-    except (ValueError, RecursionError) as e:  # a date that is none, for example
-        raise DataError(f"{file}: no valid YAML ({e}); correct it") from None
+    except RecursionError:
+        raise DataError(f"{file}: no valid YAML (nested too deep); correct it") from None
+    except ValueError as e:  # a date that is none, for example
+        why = "a number of thousands of digits" if "digits" in str(e) else e
+        raise DataError(f"{file}: no valid YAML ({why}); correct it") from None
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys; write train:, val: and names:")
     return content
@@ -245,7 +248,12 @@ def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
         known = isinstance(count, int) and 0 < count <= MAX_CLASSES
         return tuple(map(str, range(count))) if known else None  # type: ignore[arg-type]
     if isinstance(names, dict):
-        names = {int(k) if isinstance(k, str) and _INDEX.fullmatch(k) else k: v for k, v in names.items()}
+        if any(isinstance(k, bool) for k in names):
+            raise DataError(f"{file}: names: a class is numbered yes or no; number the classes from 0 without gaps")
+        numbered = [(int(k) if isinstance(k, str) and _INDEX.fullmatch(k) else k, v) for k, v in names.items()]
+        if len(dict(numbered)) < len(numbered):
+            raise DataError(f"{file}: names: a class has two names, as a number and as text; keep one of them")
+        names = dict(numbered)
         absent = [i for i in range(len(names)) if i not in names]
         if absent:
             raise DataError(f"{file}: names: no name for class {absent[0]}; number the classes from 0 without gaps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -50,7 +51,9 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
     """
     found = [_lines(file, points) if file is not None else ([], []) for file in files]
     objects = [o for os_, _ in found for o in os_]
-    far = [o for o in objects if max(map(abs, o.box)) >= _FAR]  # NaN and infinite ones are told one by one
+    if points is None:  # first: their visibilities of 2 are no pixels
+        _refuse_points([o for o in objects if o.outline is not None])
+    far = [o for o in objects if _FAR <= max(map(abs, o.box)) < math.inf]  # NaN and infinite ones are told one by one
     if len(far) > len(objects) // 2:
         box = ", ".join(f"{v:.6g}" for v in far[0].box)
         raise DataError(
@@ -58,8 +61,6 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
             "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
             "y and height by its height"
         )
-    if points is None:
-        _refuse_points([o for o in objects if o.outline is not None])
     return found
 
 
@@ -106,7 +107,7 @@ def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) ->
     values = []
     for cell in cells:
         try:
-            values.append(float(cell))
+            values.append(float(cell.replace("_", "?")))  # Python takes 1_0 for 10
         except ValueError:
             raise DataError(f"{where}: {cell!r:.40} is no number; write class cx cy w h") from None
     if not (values[0] >= 0 and values[0].is_integer()):

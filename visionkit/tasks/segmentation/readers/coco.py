@@ -152,6 +152,7 @@ def _unknown(box: Any, size: tuple[int, int]) -> tuple[NDArray[np.float64], str]
     x, y, w, h = sides if len(sides) == 4 and np.isfinite(sides).all() else (0.0, 0.0, 0.0, 0.0)
     known = w > 0 and h > 0
     x1, y1, x2, y2 = (x, y, x + w, y + h) if known else (0.0, 0.0, float(size[1]), float(size[0]))
+    x1, y1, x2, y2 = *np.floor((x1, y1)), *np.ceil((x2, y2))  # with the pixels that it touches alone
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64)
     limit = (float(size[1]), float(size[0]))
     return np.clip(corners, 0, limit), "its box" if known else "the whole picture"
