@@ -24,7 +24,7 @@ from visionkit.data.images.formats import (
 )
 from visionkit.data.images.tiff import TiffError, read_bands
 
-__all__ = ["Array", "Decoded", "Scale", "decode"]
+__all__ = ["Array", "Decoded", "Scale", "decode", "pixels_of_picture", "with_channels"]
 
 Array = np.ndarray[Any, Any]
 Size: TypeAlias = tuple[int, int]
@@ -70,6 +70,48 @@ def decode(data: bytes, *, channels: int, scale: Scale | None = None) -> Decoded
     """
     pixels = _decode(data, channels, scale)
     return pixels if isinstance(pixels, Decoded) else Decoded(pixels, (pixels.shape[0], pixels.shape[1]))
+
+
+def pixels_of_picture(im: Image.Image, *, channels: int) -> Array:
+    """Return a Pillow image as ``decode`` returns a file: uint8 [H, W, C], upright.
+
+    Args:
+        im: Any mode.
+        channels: As in ``decode``.
+
+    Raises:
+        BadImageError: It is too large, damaged, or cannot have so many channels.
+    """
+    check_size(*im.size)
+    try:
+        im.load()
+        orientation = _orientation(im)
+        pixels = _rgb(im) if channels in (1, 3) else np.atleast_3d(np.array(im))
+    except BadImageError:
+        raise
+    except Exception as e:  # a damaged file can raise anything in a decoder
+        raise BadImageError(f"cannot be decoded ({_one_line(e)})") from None
+    return with_channels(_turn(pixels, orientation), channels)
+
+
+def with_channels(pixels: Array, channels: int) -> Array:
+    """Return pixels, uint8 [H, W, C], with so many channels: grey becomes RGB and RGB grey, by ITU-R 601 luma.
+
+    Args:
+        pixels: uint8 [H, W, C].
+        channels: As in ``decode``.
+
+    Raises:
+        BadImageError: They have another number of channels.
+    """
+    found = pixels.shape[2]
+    if found == channels:
+        return pixels
+    if (found, channels) == (3, 1):
+        return _luma(np.ascontiguousarray(pixels))
+    if (found, channels) == (1, 3):
+        return np.repeat(pixels, 3, axis=2)
+    raise BadImageError(f"has {found} channels, the model takes {channels}")
 
 
 def _decode(data: bytes, channels: int, scale: Scale | None) -> Array | Decoded:
