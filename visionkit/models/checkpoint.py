@@ -12,7 +12,7 @@ from torch import Tensor
 
 from visionkit.core.component import Component, Spec, build, checked
 from visionkit.core.errors import DataError, VisionkitError
-from visionkit.core.files import open_binary, replacing
+from visionkit.core.files import open_binary, writing
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.backbones.statistics import per_channel
@@ -240,11 +240,22 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a reader never sees half a file."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    """Write a checkpoint under a temporary name, then rename it: a reader never sees half a file.
+
+    Raises:
+        DataError: It cannot be written; what was there before stays.
+    """
+    with writing(path, needed=_bytes_of(checkpoint)) as file:
         torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def _bytes_of(content: Any) -> int:
+    """Return how many bytes the tensors of plain data have."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(map(_bytes_of, content.values()))
+    return sum(map(_bytes_of, content)) if isinstance(content, list | tuple) else 0
 
 
 def _first_lines(e: BaseException) -> str:

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 import visionkit
 from visionkit import UsageError
 from visionkit.cli.commands.train import _complete, _nulls, _trusted
-from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
+from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run
 from visionkit.cli.main import run
 
 
@@ -47,21 +47,14 @@ class TestComplete:
             _complete("validate", ["--ckpt_path", str(tmp_path / "m.ckpt")])
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "metrics.json", "checkpoints"])
-def test_a_folder_with_results_holds_a_run(tmp_path, name):
+def test_a_folder_with_a_last_checkpoint_holds_a_run(tmp_path):
     assert not _holds_run(tmp_path / "nothere")
     (tmp_path / "config.yaml").touch()
-    (tmp_path / "tensorboard").mkdir()
-    assert not _holds_run(tmp_path)
-    (tmp_path / name).mkdir()
+    (tmp_path / "metrics.csv").touch()
+    (tmp_path / "checkpoints").mkdir()
+    assert not _holds_run(tmp_path), "it was killed before there was one"
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     assert _holds_run(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "numbered"), [("classify-1", True), ("my-run-12", True), ("classify-old", False), ("classify", False), ("7", True)]
-)  # fmt: skip
-def test_numbered_runs(name, numbered):
-    assert _numbered(Path("runs") / name) == numbered
 
 
 @pytest.mark.parametrize(
@@ -106,10 +99,6 @@ def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, d
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert _device(accelerator) == torch.device(device)
-
-
-def test_lightnings_header_of_a_config_is_dropped():
-    assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
     with uncollected():
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
+        from visionkit.training.run.claim import Claim
 
         hide_notices()
         _import_named(arguments)
     shown = io.StringIO() if PRINT in arguments else None
     try:
-        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            CLI([command, *drop_replaced(arguments)], given=[command, *arguments])
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
+            CLI([command, *drop_replaced(arguments)], given=[command, *arguments], claim=claim)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
