@@ -19,6 +19,7 @@ CASES = {
     "worker left": (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a process that reads pictures was killed"),
     "torch's disk": (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "no space left on the disk"),
     "handles": (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+    "a batch's handle": (EOFError(), "ulimit -n"),
     "named": (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; check the path"),
     "named disk": (OSError(errno.ENOSPC, "No space left on device", "a/b"), "a/b: no space left on the disk"),
     "batch norm": (ValueError("Expected more than 1 value per channel when training, got input size [1, 64, 1, 1]"), "--data.batch_size 2"),

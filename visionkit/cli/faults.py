@@ -62,6 +62,8 @@ def explained(e: BaseException) -> DataError | None:
             return DataError(f"not enough memory; {_MEMORY}")
         if isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
             return _of_file(os.fsdecode(cause.filename), cause)
+        if isinstance(cause, EOFError) and not str(cause):  # a batch that comes from a reader: its handle does not
+            return DataError(_HANDLES)
         known = isinstance(cause, _OF_MACHINE) or type(cause).__name__ in ("SafetensorError", "error")  # cv2.error
         words = next((words for pattern, words in _WORDS if known and re.search(pattern, str(cause))), None)
         if words is not None:

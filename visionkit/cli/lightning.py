@@ -120,7 +120,7 @@ class CLI(LightningCLI):
                 last, cause = cause, cause.__cause__ or cause.__context__
             if cause is not None:
                 raise cause from None
-            if isinstance(e, ValueError | TypeError | MisconfigurationException):
+            if isinstance(e, ValueError | TypeError | ImportError | MisconfigurationException):
                 raise UsageError(" ".join(str(last).split())) from e
             raise
 
@@ -319,7 +319,8 @@ class CLI(LightningCLI):
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
         if self.subcommand == "fit":
             source = self._get(self.config, "ckpt_path")
-            say(f"run      {self.folder}" + (f", from {source}" if source else ""))
+            run = f"{self.folder}" + (f", from {source}" if source else "")
+            say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:
