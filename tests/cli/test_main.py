@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 import visionkit
+from tests.pictures import colour_of
 from visionkit.cli.main import COMMANDS, run
 
 SMALL = [
@@ -331,11 +332,10 @@ def faults(tmp_path_factory):
     (folder / "top.yaml").write_text(config.replace("trainer:", "trianer:"))
     (folder / "bad.yaml").write_text("model: {a: [1\ndata: 3\n")
     (folder / "empty").mkdir()
-    picture = Image.new("RGB", (16, 16))
     for name in ("one/a", "corrupt/a", "corrupt/b", "val/train/a", "val/train/b", "val/val/a", "val/val/zebra"):
         (folder / name).mkdir(parents=True)
         for i in range(3):
-            picture.save(folder / name / f"{i}.png")
+            Image.new("RGB", (16, 16), colour_of(f"{name}{i}")).save(folder / name / f"{i}.png")
     (folder / "corrupt" / "a" / "1.png").write_bytes(b"")
     (folder / "m.csv").write_text("path,label\none/a/0.png,a\none/a/1.png,\n")
     (folder / "zero.ckpt").write_bytes(b"")

@@ -282,3 +282,14 @@ def test_odd_names_and_odd_labels():
         draw_classes(gray(150, 140), labels, NAMES)
     with pytest.raises(UsageError, match="labels with class id 1 for 1 class names"):
         draw_classes(image, labels, ["a"])
+
+
+def test_the_background_stays_as_the_image_is():
+    image = torch.randint(0, 256, (3, 120, 160), dtype=torch.uint8)
+    labels = torch.zeros((120, 160), dtype=torch.uint8)
+    labels[:40] = 1
+    for names in (("background", "road"), ("ground/Background", "ground/road")):
+        drawn = draw_classes(image, labels, names)
+        assert torch.equal(drawn[:, 45:], image[:, 45:])
+        assert not torch.equal(drawn[:, :35], image[:, :35])
+    assert not torch.equal(draw_classes(image, labels, ("grass", "road"))[:, 45:], image[:, 45:])

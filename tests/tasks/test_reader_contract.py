@@ -57,7 +57,7 @@ def picture(path, height=HEIGHT, width=WIDTH, seed=0):
 
 def pictures(folder):
     for i, stem in enumerate(STEMS):
-        picture(folder / f"{stem}.jpg", seed=i)
+        picture(folder / f"{stem}.jpg", seed=i + 40 * ("val" in folder.parts))
 
 
 def folders(root, wrong=False):

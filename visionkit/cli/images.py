@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.images.reading import list_images
+from visionkit.core.text import say
+from visionkit.data.images.listing import list_images, passed_over
 from visionkit.prediction.files import ImageFile
 from visionkit.tasks.classification.readers.manifest import MANIFEST_SUFFIXES, read_rows
 
@@ -30,8 +31,10 @@ def find_images(arguments: Sequence[str]) -> list[ImageFile]:
         path = Path(argument)
         if path.is_dir():
             pictures = [ImageFile(str(p)) for p in list_images(path)]
+            others = passed_over([path]).lines()
             if not pictures:
-                raise DataError(f"{path}: the folder holds no pictures")
+                raise DataError("; ".join([f"{path}: the folder holds no pictures", *others]))
+            say(*(f"{path}: {line}" for line in others), error=True)
         elif path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
             pictures = _from_manifest(path)
         elif path.is_file():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.data.images.reading import list_images
+from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import refuse_leaks
 from visionkit.data.split import divide
 
@@ -171,7 +171,7 @@ def find_splits(
     if root is None:
         found = _draw(table, request, seed)
     else:
-        found = _read(table, request)
+        found = _tell_passed_over(_read(table, request), request.place)
         refuse_leaks(found, root)
     if found.train is not None:
         table.check(found, request)
@@ -182,6 +182,15 @@ def find_splits(
     if found.train is not None and len(found.train) < 2:
         raise DataError(f"{root}: {len(found.train)} training image(s); give 2 or more")
     return found
+
+
+def _tell_passed_over(found: DataSplits[D], root: Path) -> DataSplits[D]:
+    """Return the data sets with a source that says what lies beside their images and is not read."""
+    folders = {
+        os.path.dirname(id) for data in (found.train, found.val, found.test) if data is not None for id in data.ids
+    }
+    lines = passed_over([root, *sorted(folders)]).lines()
+    return replace(found, source="; ".join([found.source, *lines]))
 
 
 def _draw(table: Formats[D], request: Request, seed: int) -> DataSplits[D]:
@@ -205,6 +214,7 @@ def _read(table: Formats[D], request: Request) -> DataSplits[D]:
             raise UsageError(f"{root}: is neither a folder nor a file of a known format; {table.understood()}")
         images = len(list_images(root, channels=request.channels))
         what = f"holds {images} images but no {table.labels}" if images else f"holds no images and no {table.labels}"
+        what = "; ".join([what, *passed_over([root]).lines()])
         raise DataError(f"{root}: {what}; {table.understood()}")
     first, *others = recognised
     if first.problem is not None:

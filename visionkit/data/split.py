@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.images.twins import first_twins
 
 __all__ = ["SPLIT_WORDS", "divide", "split", "split_word"]
 
-SPLIT_WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What folders and files of a split are called."""
 
 _NO_CLASS = -1  # images without a class are balanced like a class of their own
@@ -25,8 +26,8 @@ D = TypeVar("D", bound=VisionDataset[Any])
 
 def split_word(name: str) -> str | None:
     """Return the split that a name such as ``instances_val2017`` speaks of; None where it is none or several."""
-    words = re.findall(r"(?<![a-z])(?:train|validation|valid|val|test)(?![a-z])", name.lower())
-    found = {split for split, known in SPLIT_WORDS.items() for w in words if w in known}
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    found = {split for split, known in SPLIT_WORDS.items() if words & set(known)}
     return found.pop() if len(found) == 1 else None
 
 
@@ -34,6 +35,8 @@ def divide(
     found: DataSplits[D], groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int
 ) -> DataSplits[D]:
     """Take validation images from the training images, as :func:`split` chooses them.
+
+    Files that are links to one picture or hold the same bytes stay on one side, with their groups.
 
     Args:
         found: What is there; it has training images.
@@ -49,6 +52,7 @@ def divide(
     data = found.get("train")
     if len(data) < 2:
         raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
+    groups = _join_twins(groups, first_twins(data.ids))
     chosen = split(groups, labels, fraction, seed)
     train = data.subset([i for i, v in enumerate(chosen) if not v])
     val = data.subset([i for i, v in enumerate(chosen) if v])
@@ -62,6 +66,27 @@ def divide(
     how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
     how += f", {number} groups kept whole" if number < len(data) else ""
     return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
+
+
+def _join_twins(groups: Sequence[str], first: Sequence[int]) -> list[str]:
+    """Return the group of each image after groups that share a picture were made one, under the first of their names.
+
+    Args:
+        groups: As in :func:`split`.
+        first: As :func:`first_twins` returns it.
+    """
+    leader: dict[str, str] = {}
+
+    def lead(group: str) -> str:
+        while (above := leader.get(group, group)) != group:
+            group = above
+        return group
+
+    for group, k in zip(groups, first, strict=True):
+        one, other = sorted((lead(group), lead(groups[k])))
+        if one != other:
+            leader[other] = one
+    return [lead(group) for group in groups]
 
 
 def split(groups: Sequence[str], labels: Sequence[Collection[int]], fraction: float, seed: int) -> list[bool]:

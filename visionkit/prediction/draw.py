@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
 from visionkit.data.labels.masks import ObjectMasks
+from visionkit.prediction.fonts import Font, font_for
 
 __all__ = ["PALETTE", "draw_boxes", "draw_classes", "draw_masks", "draw_text", "palette"]
 
@@ -22,7 +23,6 @@ Colour = tuple[int, int, int]
 
 Place = tuple[int, int, int, int]
 """First and last column and row: left, top, right, bottom."""
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _BOX = (20, 20, 20, 215)  # almost opaque: the text reads on any picture, the picture still shows
 _TEXT = (255, 255, 255, 255)
@@ -48,7 +48,7 @@ def draw_text(image: Tensor, text: str) -> Tensor:
 
     Args:
         image: uint8 [3, H, W].
-        text: What to write; Latin, Greek and Cyrillic letters (others appear as boxes).
+        text: What to write, in any script that a font of this system has; else that is said once.
 
     Returns:
         uint8 [3, H, W]. Pictures smaller than 12 pixels are returned unchanged.
@@ -156,6 +156,8 @@ def palette(count: int) -> list[Colour]:
 def draw_classes(image: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
     """Lay the classes of pixels over a copy of the image: translucent colours, dark lines between classes, and names.
 
+    A class that is called background stays as the image is, without a name.
+
     The name of a class stands in the middle of its largest region; above or below it where that is smaller than three
     tags; nowhere where it is smaller than a 300th of the picture. Where two would cover each other, that of the larger
     region is written. Pictures with a side below 100 pixels get no names.
@@ -180,13 +182,14 @@ def draw_classes(image: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
     if present and present[-1] >= len(names):
         raise UsageError(f"labels with class id {present[-1]} for {len(names)} class names")
     colours = palette(len(names))
-    mixed = _mix(pixels, ids, colours)
+    plain = [k for k in present if _is_background(names[k])]
+    mixed = _mix(pixels, ids, colours, plain)
     mixed[_lines(ids, max(1, round(shorter / 350)))] //= 3
     picture = Image.fromarray(mixed)
     canvas = ImageDraw.Draw(picture)
     taken: list[Place] = []
     size = max(10, round(shorter / 36))
-    regions = [(k, _largest_region(ids, k)) for k in present if shorter >= 100 and names[k].strip()]
+    regions = [(k, _largest_region(ids, k)) for k in present if shorter >= 100 and names[k].strip() and k not in plain]
     for k, region in sorted(regions, key=lambda item: -item[1].area):
         if region.area * 300 >= height * width:
             tag = _Tag(canvas, names[k], size)
@@ -219,10 +222,10 @@ class _Tag:
 
     def __init__(self, canvas: ImageDraw.ImageDraw, text: str, size: int) -> None:
         self.canvas, self.shown, self.margin = canvas, text, max(2, size // 5)
-        font = _font(text, size)
+        font = font_for(text, size)
         while canvas.textlength(self.shown, font=font) > canvas.im.size[0] / 2 and len(self.shown) > 2:
             self.shown = f"{self.shown[:-2]}…"
-        self.font = _font(self.shown, size)
+        self.font = font_for(self.shown, size)
         box = canvas.textbbox((0, 0), "Ág", font=self.font)  # equally high for all texts
         self._top, bottom = round(box[1]), round(box[3])
         self.wide = round(canvas.textlength(self.shown, font=self.font)) + 2 * self.margin
@@ -264,12 +267,19 @@ def _colours() -> tuple[Colour, ...]:
     return tuple(chosen[1:])
 
 
-def _mix(pixels: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Sequence[Colour]) -> NDArray[np.uint8]:
-    """Return the pixels, uint8 [H, W, 3], half and half with the colours of their classes."""
+def _is_background(name: str) -> bool:
+    """Return whether a class is what no other class is; of a joined model its name stands behind that of the head."""
+    return name.rpartition("/")[2].strip().lower() == "background"
+
+
+def _mix(
+    pixels: NDArray[np.uint8], ids: NDArray[np.uint8], colours: Sequence[Colour], plain: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Return the pixels, uint8 [H, W, 3], half and half with the colours of their classes, but of those left plain."""
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
     mixed = (pixels >> 1) + (table >> 1)[ids]
-    return np.where((ids == _NO_CLASS)[..., None], pixels, mixed)
+    return np.where(np.isin(ids, [_NO_CLASS, *plain])[..., None], pixels, mixed)
 
 
 def _lines(ids: NDArray[np.uint8], width: int) -> NDArray[np.bool_]:
@@ -314,7 +324,7 @@ def _fit(canvas: ImageDraw.ImageDraw, text: str, width: int, height: int) -> tup
     smallest = max(8, largest // 2)
     size = largest
     while True:
-        font, margin = _font(text, size), max(1, size // 5)
+        font, margin = font_for(text, size), max(1, size // 5)
         lines = _wrap(canvas, text, font, width - 2 * margin)
         _, top, _, bottom = canvas.multiline_textbbox((0, 0), "\n".join(lines), font=font, spacing=margin)
         if bottom - top + 2 * margin <= height / 2 or (size == smallest and len(lines) == 1):
@@ -325,15 +335,6 @@ def _fit(canvas: ImageDraw.ImageDraw, text: str, width: int, height: int) -> tup
             room = max(1, int(len(lines) * (height / 2) / (bottom - top + 2 * margin)))
             shown = " ".join(lines[: min(room, len(lines) - 1)])
             text = shown[:-1].rstrip("…") + "…"
-
-
-def _font(text: str, size: int) -> Font:
-    """Return Pillow's own font, or DejaVu from matplotlib for letters that the former lacks."""
-    if text.replace("…", "").isascii():
-        return ImageFont.load_default(size)
-    import matplotlib
-
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _wrap(canvas: ImageDraw.ImageDraw, text: str, font: Font, room: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from visionkit.core.sample import Batch, Target
 from visionkit.core.text import say
 from visionkit.data.caching.images import Cache, CacheSettings, ImageCache
 from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.data.images.decode import DARK, SEVERAL
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import (
     Combine,
@@ -98,6 +100,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         they are wanted. Whoever has such a thing sets it after :meth:`setup`; without it pictures are read."""
         self._splits = splits
         self._checked: set[str] = set()
+        self._remarks: Counter[str] = Counter()
         self._pictures: ImageCache | None = None
         self._asked_cache = False
 
@@ -113,7 +116,15 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def notes(self) -> list[str]:
         """Return further lines for the first words of a training."""
-        return []
+        told = []
+        if several := self._remarks[SEVERAL]:
+            told.append(f"pictures {several} files hold several (animations, pages): the first of each is taken")
+        if dark := self._remarks[DARK]:
+            told.append(
+                f"pictures {dark} of 16 bits hold no value above 4095 of 65535 and are dark: values are not stretched "
+                "by a picture's own range; if they have 12 bits, save them multiplied by 16"
+            )
+        return told
 
     # ---- what the others ask
 
@@ -253,7 +264,9 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         paths = [f for _, f in on_disk]
         decoded = ImageCache.decoded(self.cache, self.preprocessing, paths)  # once is enough
         unreadable = check_images(
-            [None if done else f for f, done in zip(paths, decoded, strict=True)], channels=self.preprocessing.channels
+            [None if done else f for f, done in zip(paths, decoded, strict=True)],
+            channels=self.preprocessing.channels,
+            remarks=self._remarks,
         )
         found = {on_disk[k][0]: message for k, message in unreadable}
         readable = [i for i, _ in on_disk if i not in found]

@@ -473,9 +473,9 @@ def test_what_is_kept_as_it_is_now_needs_no_check(files, tmp_path, monkeypatch):
     settings = {"cache": "disk", "cache_folder": str(tmp_path / "mine")}
     checked = []
 
-    def check(paths, *, channels):
+    def check(paths, *, channels, remarks):
         checked.append([p.name for p in paths if p is not None])
-        return check_images(paths, channels=channels)
+        return check_images(paths, channels=channels, remarks=remarks)
 
     monkeypatch.setattr(datamodule, "check_images", check)
 

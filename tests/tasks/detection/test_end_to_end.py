@@ -264,7 +264,7 @@ def test_faulty_boxes_are_named_and_left_out(tmp_path, capsys):
         (tmp_path / "d" / "images" / split).mkdir(parents=True)
         (tmp_path / "d" / "labels" / split).mkdir(parents=True)
         for i in range(6):
-            picture = np.random.default_rng(i).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+            picture = np.random.default_rng((len(split), i)).integers(0, 255, (40, 50, 3), dtype=np.uint8)
             cv2.imwrite(str(tmp_path / "d" / "images" / split / f"{i}.png"), picture)
             (tmp_path / "d" / "labels" / split / f"{i}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
     (tmp_path / "d/classes.txt").write_text("cell\n")

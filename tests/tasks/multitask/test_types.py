@@ -284,6 +284,18 @@ def test_all_heads_are_drawn_over_each_other(prediction):
     image = picture(0, (64, 64))
     expected = image
     for name in ("kind", "cars", "ground"):
-        expected = restored.parts[name].draw(expected, names_of(name, NAMES))
+        expected = restored.parts[name].draw(expected, [n for n in NAMES if n.startswith(f"{name}/")])
     assert torch.equal(restored.draw(image, NAMES), expected)
     assert not torch.equal(expected, image)
+
+
+def test_pictures_say_which_head_a_name_is_of():
+    seen = []
+
+    class Part:
+        def draw(self, image, names):
+            seen.append(list(names))
+            return image
+
+    MultiTaskPrediction({"kind": Part(), "ground": Part()}).draw(None, ("kind/a", "kind/b", "ground/a"))
+    assert seen == [["kind/a", "kind/b"], ["ground/a"]]

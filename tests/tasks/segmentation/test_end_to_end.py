@@ -267,7 +267,7 @@ def test_a_batch_of_one_and_an_odd_size_train(data, tmp_path):
 def test_a_data_set_of_one_class(tmp_path):
     """Cracks, cells, roads: masks of 0 and 255, one name."""
     for split, count in (("train", 6), ("val", 3)):
-        write_masks(tmp_path / "d", split, count, 0)
+        write_masks(tmp_path / "d", split, count, count)
         for file in (tmp_path / "d" / "masks" / split).iterdir():
             mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
             cv2.imwrite(str(file), ((mask > 5) * 255).astype(np.uint8))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,16 +23,27 @@ from visionkit.data.images.formats import (
     check_size,
     not_an_image,
     open_image,
+    orientation,
 )
-from visionkit.data.images.tiff import TiffError, read_bands
+from visionkit.data.images.pixels import DARK, Array, bands, luma, to_rgb, to_uint8, turn
+from visionkit.data.images.tiff import TiffError, read_bands, read_head
 
-__all__ = ["Array", "Decoded", "Scale", "decode", "pixels_of_picture", "with_channels"]
+__all__ = ["DARK", "SEVERAL", "Array", "Decoded", "Scale", "decode", "rgb_of"]
 
-Array = np.ndarray[Any, Any]
 Size: TypeAlias = tuple[int, int]
 Scale: TypeAlias = Callable[[Size], tuple[float, float]]
 """Height and width of a picture in pixels -> vertical and horizontal factor by which it will be resized."""
 
+SEVERAL = "several"
+"""A remark: the file holds several pictures, the first of which was taken."""
+
+_LARGE = 2**25  # pixels; larger pictures are decoded one at a time, whatever the number of threads
+_large = threading.Lock()
+_NO_MEMORY = (
+    "memory does not suffice to decode it; make it smaller, cut it into tiles, read fewer at once (num_workers) or use "
+    "a machine with more"
+)
+_TIFF = (b"II*\0", b"MM\0*")
 _SCAN_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in JPEG pixel data: anything but stuffing, restarts and fill
 _REDUCED = {  # gray by themselves, colour together with the flag for it
     1: 0,
@@ -49,11 +62,13 @@ class Decoded:
         size: Height and width of the picture in the file, upright.
         reduced: 1, or 2, 4 or 8: pixels were decoded at that part of their number along both edges, whose lengths are
             rounded up.
+        remarks: What should be said of the file: ``DARK``, ``SEVERAL``.
     """
 
     pixels: Array
     size: Size
     reduced: int = 1
+    remarks: frozenset[str] = frozenset()
 
 
 def decode(data: bytes, *, channels: int, scale: Scale | None = None) -> Decoded:
@@ -66,66 +81,35 @@ def decode(data: bytes, *, channels: int, scale: Scale | None = None) -> Decoded
             where that leaves enough pixels in both directions. None decodes at full size.
 
     Raises:
-        BadImageError: The data is empty, cut off, damaged, too large or no image.
+        BadImageError: The data is empty, cut off, damaged, too large, no image, or memory does not suffice for it.
     """
-    pixels = _decode(data, channels, scale)
-    return pixels if isinstance(pixels, Decoded) else Decoded(pixels, (pixels.shape[0], pixels.shape[1]))
-
-
-def pixels_of_picture(im: Image.Image, *, channels: int) -> Array:
-    """Return a Pillow image as ``decode`` returns a file: uint8 [H, W, C], upright.
-
-    Args:
-        im: Any mode.
-        channels: As in ``decode``.
-
-    Raises:
-        BadImageError: It is too large, damaged, or cannot have so many channels.
-    """
-    check_size(*im.size)
+    remarks: set[str] = set()
     try:
-        im.load()
-        orientation = _orientation(im)
-        pixels = _rgb(im) if channels in (1, 3) else np.atleast_3d(np.array(im))
-    except BadImageError:
-        raise
-    except Exception as e:  # a damaged file can raise anything in a decoder
-        raise BadImageError(f"cannot be decoded ({_one_line(e)})") from None
-    return with_channels(_turn(pixels, orientation), channels)
-
-
-def with_channels(pixels: Array, channels: int) -> Array:
-    """Return pixels, uint8 [H, W, C], with so many channels: grey becomes RGB and RGB grey, by ITU-R 601 luma.
-
-    Args:
-        pixels: uint8 [H, W, C].
-        channels: As in ``decode``.
-
-    Raises:
-        BadImageError: They have another number of channels.
-    """
-    found = pixels.shape[2]
-    if found == channels:
+        pixels = _decode(data, channels, scale, remarks)
+    except MemoryError:
+        raise BadImageError(_NO_MEMORY) from None
+    if isinstance(pixels, Decoded):
         return pixels
-    if (found, channels) == (3, 1):
-        return _luma(np.ascontiguousarray(pixels))
-    if (found, channels) == (1, 3):
-        return np.repeat(pixels, 3, axis=2)
-    raise BadImageError(f"has {found} channels, the model takes {channels}")
+    return Decoded(pixels, (pixels.shape[0], pixels.shape[1]), remarks=frozenset(remarks))
 
 
-def _decode(data: bytes, channels: int, scale: Scale | None) -> Array | Decoded:
+def _decode(data: bytes, channels: int, scale: Scale | None, remarks: set[str]) -> Array | Decoded:
     if not data:
         raise BadImageError("the file is empty (0 bytes); copy or download it again, or remove it")
     if data.startswith(b"\x93NUMPY"):
         return _from_npy(data, channels)
     if channels not in (1, 3):
-        return _from_bands(data, channels)
+        return _from_bands(data, channels, remarks)
     if data.startswith(b"\xff\xd8"):
         head = _check_jpeg(data)
         if head.components in (1, 3) and head.upright:
             return _from_jpeg(data, head, gray=channels == 1, reduced=_reduction(head, scale))
-    return _from_pil(data, gray=channels == 1)
+    return _from_pil(data, remarks, gray=channels == 1)
+
+
+def _in_turn(width: int, height: int) -> AbstractContextManager[object]:
+    """Wait until no other thread decodes a large picture, where this is one."""
+    return _large if width * height > _LARGE else nullcontext()
 
 
 class _Head(NamedTuple):
@@ -196,41 +180,66 @@ def _from_jpeg(data: bytes, head: _Head, *, gray: bool, reduced: int) -> Decoded
         flag = cv2.IMREAD_GRAYSCALE if reduced == 1 else _REDUCED[reduced]
     else:
         flag = cv2.IMREAD_COLOR_RGB | _REDUCED[reduced]
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except cv2.error:
-        pixels = None
+    with _in_turn(*head.size):
+        pixels = _cv2(data, flag)
     if pixels is None:
         raise BadImageError(DAMAGED)
-    pixels = np.atleast_3d(pixels) if pixels.ndim == 2 else _luma(pixels) if gray else np.asarray(pixels)
+    pixels = np.atleast_3d(pixels) if pixels.ndim == 2 else luma(pixels) if gray else np.asarray(pixels)
     edges = (pixels.shape[0], pixels.shape[1])
     turned = edges != (-(-head.size[0] // reduced), -(-head.size[1] // reduced))
     return Decoded(pixels, head.size[::-1] if turned else head.size, reduced)
 
 
-def _from_pil(data: bytes, *, gray: bool) -> Array:
+def _cv2(data: bytes, flag: int) -> Array | None:
+    """Return what cv2 makes of a file, or None where it makes nothing of it."""
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as e:
+        if e.code == cv2.Error.StsNoMem:
+            raise MemoryError from None
+        return None
+    return None if pixels is None else np.asarray(pixels)
+
+
+def _from_pil(data: bytes, remarks: set[str], *, gray: bool) -> Array:
     opened = open_image(io.BytesIO(data))
     if opened is None:
-        pixels = _from_cv2(data) if data[:4] in (b"II*\0", b"MM\0*") else None  # TIFF modes that Pillow lacks
+        pixels = _from_other_tiff(data, remarks) if data[:4] in _TIFF else None
         if pixels is None:
             raise BadImageError(not_an_image(data))
-        return _luma(pixels) if gray else pixels
+        return luma(pixels) if gray else pixels
     with opened as im:
-        check_size(*im.size)
         deep = _is_deep(im, data)
+        check_size(*im.size, len(im.getbands()) * (2 if deep else 4 if im.mode in ("I", "F") else 1))
+        if getattr(im, "is_animated", False) and im.format != "MPO":
+            remarks.add(SEVERAL)
         try:
-            im.load()
-            orientation = _orientation(im)
-            pixels = _from_cv2(data) if deep else None
-            if pixels is None:
-                pixels = _rgb(im)
-        except BadImageError:
+            with _in_turn(*im.size):
+                im.load()
+                way = orientation(im)
+                pixels = None
+                if deep:
+                    pixels = _from_cv2(data, remarks)
+                if pixels is None:
+                    pixels = rgb_of(im, remarks)
+        except (BadImageError, MemoryError):
             raise
         except Exception as e:  # a damaged file can raise anything in a decoder
             cut = "truncated" in str(e) or isinstance(e, EOFError)
             raise BadImageError(CUT if cut else f"{DAMAGED} ({_one_line(e)})") from None
-    pixels = _turn(pixels, orientation)
-    return _luma(pixels) if gray else pixels
+    pixels = turn(pixels, way)
+    return luma(pixels) if gray else pixels
+
+
+def _from_other_tiff(data: bytes, remarks: set[str]) -> Array | None:
+    """Read a TIFF of a mode that Pillow lacks, once its tags have said that memory suffices for it."""
+    try:
+        head = read_head(data)
+    except TiffError as e:
+        raise BadImageError(str(e)) from None
+    check_size(head.size[1], head.size[0], head.sample_bytes)
+    with _in_turn(*head.size):
+        return _from_cv2(data, remarks)
 
 
 def _is_deep(im: Image.Image, data: bytes) -> bool:
@@ -241,75 +250,33 @@ def _is_deep(im: Image.Image, data: bytes) -> bool:
     return isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8
 
 
-def _orientation(im: Image.Image) -> int:
-    try:
-        return int(im.getexif().get(0x0112, 1))
-    except Exception:  # damaged EXIF: the picture itself is fine, and so is its storage order
-        return 1
-
-
-def _turn(pixels: Array, orientation: int) -> Array:
-    """Undo an EXIF orientation, 1..8."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels.copy() if orientation != 1 else np.ascontiguousarray(pixels)  # the latter may leave a stride negative
-
-
-def _rgb(im: Image.Image) -> Array:
+def rgb_of(im: Image.Image, remarks: set[str]) -> Array:
     """Return a loaded Pillow image as uint8 [H, W, 3] by the fixed rules of ``read_image``."""
     if im.mode.startswith(("I", "F")):
-        return _to_rgb(np.array(im)[:, :, None])
-    if im.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in im.info:
-        rgba = im.convert("RGBA")
-        im = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(im.convert("RGB"))
+        return to_rgb(np.asarray(im)[:, :, None], remarks)
+    alpha = im.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in im.info
+    width, height = im.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    for rows in bands(height, width):
+        band = im if rows == slice(0, height) else im.crop((0, rows.start, width, rows.stop))
+        if alpha:
+            rgba = band.convert("RGBA")
+            band = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        rgb[rows] = np.asarray(band.convert("RGB"))
+    return rgb
 
 
-def _from_cv2(data: bytes) -> Array | None:
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
+def _from_cv2(data: bytes, remarks: set[str]) -> Array | None:
+    pixels = _cv2(data, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         return None
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     elif pixels.shape[2] == 3:
-        pixels = pixels[:, :, ::-1]  # BGR -> RGB
+        pixels = pixels[:, :, ::-1]  # BGR -> RGB, a view
     elif pixels.shape[2] == 4:
-        pixels = pixels[:, :, [2, 1, 0, 3]]  # BGRA -> RGBA
-    return _to_rgb(pixels)
-
-
-def _to_rgb(pixels: Array) -> Array:
-    """Return [H, W, 1], [H, W, 3] or RGBA of any depth as uint8 [H, W, 3]."""
-    pixels = _to_uint8(pixels)
-    if pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3:].astype(np.uint32)
-        mixed = pixels[:, :, :3] * alpha + 255 * (255 - alpha)
-        return ((mixed + 127) // 255).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-
-
-def _to_uint8(pixels: Array) -> Array:
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = pixels.min(), pixels.max()
-    if np.issubdtype(pixels.dtype, np.integer):
-        if low < 0 or high > 65535:
-            raise BadImageError(f"holds integers from {low} to {high}; save it with 8 or 16 bits a channel")
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if not (low >= 0 and high <= 1):  # also refuses NaN
-        raise BadImageError(f"holds float values from {low:.6g} to {high:.6g}; scale them to 0..1 or save 8 or 16 bits")
-    return np.asarray(np.rint(pixels * 255), np.uint8)
-
-
-def _luma(rgb: Array) -> Array:
-    return np.array(Image.fromarray(rgb).convert("L"))[:, :, None]
+        pixels[:, :, :3] = pixels[:, :, 2::-1].copy()  # BGRA -> RGBA
+    return to_rgb(pixels, remarks)
 
 
 def _from_npy(data: bytes, channels: int) -> Array:
@@ -329,9 +296,9 @@ def _from_npy(data: bytes, channels: int) -> Array:
     return flat[: np.prod(shape, dtype=np.int64)].reshape(shape, order="F" if fortran else "C").copy(order="C")
 
 
-def _from_bands(data: bytes, channels: int) -> Array:
+def _from_bands(data: bytes, channels: int, remarks: set[str]) -> Array:
     """Read a picture with another number of bands than 1 or 3, exactly as stored."""
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in _TIFF:
         try:
             pixels = read_bands(data, max_pixels=MAX_PIXELS)
         except TiffError as e:
@@ -344,7 +311,9 @@ def _from_bands(data: bytes, channels: int) -> Array:
         check_size(*im.size)
         try:
             pixels, found = np.array(im), len(im.getbands())
-            pixels = _turn(np.atleast_3d(pixels), _orientation(im))
+            pixels = turn(np.atleast_3d(pixels), orientation(im))
+        except MemoryError:
+            raise
         except Exception as e:  # a damaged file can raise anything in a decoder
             raise BadImageError(f"{DAMAGED} ({_one_line(e)})") from None
         if im.mode not in ("RGBA", "LA") and found == channels:
@@ -353,7 +322,7 @@ def _from_bands(data: bytes, channels: int) -> Array:
             )
     if found != channels:
         raise BadImageError(f"has {found} band(s), not {channels}; set channels to {found} or remove the file")
-    return _to_uint8(pixels)
+    return to_uint8(pixels, remarks)(pixels)
 
 
 def _one_line(error: Exception) -> str:

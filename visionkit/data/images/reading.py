@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,16 +12,9 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_bytes
 from visionkit.data.images.decode import Array, Decoded, Scale, decode
 from visionkit.data.images.formats import MAX_PIXELS, BadImageError
+from visionkit.data.images.listing import SUFFIXES, list_images
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "check_images", "decode_image", "list_images", "load_image", "read_image"]
-
-SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
-    )
-)
-"""File name endings taken for images, in lower case; ``.npy`` joins them for other than 1 or 3 channels."""
 
 
 def read_image(path: str | os.PathLike[str], *, channels: int = 3) -> Array:
@@ -74,39 +68,12 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:
     return _decode(data, name, channels).pixels
 
 
-def list_images(folder: str | os.PathLike[str], *, channels: int = 3) -> list[Path]:
-    """Return the image files below a folder, sorted; hidden files and folders are skipped.
-
-    Args:
-        folder: Where to look; subfolders and links to folders are followed.
-        channels: Other than 1 or 3 lists ``.npy`` files too.
-
-    Raises:
-        DataError: The folder does not exist or is a file.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(f"{root}: {what}; give the folder that holds the images")
-    suffixes = SUFFIXES if channels in (1, 3) else SUFFIXES | {".npy"}
-    found: list[Path] = []
-    seen: set[str] = set()  # a link may lead back up
-    for where, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [f for f in folders if not f.startswith(".")]
-        found += [Path(where, f) for f in files if not f.startswith(".") and os.path.splitext(f)[1].lower() in suffixes]
-    return sorted(found)
-
-
 def check_images(
     paths: Sequence[Path | None],
     *,
     channels: int = 3,
     workers: int | None = None,
+    remarks: Counter[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[int, str]]:
     """Decode every file and return what is wrong, one line a bad file, in the order of ``paths``.
@@ -117,27 +84,29 @@ def check_images(
         paths: Image files; None (an image that comes from elsewhere) is passed over.
         channels: As in ``read_image``.
         workers: Threads; None for one a processor, eight at most.
+        remarks: Counts the files with something to be said of: ``DARK``, ``SEVERAL``.
         progress: Called from this thread with (done, total) after each file.
 
     Returns:
         Pairs of position in ``paths`` and message.
     """
 
-    def problem(path: Path | None) -> str | None:
+    def look(path: Path | None) -> str | frozenset[str]:
         if path is None:
-            return None
+            return frozenset()
         try:
-            _decode_file(path, channels, lambda size: (0.0, 0.0))
+            return _decode_file(path, channels, lambda size: (0.0, 0.0)).remarks
         except DataError as e:
             return str(e)
-        return None
 
     workers = workers or min(8, os.cpu_count() or 1)
     problems: list[tuple[int, str]] = []
     with ThreadPoolExecutor(workers) as pool:
-        for i, message in enumerate(pool.map(problem, paths)):
-            if message is not None:
-                problems.append((i, message))
+        for i, found in enumerate(pool.map(look, paths)):
+            if isinstance(found, str):
+                problems.append((i, found))
+            elif remarks is not None:
+                remarks.update(found)
             if progress is not None:
                 progress(i + 1, len(paths))
     return problems

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import TiffImagePlugin
 
-__all__ = ["TiffError", "read_bands"]
+__all__ = ["TiffError", "TiffHead", "check_tags", "read_bands", "read_head"]
 
 Array = np.ndarray[Any, Any]
 
@@ -18,8 +19,87 @@ _PLANAR, _PREDICTOR, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _FOR
 _AGAIN = "copy or download it again, or remove it"
 
 
+_UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value of each type of tag."""
+_SPARE = 65536  # bytes that tags may claim beyond those of the file
+
+
 class TiffError(Exception):
     """What is wrong with the data, without the file's name."""
+
+
+class TiffHead(NamedTuple):
+    """What the tags of a TIFF say of its first picture.
+
+    Args:
+        size: Height and width in pixels.
+        sample_bytes: Of all the samples of a pixel together.
+    """
+
+    size: tuple[int, int]
+    sample_bytes: int
+
+
+def check_tags(file: BinaryIO) -> None:
+    """Refuse tags that claim more bytes than the file has: each may claim them all, and be read into memory.
+
+    Args:
+        file: A TIFF, or the EXIF data of another picture, at its start, where it is left.
+
+    Raises:
+        TiffError: They do.
+    """
+    start = file.tell()
+    try:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        large = head[2:4] in (b"+\0", b"\0+")
+        (offset,) = struct.unpack_from(f"{order}{'Q' if large else 'I'}", head, 8 if large else 4)
+        total = file.seek(0, io.SEEK_END) - start
+        if offset > total:
+            return
+        file.seek(start + offset)
+        (count,) = struct.unpack(f"{order}{'Q' if large else 'H'}", file.read(8 if large else 2))
+        entry = struct.Struct(f"{order}HHQ8x" if large else f"{order}HHI4x")
+        listed = file.read(min(count * entry.size, total))
+        claimed = 0
+        for _, kind, values in entry.iter_unpack(listed[: len(listed) // entry.size * entry.size]):
+            claimed += values * _UNITS.get(kind, 0)
+        if claimed > total + _SPARE:
+            raise TiffError(f"its tags claim {claimed:,} bytes of a file of {total:,}; {_AGAIN}")
+    except struct.error:  # cut off, which is said where it is read
+        return
+    finally:
+        file.seek(start)
+
+
+def read_head(data: bytes) -> TiffHead:
+    """Return what the tags of a TIFF say, without reading pixels.
+
+    Args:
+        data: The whole content of the file.
+
+    Raises:
+        TiffError: They are damaged.
+    """
+    try:
+        tags = _tags(data)
+        bits = tags.get(_BITS, (1,))
+        samples = max(int(tags.get(_BANDS, 1)), len(bits))
+        return TiffHead((int(tags[_HEIGHT]), int(tags[_WIDTH])), samples * -(-max(map(int, bits)) // 8))
+    except TiffError:
+        raise
+    except Exception as e:  # damaged tags can raise anything
+        raise TiffError(f"a damaged TIFF ({type(e).__name__}); {_AGAIN}") from None
+
+
+def _tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    stream = io.BytesIO(data)
+    check_tags(stream)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
 
 
 def read_bands(data: bytes, *, max_pixels: int) -> Array:
@@ -33,12 +113,8 @@ def read_bands(data: bytes, *, max_pixels: int) -> Array:
         TiffError: The file is damaged, too large or of a kind not read here.
     """
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(tags.next)
-        tags.load(stream)
-        return _assemble(data, tags, max_pixels)
-    except TiffError:
+        return _assemble(data, _tags(data), max_pixels)
+    except (TiffError, MemoryError):
         raise
     except Exception as e:  # damaged tags can raise anything
         raise TiffError(f"a damaged TIFF ({type(e).__name__}); {_AGAIN}") from None

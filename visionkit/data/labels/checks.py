@@ -11,7 +11,8 @@ from visionkit.core.errors import DataError
 from visionkit.core.files import open_binary
 from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.data.images.formats import BadImageError, open_image
+from visionkit.data.images.formats import BadImageError, open_image, orientation
+from visionkit.data.images.twins import first_twins
 
 __all__ = ["header_size", "other_size", "refuse_leaks", "refuse_missing"]
 
@@ -26,7 +27,7 @@ def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
                     return None
                 width, height = im.size
                 lazy = im.format == "PNG" and "exif" not in im.info  # to look further would decode it
-                turned = not lazy and im.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                turned = not lazy and orientation(im) in (5, 6, 7, 8)
     except Exception:  # a damaged head can raise anything; the check of the images says what is wrong
         return None
     return (width, height) if turned else (height, width)
@@ -75,22 +76,26 @@ def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
 
 
 def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> None:
-    """Refuse images that are in two splits, under whatever name.
+    """Refuse images that are in two splits, under whatever name: the same path, a link to it or a copy of its bytes.
 
     Raises:
-        DataError: One is.
+        DataError: Some are; the first ten and their number.
     """
-    side: dict[tuple[int, int] | str, tuple[str, str]] = {}
-    for name, data in (("train", found.train), ("val", found.val), ("test", found.test)):
-        for id in data.ids if data is not None else ():
-            try:
-                stat = os.stat(id)
-            except OSError:  # the check of the images says what is wrong
-                continue
-            file = (stat.st_dev, stat.st_ino) if stat.st_ino else os.path.abspath(id)
-            other, first = side.setdefault(file, (name, id))
-            if other != name:
-                same = f", the same file as {first}" if first != id else ""
-                raise DataError(
-                    f"{root}: {id}{same} is in both {other} and {name}, so the score would flatter; keep it in one"
-                )
+    parts = {"train": found.train, "val": found.val, "test": found.test}
+    sides = [name for name, data in parts.items() if data is not None for _ in data.ids]
+    ids = [id for data in parts.values() if data is not None for id in data.ids]
+    if len(set(sides)) < 2:
+        return
+    lines: list[str] = []
+    for i, k in enumerate(first_twins(ids, sides)):
+        if sides[i] != sides[k]:
+            same = "" if ids[i] == ids[k] else f", {_sameness(ids[i], ids[k])} {ids[k]}"
+            both = f"is in both {sides[k]} and {sides[i]}, so the score would flatter; keep it in one"
+            lines.append(f"{root}: {ids[i]}{same} {both}")
+    if lines:
+        total = [] if len(lines) == 1 else [f"{root}: {len(lines)} images are in two splits; keep each in one"]
+        raise DataError(*shortened(lines), *total)
+
+
+def _sameness(one: str, other: str) -> str:
+    return "the same file as" if os.path.samefile(one, other) else "byte for byte the same as"

@@ -86,11 +86,12 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
 
     def notes(self) -> list[str]:
         """Say what a batch and an epoch are."""
+        told = super().notes()
         if self.splits.train is None:
-            return []
+            return told
         sizes = [f"{self.datasets[source[0]].batch_size} of {' and '.join(source)}" for source in self.sources]
         length = f"{self.epoch} batches" if isinstance(self.epoch, int) else f"until the {self.epoch} was shown once"
-        return [f"batches  {', '.join(sizes)} in each; an epoch lasts {length}"]
+        return [*told, f"batches  {', '.join(sizes)} in each; an epoch lasts {length}"]
 
     def read(self) -> DataSplits[VisionDataset[MultiTaskTarget]]:
         """Read all data sets and put them together."""

@@ -139,9 +139,12 @@ class MultiTaskPrediction(Prediction):
         return found
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W]."""
+        """Draw all heads' predictions onto the image, in the order of the heads, uint8 [3, H, W].
+
+        Names of classes are written behind that of their head.
+        """
         for head, part in self.parts.items():
-            image = part.draw(image, names_of(head, names))
+            image = part.draw(image, [name for name in names if name.startswith(f"{head}/")])
         return image
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.pictures import colour_of
 from visionkit import FolderDataset, ManifestDataset, ShapesClassification
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.output import mark_output
 from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
 from visionkit.tasks.classification.readers.formats import FORMATS
+from visionkit.tasks.classification.readers.reader import ClassDataset
 
 find_splits = partial(formats.find_splits, table=FORMATS)
 
@@ -21,7 +25,7 @@ DATA = Path(os.environ.get("VISIONKIT_TEST_DATA", "../shared/data"))
 def write(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / name), np.zeros((4, 5, 3), np.uint8))
+        cv2.imwrite(str(folder / name), np.full((4, 5, 3), colour_of(folder / name), np.uint8))
     return folder
 
 
@@ -86,6 +90,104 @@ def test_folder_errors_say_what_to_do(tmp_path, files, message):
 def test_missing_folder(tmp_path):
     with pytest.raises(DataError, match="no such folder; give the folder that holds a folder of images per class"):
         FolderDataset(tmp_path / "nowhere")
+
+
+def test_folders_without_images_are_no_classes_and_are_said(tmp_path):
+    many(tmp_path, cat=3, dog=3)
+    (tmp_path / "eel").mkdir()
+    text(tmp_path / "eel" / "notes.txt", "x")
+    found = find_splits(tmp_path)
+    assert found.train.classes == ("cat", "dog")
+    assert "1 folders without images (eel) are no classes" in found.source
+    (tmp_path / "eel" / "a.heic").touch()
+    with pytest.raises(DataError, match=r"eel: no images for class eel: 1 picture of a kind .*1 \.heic"):
+        find_splits(tmp_path)
+
+
+def test_output_folders_are_no_classes_and_are_said(tmp_path):
+    many(tmp_path, cat=3, dog=3)
+    write(tmp_path, "runs/classify/curves.png", "dog/preds/images/d.png")
+    mark_output(tmp_path / "runs" / "classify", own=("curves.png",))
+    mark_output(tmp_path / "dog" / "preds", own=("images",))
+    found = find_splits(tmp_path)
+    assert found.train.classes == ("cat", "dog")
+    assert len(found.train) + len(found.val) == 6
+    assert f"visionkit wrote into it: {tmp_path / 'runs'}, {tmp_path / 'dog' / 'preds'}" in found.source
+
+
+def test_pictures_that_are_not_read_are_counted_in_the_source(tmp_path):
+    many(tmp_path, cat=3, dog=3)
+    for i in range(9):
+        (tmp_path / "cat" / f"p{i}.heic").touch()
+    assert "9 pictures of kinds that are not read are left out (9 .heic)" in find_splits(tmp_path).source
+
+
+@pytest.mark.parametrize("words", [("training", "validation", "testing"), ("Train", "Valid", "Test")])
+def test_other_words_for_splits(tmp_path, words):
+    write(tmp_path, *(f"{w}/{c}/{i}.png" for w in words for c in ("cat", "dog") for i in range(2)))
+    write(tmp_path, "__MACOSX/cat/a.png", f"{words[0]}/__MACOSX/b.png")
+    found = find_splits(tmp_path)
+    assert [len(d) for d in (found.train, found.val, found.test)] == [4, 4, 4]
+    assert found.train.classes == ("cat", "dog")
+
+
+def test_a_test_folder_without_labels_is_left_out_unless_it_is_needed(tmp_path):
+    many(tmp_path / "train", cat=3, dog=3)
+    write(tmp_path, "test/a.png", "test/b.png")
+    found = find_splits(tmp_path)
+    assert found.test is None
+    assert "test/ has no class folders (2 images without labels) and is left out" in found.source
+    with pytest.raises(DataError, match="test: holds 2 images but no class folders"):
+        find_splits(tmp_path, need=("test",), classes=["cat", "dog"])
+
+
+def test_class_names_go_by_their_composed_form(tmp_path):
+    one, other = "k\xe4se", "ka\u0308se"
+    write(
+        tmp_path, *(f"{s}/{n}/{i}.png" for s, c in (("train", one), ("val", other)) for n in (c, "brot") for i in "01")
+    )
+    found = find_splits(tmp_path)
+    assert found.train.classes == found.val.classes == ("brot", one)
+    assert [len(d) for d in (found.train, found.val)] == [4, 4]
+    assert len(FolderDataset(tmp_path / "train", classes=["brot", other])) == 4  # of an older checkpoint
+    write(tmp_path, f"train/{other}/2.png")
+    with pytest.raises(DataError, match="two folders called k\xe4se, which differ in their Unicode form alone"):
+        find_splits(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nerror: b", "a\udcffb"])
+def test_class_names_are_lines_of_text(tmp_path, name):
+    many(tmp_path, cat=2, dog=2)
+    try:
+        (tmp_path / "cat").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match="holds characters that are no text") as e:
+        find_splits(tmp_path)
+    assert str(e.value).isprintable()
+    csv = manifest(tmp_path, "path,label\na.png,x\nb.png,y\n")
+    with pytest.raises(DataError, match="holds characters that are no text"):
+        ClassDataset(csv.entries, [name, "y"])
+
+
+@pytest.mark.parametrize("kind", [os.link, shutil.copy])
+def test_copies_are_a_leak_and_stay_on_one_side(tmp_path, kind):
+    many(tmp_path / "train", cat=4, dog=4)
+    many(tmp_path / "val", cat=1, dog=1)
+    for i in range(2):
+        kind(tmp_path / "train" / "cat" / "00.png", tmp_path / "val" / "cat" / f"x{i}.png")
+    with pytest.raises(DataError, match="byte for byte the same as|the same file as") as e:
+        find_splits(tmp_path)
+    assert str(e.value).splitlines()[-1] == f"{tmp_path}: 2 images are in two splits; keep each in one"
+    shutil.rmtree(tmp_path / "val")
+    for c in ("cat", "dog"):
+        for i in range(3):
+            kind(tmp_path / "train" / c / "00.png", tmp_path / "train" / c / f"x{i}.png")
+    for seed in range(4):
+        found = find_splits(tmp_path, seed=seed)
+        for c in ("cat", "dog"):
+            sides = [sum(f"{c}/x" in i or f"{c}/00" in i for i in d.ids) for d in (found.train, found.val)]
+            assert sorted(sides) == [0, 4]
 
 
 # --- manifests

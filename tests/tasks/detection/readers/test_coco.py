@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.labels.coco_files import coco_files
 from visionkit.tasks.detection.readers.coco import CocoDataset
@@ -30,7 +31,7 @@ def write(folder, images, annotations, categories=CATS, *, file="a.json", touch=
     for record in images if touch else ():
         path = folder / record["file_name"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30)).save(path)
+        Image.new("RGB", (40, 30), colour_of(path)).save(path)
     return file
 
 

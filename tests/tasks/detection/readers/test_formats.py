@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
@@ -22,7 +23,7 @@ BOX = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>8</ymax></bndbox>
 def pictures(folder, *names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        Image.new("RGB", (40, 30)).save(folder / name)
+        Image.new("RGB", (40, 30), colour_of(folder / name)).save(folder / name)
     return folder
 
 

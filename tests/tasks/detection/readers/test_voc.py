@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.detection.readers.voc import VocDataset, voc_splits
 
@@ -29,7 +30,7 @@ def write(folder, images="JPEGImages", annotations="Annotations", **contents):
         (folder / annotations).mkdir(parents=True, exist_ok=True)
         (folder / images).mkdir(parents=True, exist_ok=True)
         (folder / annotations / f"{name}.xml").write_text(content, encoding="utf-8")
-        Image.new("RGB", (40, 30)).save(folder / images / f"{name}.png")
+        Image.new("RGB", (40, 30), colour_of(folder / name)).save(folder / images / f"{name}.png")
     return folder
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.detection.readers.coco import CocoDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset
@@ -18,7 +19,7 @@ LINE = "0 0.5 0.5 0.5 0.5\n"
 def write(folder, *, images="images/train", labels="labels/train", **contents):
     for name, content in contents.items():
         (folder / images).mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 30)).save(folder / images / f"{name}.png")
+        Image.new("RGB", (40, 30), colour_of(folder / images / name)).save(folder / images / f"{name}.png")
         if content is not None:
             (folder / labels).mkdir(parents=True, exist_ok=True)
             (folder / labels / f"{name}.txt").write_text(content)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.segmentation.readers.coco import CocoMaskDataset
 from visionkit.tasks.segmentation.readers.reader import MaskDataset
@@ -19,7 +20,7 @@ def write(root, annotations, *, names=("cat", "dog"), images=1, size=(12, 8)):
     root.mkdir(exist_ok=True)
     records = []
     for i in range(images):
-        Image.new("RGB", (12, 8)).save(root / f"{i}.png")
+        Image.new("RGB", (12, 8), colour_of(root / f"{i}.png")).save(root / f"{i}.png")
         records.append({"id": i, "file_name": f"{i}.png"} | ({"width": size[0], "height": size[1]} if size else {}))
     content = {
         "images": records,

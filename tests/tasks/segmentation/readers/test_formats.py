@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data import formats
 from visionkit.data.shapes import SHAPES
@@ -22,7 +23,7 @@ def write(root, images, masks, names, values=(0, 1), *, image=".jpg", mask=".png
         row = values[i] if isinstance(values[0], list | tuple) else values
         (root / images / name).parent.mkdir(parents=True, exist_ok=True)
         (root / masks / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (len(row), 1), (i, 2, 3)).save(root / images / f"{name}{image}")
+        Image.new("RGB", (len(row), 1), colour_of(f"{images}{name}")).save(root / images / f"{name}{image}")
         pixels = np.array([row], np.uint8)
         picture = Image.fromarray(pixels if colours is None else np.array(colours, np.uint8)[pixels])
         if palette is not None:
@@ -332,3 +333,64 @@ def test_splits_that_are_needed(tmp_path):
     assert "; 3 classes of classes.txt" in found.source
     with pytest.raises(DataError, match="there is no val split: masks of"):
         find_splits(tmp_path, classes=["road", "sky"], need=("val",))
+
+
+def put(root, name, mode, size=(4, 2), value=0):
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(root / name)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "told"),
+    [
+        ("train/{}.jpg", "train/{}_mask.png", "train"),  # Roboflow
+        ("{}.jpg", "{}_mask.png", "."),
+        ("ds0/img/{}.jpg", "ds0/masks_machine/{}.png", "ds0/img, ds0/masks_machine"),  # Supervisely
+        ("img/{}.jpg", "masks_machine/{}.jpg.png", "img, masks_machine"),
+        ("default/{}.png", "defaultannot/{}.png", "default, defaultannot"),  # CVAT's CamVid
+        ("Images/{}.jpg", "Labels/{}.png", "Images, Labels"),
+        ("JPEGImages/default/{}.jpg", "SegmentationClass/default/{}.png", "JPEGImages, SegmentationClass"),  # CVAT
+    ],
+)
+def test_what_other_tools_write(tmp_path, image, mask, told):
+    for i in range(4):
+        put(tmp_path, image.format(i), "RGB", value=(50 * i, 9, 9))
+        put(tmp_path, mask.format(i), "L", value=i % 2)
+    (tmp_path / "Classes.txt").write_text("sky\nroad\n")
+    found = find_splits(tmp_path)
+    assert found.train.classes == ("sky", "road")
+    assert len(found.train) + len(found.val) == 4
+    assert f"({told})" in found.source
+
+
+def test_roboflow_names_its_classes(tmp_path):
+    for split, n in (("train", 3), ("valid", 2)):
+        for i in range(n):
+            put(tmp_path, f"{split}/{i}_jpg.rf.{i}.jpg", "RGB", value=(50 * i, 9 * n, 9))
+            put(tmp_path, f"{split}/{i}_jpg.rf.{i}_mask.png", "L", value=i % 2)
+        (tmp_path / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, red\n")
+    found = find_splits(tmp_path)
+    assert found.train.classes == ("background", "red")
+    assert [len(found.train), len(found.val)] == [3, 2]
+    assert np.unique(found.train.read_mask(1)).tolist() == [1]
+
+
+def test_names_pair_in_either_unicode_form(tmp_path):
+    for i in range(4):
+        put(tmp_path, f"images/B\xe4cker {i}.png", "RGB", value=(50 * i, 9, 9))
+        put(tmp_path, f"masks/Ba\u0308cker {i}.png", "L", value=1)
+    found = find_splits(tmp_path)
+    assert len(found.train) + len(found.val) == 4
+
+
+def test_ids_that_a_palette_has_no_colour_for_go_by_the_id(tmp_path):
+    """A palette may end before 255, the border; what fills it up is no colour."""
+    for i in range(4):
+        put(tmp_path, f"images/{i}.png", "RGB", size=(3, 1), value=(50 * i, 9, 9))
+        mask = Image.fromarray(np.array([[0, 1, 255]], np.uint8), "P")
+        mask.putpalette([0, 0, 0, 128, 0, 0] + [0, 0, 0] * 253)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        mask.save(tmp_path / "masks" / f"{i}.png")
+    (tmp_path / "labelmap.txt").write_text("background:0,0,0::\nred:128,0,0::\n")
+    found = find_splits(tmp_path)
+    assert found.train.read_mask(0).tolist() == [[0, 1, 255]]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.pictures import colour_of
 from visionkit.core.errors import DataError
 from visionkit.data import formats
 from visionkit.tasks.segmentation.readers.coco import CocoMaskDataset
@@ -18,7 +19,7 @@ def coco(file, images, *, segmentation=True, count=3, first=0):
     images.mkdir(parents=True, exist_ok=True)
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
     for i in range(first, first + count):
-        Image.new("RGB", (8, 8)).save(images / f"{i}.png")
+        Image.new("RGB", (8, 8), colour_of(images / f"{i}.png")).save(images / f"{i}.png")
         content["images"].append({"id": i, "file_name": f"{i}.png", "width": 8, "height": 8})
         box = {"segmentation": [[0, 0, 4, 0, 4, 4]]} if segmentation else {}
         content["annotations"].append({"id": i, "image_id": i, "category_id": 1 + i % 2, "bbox": [0, 0, 4, 4], **box})

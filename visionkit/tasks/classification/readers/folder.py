@@ -8,20 +8,25 @@ from functools import partial
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request, make_splits, read_parts
-from visionkit.data.images.reading import SUFFIXES, list_images
-from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.images.listing import SUFFIXES, list_folders, list_images, passed_over
+from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
+from visionkit.data.labels.names import composed
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes, unknown_to_train
 
 __all__ = ["FORMAT", "FolderDataset", "class_folders", "loose_images", "split_folders"]
 
+_SPLIT_OF = {word: name for name, words in SPLIT_WORDS.items() for word in words}
+
 
 class FolderDataset(ClassDataset):
     """Images in a folder per class: ``root/cat/*.jpg``, ``root/dog/**/*.png``, ...
 
-    Hidden files and folders (a name that starts with a dot) are skipped, files that are no images by their names too.
+    Hidden files and folders (a name that starts with a dot) are skipped, files that are no images by their names too,
+    and so are folders without images; ``empty`` names them. Class names are in Unicode's composed form (NFC).
 
     Args:
         root: The folder that holds the class folders.
@@ -29,8 +34,9 @@ class FolderDataset(ClassDataset):
         channels: 3 for RGB, 1 for gray, another number for multi-band TIFF or ``.npy`` files.
 
     Raises:
-        DataError: The folder is missing or holds no class folders, a class folder is empty or not one of ``classes``,
-            images lie beside the class folders, or there is one class only.
+        DataError: The folder is missing or holds no class folders, a class folder holds pictures of kinds that are not
+            read alone or is not one of ``classes``, images lie beside the class folders, a name holds control
+            characters, or there is one class only.
     """
 
     def __init__(
@@ -53,35 +59,43 @@ class FolderDataset(ClassDataset):
             raise DataError(f"{folder}: holds no class folders and no images; it needs a folder of images per class")
         images = {f.name: list_images(f, channels=channels) for f in folders}
         if not any(images.values()):
+            also = "".join(f"{line}; " for line in passed_over([folder]).lines())
             raise DataError(
-                f"{folder}: no images in its {len(folders)} folders ({', '.join(list(images)[:5])}); "
+                f"{folder}: no images in its {len(folders)} folders ({', '.join(list(images)[:5])}); {also}"
                 f"files that end in {', '.join(sorted(SUFFIXES)[:8])}, ... are taken"
             )
+        self.empty = tuple(n for n in images if not images[n])
+        """Names of folders without images, which are no classes."""
+        for name in self.empty:
+            if kinds := passed_over([folder / name]).lines():
+                raise DataError(f"{folder / name}: no images for class {name}: {kinds[0]}")
+        named = _by_class(folder, [n for n in images if images[n]])
         if classes is None:
-            names = tuple(images)
-            empty = [n for n in names if not images[n]]
-            if empty:
+            names = tuple(sorted(named))
+            check_class_names(names, folder)
+            if len(names) == 1 and self.empty:
+                which = ", ".join(self.empty)
                 raise DataError(
-                    f"{folder / empty[0]}: no images for class {', '.join(empty)}; add images or remove the folder"
+                    f"{folder / self.empty[0]}: no images for class {which}; add images or remove the folder"
                 )
             need_two_classes(names, str(folder))
         else:
             names = check_classes(classes)
-            for name in images:
-                if name not in names:
-                    raise DataError(f"{folder / name}: {unknown_class(name, names)}; rename or remove the folder")
-        ids = {name: i for i, name in enumerate(names)}
+            for name, place in named.items():
+                if name not in map(composed, names):
+                    raise DataError(f"{folder / place}: {unknown_class(name, names)}; rename or remove the folder")
+        ids = {composed(name): i for i, name in enumerate(names)}
         entries = [
             Entry(str(file), (ids[name],), file.relative_to(folder).as_posix())
-            for name in names
-            for file in images.get(name, [])
+            for name in sorted(named, key=lambda n: ids[n])
+            for file in images[named[name]]
         ]
         super().__init__(entries, names, channels=channels)
         self.root = folder
 
 
 def class_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted by name; hidden ones are skipped.
+    """Return the folders in a folder, sorted by name, but those that are nobody's data (see ``list_images``).
 
     Raises:
         DataError: The folder does not exist or is a file.
@@ -89,7 +103,24 @@ def class_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {what}; give the folder that holds a folder of images per class")
-    return sorted((f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: f.name)
+    return list_folders(folder)
+
+
+def _by_class(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the folders' names by the names of their classes, which Unicode may write in two ways.
+
+    Raises:
+        DataError: Two folders have one name.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        other = found.setdefault(composed(name), name)
+        if other != name:
+            raise DataError(
+                f"{folder}: has two folders called {composed(name)}, which differ in their Unicode form alone (NFC and "
+                "NFD); put their images into one"
+            )
+    return found
 
 
 def loose_images(folder: Path) -> list[Path]:
@@ -105,17 +136,17 @@ def split_folders(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: A split has two folders.
     """
-    folders = {f.name: f for f in class_folders(folder)}
+    folders = class_folders(folder)
     found: dict[str, Path] = {}
-    for name, words in SPLIT_WORDS.items():
-        here = [w for w in words if w in folders]
-        if len(here) > 1:
-            raise DataError(f"{folder}: has both {here[0]}/ and {here[1]}/; keep one")
-        if here:
-            found[name] = folders[here[0]]
-    words_only = all(f in sum(SPLIT_WORDS.values(), ()) for f in folders)
+    for f in folders:
+        name = _SPLIT_OF.get(f.name.lower())
+        if name is not None and name in found:
+            raise DataError(f"{folder}: has both {found[name].name}/ and {f.name}/; keep one")
+        if name is not None:
+            found[name] = f
+    words_only = len(found) == len(folders)
     if words_only or any(class_folders(f) and not loose_images(f) for f in found.values()):
-        return found
+        return {name: found[name] for name in SPLIT_WORDS if name in found}
     return {}  # classes that happen to have such names, as COCO's train has
 
 
@@ -136,19 +167,31 @@ def _read(found: Mapping[str, Path], request: Request) -> DataSplits[ClassDatase
             f"{request.root}: class folders give one label an image; for several, list the images in a manifest with "
             "the columns path,labels"
         )
+    notes = [
+        f"{f.name}/ has no class folders ({len(loose_images(f))} images without labels) and is left out"
+        for n, f in found.items()
+        if n == "test" and n not in request.need and not class_folders(f) and loose_images(f)
+    ]
+    found = {n: f for n, f in found.items() if not (n == "test" and notes)}
     parts = {n: Part[ClassDataset](f"{f.name}/", partial(_read_folder, f, n, request)) for n, f in found.items()}
     done = read_parts(parts, request)
+    for name, data in done.items():
+        if isinstance(data, FolderDataset) and data.empty and ("" in parts or name == "train"):
+            which = ", ".join(printable(n) for n in data.empty[:5]) + (", ..." if len(data.empty) > 5 else "")
+            where = "" if "" in parts else f" of {parts[name].where}"
+            notes.append(f"{len(data.empty)} folders{where} without images ({which}) are no classes")
     if "" in parts:
-        return make_splits(done, f"{len(done['train'])} images in class folders of {request.root}")
+        return make_splits(done, "; ".join([f"{len(done['train'])} images in class folders of {request.root}", *notes]))
     told = ", ".join(f"{parts[n].where} ({len(d)} images)" for n, d in done.items())
-    return make_splits(done, f"{told} of {request.root}")
+    return make_splits(done, "; ".join([f"{told} of {request.root}", *notes]))
 
 
 def _read_folder(
     folder: Path, name: str, request: Request, *, classes: Sequence[str] | None, channels: int
 ) -> FolderDataset:
     if request.classes is None and classes is not None:  # those of the training images
-        unknown = [f.name for f in class_folders(folder) if f.name not in classes]
+        folders = [f for f in class_folders(folder) if list_images(f, channels=channels)]
+        unknown = [f.name for f in folders if composed(f.name) not in classes]
         if unknown:
             raise DataError(unknown_to_train(folder, name, unknown, classes))
     return FolderDataset(folder, classes=classes, channels=channels)

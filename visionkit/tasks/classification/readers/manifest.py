@@ -16,13 +16,14 @@ from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.folder import split_folders
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes, unknown_to_train
 
 __all__ = ["FORMAT", "MANIFEST_SUFFIXES", "ManifestDataset", "ManifestRow", "looks_like_manifest", "read_rows"]
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLITS = {word: name for name, words in SPLIT_WORDS.items() for word in words}
 _KNOWN = ("path", "label", "labels", "split", "group")
 _NEAR = ("file", "filename", "file_name", "image", "image_path", "img", "filepath", "name")
 

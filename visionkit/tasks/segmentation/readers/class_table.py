@@ -19,7 +19,7 @@ __all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "rea
 MAX_ID = 65535
 TABLE_FILES = (
     *("semantic_classes.txt", "classes.txt", "class_names.txt", "labels.txt", "label_colors.txt", "label_colours.txt"),
-    *("labelmap.txt", "class_dict.csv", "classes.csv", "classes.json"),
+    *("labelmap.txt", "class_dict.csv", "classes.csv", "_classes.csv", "classes.json"),
 )
 """What files with class names are called; the first one is read before all others."""
 
@@ -36,7 +36,7 @@ _LINES = (
     re.compile(r"(?P<id>\d{1,9})(?:\s*[:,]\s*|\s+)(?P<name>\S.*)"),
 )
 _NAME_COLUMNS = ("name", "class", "class_name", "label")
-_ID_COLUMNS = ("id", "index", "class_id", "label_id", "value")
+_ID_COLUMNS = ("id", "index", "class_id", "label_id", "value", "pixel_value")
 _COLOUR_COLUMNS = (("r", "g", "b"), ("red", "green", "blue"))
 
 
@@ -108,10 +108,11 @@ def find_table(folders: Sequence[Path]) -> ClassTable | None:
         UsageError: Several files of one folder say different things.
     """
     for folder in dict.fromkeys(folders):
-        files = [folder / n for n in TABLE_FILES if (folder / n).is_file()]
+        there = {name.lower(): folder / name for name in sorted(os.listdir(folder), reverse=True)}
+        files = [there[n] for n in TABLE_FILES if n in there and there[n].is_file()]
         if not files:
             continue
-        if files[0].name == TABLE_FILES[0]:
+        if files[0].name.lower() == TABLE_FILES[0]:
             return read_table(files[0])
         tables = [read_table(f) for f in files]
         if len({tuple((r.id, r.name) for r in t.rows) for t in tables}) > 1:

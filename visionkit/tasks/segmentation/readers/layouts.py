@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.images.reading import SUFFIXES
+from visionkit.data.images.listing import SUFFIXES, list_folders, list_images
 from visionkit.data.split import SPLIT_WORDS, split_word
 from visionkit.tasks.segmentation.readers.builtin_tables import CITYSCAPES_IDS, CITYSCAPES_TRAIN_IDS, VOC
 from visionkit.tasks.segmentation.readers.class_table import ClassTable
@@ -17,11 +17,23 @@ __all__ = ["MaskLayout", "MaskPlace", "find_cityscapes", "find_folders", "find_v
 
 _IMAGES = ("images", "image", "imgs", "img", "img_dir", "image_dir", "jpegimages")
 _MASKS = (
-    *("masks", "mask", "mask_dir", "semantic_masks", "semantic_mask", "labels", "label", "annotations", "annotation"),
+    *(
+        "masks",
+        "mask",
+        "masks_machine",
+        "mask_dir",
+        "semantic_masks",
+        "semantic_mask",
+        "labels",
+        "label",
+        "annotations",
+        "annotation",
+    ),
     *("ann_dir", "ann", "targets", "target", "gt", "ground_truth", "segmentations", "segmentation"),
 )
 _BESIDE = ("annot", "_annot", "_annotations", "_labels", "_label", "_masks", "_mask", "_gt", "labels", "masks")
-_ADE20K = {"training": "train", "testing": "test"}  # validation is a usual word
+
+_AMONG = "_mask"  # how the names of masks end that lie among their images
 
 
 class MaskPlace(NamedTuple):
@@ -103,7 +115,10 @@ def find_folders(root: Path) -> MaskLayout | None:
         DataError: Folders of images and of masks do not fit each other.
         UsageError: Several folders can be meant.
     """
-    return _two_folders(root) or _beside(root) or _within_splits(root) or _raw(root)
+    found = _two_folders(root) or _beside(root) or _within_splits(root) or _mixed(root) or _raw(root)
+    if found is None and len(inner := list_folders(root)) == 1 and not _stems(root):
+        return find_folders(inner[0])  # an archive's own folder, or the one data set of a project
+    return found
 
 
 def _two_folders(root: Path) -> MaskLayout | None:
@@ -127,11 +142,11 @@ def _two_folders(root: Path) -> MaskLayout | None:
 
 def _beside(root: Path) -> MaskLayout | None:
     """Folders of images with their masks in a folder of a longer name: train/ and trainannot/."""
-    folders = {f.name.lower(): f for f in _folders(root)}
+    folders = {f.name.lower(): f for f in list_folders(root)}
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
     for name, folder in folders.items():
-        word = _word(name)
+        word = split_word(name)
         places = [folders[name + b] for b in _BESIDE if name + b in folders and _holds_images(folders[name + b])]
         if word is None or not places:
             continue
@@ -139,22 +154,40 @@ def _beside(root: Path) -> MaskLayout | None:
             raise DataError(f"{root}: has both {splits[word].images.name}/ and {folder.name}/; keep one")
         splits[word] = MaskPlace(folder, _only(root, places))
     for name, folder in folders.items():
-        word = _word(name)
+        word = split_word(name)
         taken = any(folder in (p.images, p.masks) for p in splits.values())
         if splits and word is not None and word not in splits and not taken and _holds_images(folder):
             notes.append(_no_masks(folder, root / f"{folder.name}annot", root))
-    return MaskLayout("masks", splits, tuple(notes)) if splits else None
+    if splits:
+        return MaskLayout("masks", splits, tuple(notes))
+    pairs = [(f, folders[n + b]) for n, f in folders.items() for b in _BESIDE if n + b in folders]
+    pairs = [(f, masks) for f, masks in pairs if _holds_images(f) and _holds_images(masks)]
+    return MaskLayout("masks", {"": MaskPlace(*pairs[0])}) if len(pairs) == 1 else None
+
+
+def _mixed(root: Path) -> MaskLayout | None:
+    """Masks among their images, told by their names: train/a.jpg and train/a_mask.png."""
+
+    def holds_both(folder: Path) -> bool:
+        names = _stems(folder)
+        masks = {n for n in names if n.endswith(_AMONG)}
+        return bool(masks) and all(n.removesuffix(_AMONG) in names for n in masks)
+
+    if holds_both(root):
+        return MaskLayout("masks", {"": MaskPlace(root, root, None, _AMONG)})
+    splits = {name: f for name, f in _by_split(root).items() if holds_both(f)}
+    return MaskLayout("masks", {n: MaskPlace(f, f, None, _AMONG) for n, f in splits.items()}) if splits else None
 
 
 def _within_splits(root: Path) -> MaskLayout | None:
     """A folder a split, with images and masks below: train/images/ and train/masks/."""
     splits: dict[str, MaskPlace] = {}
     notes: list[str] = []
-    for folder in _folders(root):
-        word = _word(folder.name)
+    for folder in list_folders(root):
+        word = split_word(folder.name)
         found = None if word is None else _images_and_masks(folder)
         if word is None or found is None:
-            if word is not None and any(f.name.lower() in _IMAGES for f in _folders(folder)):
+            if word is not None and any(f.name.lower() in _IMAGES for f in list_folders(folder)):
                 notes.append(f"{folder.name} has no masks and is left out")
             continue
         if word in splits:
@@ -165,7 +198,7 @@ def _within_splits(root: Path) -> MaskLayout | None:
 
 def _raw(root: Path) -> MaskLayout | None:
     """Two folders of any names, masks called like their images and ``_L`` (the original CamVid) or the like."""
-    names = {f: _stems(f) for f in _folders(root)}
+    names = {f: _stems(f) for f in list_folders(root)}
     full = [f for f, stems in names.items() if stems]
     found: list[tuple[Path, Path]] = []
     for masks in full:
@@ -179,8 +212,8 @@ def _raw(root: Path) -> MaskLayout | None:
 
 
 def _images_and_masks(folder: Path) -> tuple[Path, Path] | None:
-    images = [f for f in _folders(folder) if f.name.lower() in _IMAGES]
-    masks = [f for f in _folders(folder) if f.name.lower() in _MASKS and _holds_images(f)]
+    images = [f for f in list_folders(folder) if f.name.lower() in _IMAGES]
+    masks = [f for f in list_folders(folder) if f.name.lower() in _MASKS and _holds_images(f)]
     return (_only(folder, images), _only(folder, masks)) if images and masks else None
 
 
@@ -194,8 +227,8 @@ def _only(folder: Path, places: list[Path]) -> Path:
 def _by_split(folder: Path) -> dict[str, Path]:
     """Return the folders that are called like splits (train, val2017, training, ...)."""
     found: dict[str, Path] = {}
-    for f in _folders(folder):
-        word = _word(f.name)
+    for f in list_folders(folder):
+        word = split_word(f.name)
         if word is None:
             continue
         if word in found:
@@ -204,26 +237,18 @@ def _by_split(folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in SPLIT_WORDS if name in found}
 
 
-def _word(name: str) -> str | None:
-    return _ADE20K.get(name.lower()) or split_word(name)
-
-
 def _no_masks(images: Path, masks: Path, root: Path) -> str:
     place = masks.relative_to(root).as_posix()
     return f"{images.relative_to(root).as_posix()} has no masks ({place}) and is left out"
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-
-
 def _holds_images(folder: Path) -> bool:
     """Return whether any file below a folder is called like an image."""
-    walk = os.walk(folder, followlinks=False)
-    return any(_is_image(n) for _, _, names in walk for n in names)
+    return folder.is_dir() and bool(list_images(folder))
 
 
 def _stems(folder: Path) -> set[str]:
+    """Return the names of the images that lie directly in a folder, without their suffixes."""
     return {os.path.splitext(n)[0] for n in os.listdir(folder) if _is_image(n)}
 
 

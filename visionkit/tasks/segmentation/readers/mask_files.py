@@ -16,14 +16,16 @@ from PIL import Image
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_bytes
-from visionkit.data.images.formats import BadImageError, not_an_image, open_image
+from visionkit.data.images.formats import BadImageError, check_size, not_an_image, open_image
 
-__all__ = ["FoundIds", "MaskFile", "find_ids", "gray", "in_threads", "pack", "read_mask_file", "unpack"]
+__all__ = ["NO_COLOUR", "FoundIds", "MaskFile", "find_ids", "gray", "in_threads", "pack", "read_mask_file", "unpack"]
 
 Array: TypeAlias = NDArray[Any]
 A = TypeVar("A")
 B = TypeVar("B")
 
+NO_COLOUR = 2**24
+"""What stands in a palette for ids that it has no colour for."""
 _INDEXED = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
 _DEPTHS = {2: 85, 4: 17}  # Pillow stretches gray of 2 and 4 bits to 0..255
 
@@ -35,7 +37,7 @@ class MaskFile:
     Args:
         ids: uint8 or uint16 [H, W], an id a pixel, or None where it is coloured.
         colours: uint32 [H, W], red * 65536 + green * 256 + blue, or None where it holds ids.
-        palette: uint32 [256], the colour of each id, or None where it has no palette.
+        palette: uint32 [256], the colour of each id or ``NO_COLOUR``, or None where it has no palette.
     """
 
     ids: Array | None
@@ -60,9 +62,12 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
             if im is None:
                 raise BadImageError(not_an_image(data))
             kind, mode = im.format, im.mode
+            check_size(*im.size, 4 if mode in ("I", "RGB", "RGBA") else 1)
             stretched = _stretched(data) if kind == "PNG" and mode == "L" else 1
             palette = _palette(im) if mode == "P" else None
             pixels = np.asarray(im)
+    except MemoryError:
+        raise DataError(f"{path}: memory does not suffice to read the mask; cut picture and mask into tiles") from None
     except Exception as e:  # a damaged file can raise anything
         what = str(e).partition(";")[0]  # without the advice for pictures
         raise DataError(f"{path}: the mask cannot be read ({what}); copy or export it again") from None
@@ -161,9 +166,12 @@ def _stretched(head: bytes) -> int:
 
 
 def _palette(im: Image.Image) -> Array:
+    written = 256 if im.palette is None else len(im.palette.palette) // len(im.palette.mode)  # before it is filled up
     flat = (im.getpalette("RGB") or [])[:768]
     flat += [0] * (768 - len(flat))
-    return pack(np.array(flat, np.uint8).reshape(256, 3))
+    colours = pack(np.array(flat, np.uint8).reshape(256, 3))
+    colours[written:] = NO_COLOUR
+    return colours
 
 
 def _outside(pixels: Array) -> int:

@@ -86,7 +86,7 @@ def _above(folder: Path, root: Path) -> list[Path]:
 
 def _told(place: MaskPlace, root: Path) -> str:
     listed = () if place.listed is None else (place.listed,)
-    return ", ".join(below(p, root) for p in (place.images, place.masks, *listed))
+    return ", ".join(below(p, root) for p in dict.fromkeys((place.images, place.masks, *listed)))
 
 
 VOC = Format[MaskDataset](
@@ -108,7 +108,7 @@ CITYSCAPES = Format[MaskDataset](
 FOLDERS = Format[MaskDataset](
     "mask folders",
     "folders of images and masks (images/train with masks/train, train/images with train/masks, images with masks, "
-    "train with trainannot)",
+    "train with trainannot, train with a.jpg and a_mask.png)",
     lambda root: find_folders(root) if root.is_dir() else None,
     _read,
     frozenset({"pixels", "names"}),

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.core.text import shortened
-from visionkit.data.images.reading import SUFFIXES, list_images
+from visionkit.data.images.listing import SUFFIXES, list_images
+from visionkit.data.labels.names import composed
 
 __all__ = ["MASK_ENDING", "Pair", "Pairs", "pair_masks"]
 
@@ -53,9 +54,11 @@ def pair_masks(
 ) -> Pairs:
     """Pair images and masks by folder and name; the mask's name may end in ``_mask``, ``_labelIds``, ...
 
+    Names are the same in either of Unicode's forms, and a mask may keep its image's suffix before its own (a.jpg.png).
+
     Args:
         images: Folder of images; subfolders too.
-        masks: Folder of masks with the same subfolders.
+        masks: Folder of masks with the same subfolders; that of the images where ``ending`` tells them apart.
         channels: As in ``list_images``.
         listed: A text file with the names of the images that count, or None for all.
         ending: Only masks whose name without suffix ends so, or None for all.
@@ -64,12 +67,15 @@ def pair_masks(
         DataError: A mask has no image, an image has two masks, two images of one folder have the same name, or none
             has a mask.
     """
-    pictures = _by_name(list_images(images, channels=channels), images)
+    shown = list_images(images, channels=channels)
     files = list_images(masks)
     if ending is not None:
         files = [f for f in files if f.stem.endswith(ending)]
+        shown = shown if images != masks else [f for f in shown if not f.stem.endswith(ending)]
+    pictures = _by_name(shown, images)
     names: dict[str, str] = {}  # the name that a mask may have -> the image's
-    for name in pictures:
+    for name, picture in pictures.items():
+        names[f"{name}{picture.suffix}"] = name
         if name.endswith(_IMAGE_ENDING):
             names[name.removesuffix(_IMAGE_ENDING)] = name
     names |= {name: name for name in pictures}
@@ -100,7 +106,7 @@ def pair_masks(
 
 
 def _name(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).with_name(file.stem).as_posix()
+    return composed(file.relative_to(folder).with_name(file.stem).as_posix())
 
 
 def _by_name(files: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -129,7 +135,7 @@ def _listed(
         if not line.strip():
             continue
         stem, suffix = os.path.splitext(name)
-        name = stem if suffix.lower() in SUFFIXES else name
+        name = composed(stem if suffix.lower() in SUFFIXES else name)
         if name not in pictures:
             raise DataError(f"{file}:{number}: {name}: no such image in {image_folder}; add it or remove the line")
         places.setdefault(name, number)
