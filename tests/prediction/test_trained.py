@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -144,11 +143,8 @@ def test_a_picture_has_the_same_digits_alone_and_among_others(task, photos, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_a_hundred_photos(task, tmp_path):
-    folder = Path(os.environ.get("VISIONKIT_DATA", "/nowhere")) / "coco128" / "images"
-    if not folder.is_dir():
-        pytest.skip("VISIONKIT_DATA names no folder with coco128")
-    photos = [str(p) for p in list_images(folder)[:100]]
+def test_a_hundred_photos(task, data_root, tmp_path):
+    photos = [str(p) for p in list_images(data_root / "coco128" / "images")[:100]]
     assert compared(task, photos, tmp_path) == 700
 
 

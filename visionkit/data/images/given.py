@@ -14,8 +14,9 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.images.decode import Array, pixels_of_picture, with_channels
-from visionkit.data.images.formats import BadImageError
+from visionkit.data.images.decode import rgb_of
+from visionkit.data.images.formats import BadImageError, check_size, orientation
+from visionkit.data.images.pixels import Array, luma, turn
 from visionkit.data.images.reading import read_image
 
 __all__ = ["Picture", "Pictures", "is_one_picture", "samples_of"]
@@ -71,7 +72,7 @@ def _pixels(picture: Any, where: str, channels: int) -> Array:
     if isinstance(picture, str | os.PathLike):
         return read_image(Path(picture), channels=channels)
     if isinstance(picture, Image.Image):
-        return pixels_of_picture(picture, channels=channels)
+        return _of_pillow(picture, channels)
     if not isinstance(picture, np.ndarray | Tensor):
         raise UsageError(f"{where}: {_kind(picture)} is no picture: {WHAT}")
     shape, kind = list(picture.shape), str(picture.dtype).removeprefix("torch.")
@@ -87,7 +88,34 @@ def _pixels(picture: Any, where: str, channels: int) -> Array:
                 f"{where}: an array of shape {shape} is no picture: [H, W, C] with {_channels(channels)}, or [H, W]"
             )
         pixels = picture if picture.ndim == 3 else picture[:, :, None]
-    return np.ascontiguousarray(with_channels(pixels, channels))
+    return np.ascontiguousarray(_with_channels(pixels, channels))
+
+
+def _of_pillow(im: Image.Image, channels: int) -> Array:
+    """Return the pixels of a Pillow image by the rules for files, upright."""
+    if im.format == "EPS" and getattr(im, "tile", None):  # to decode it would start a program
+        raise BadImageError("is an EPS file, which is not read")
+    check_size(*im.size, len(im.getbands()))
+    try:
+        im.load()
+        pixels = rgb_of(im, set()) if channels in (1, 3) else np.atleast_3d(np.array(im))
+    except (BadImageError, MemoryError):
+        raise
+    except Exception as e:  # a damaged file can raise anything in a decoder
+        raise BadImageError(f"cannot be decoded ({' '.join(str(e).split()) or type(e).__name__})") from None
+    return np.ascontiguousarray(_with_channels(turn(pixels, orientation(im)), channels))
+
+
+def _with_channels(pixels: Array, channels: int) -> Array:
+    """Return pixels, uint8 [H, W, C], with so many channels, where one kind becomes the other."""
+    found = pixels.shape[2]
+    if found == channels:
+        return pixels
+    if (found, channels) == (3, 1):
+        return luma(np.ascontiguousarray(pixels))
+    if (found, channels) == (1, 3):
+        return np.repeat(pixels, 3, axis=2)
+    raise BadImageError(f"has {found} channels, the model takes {channels}")
 
 
 def _kind(thing: Any) -> str:
