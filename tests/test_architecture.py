@@ -85,6 +85,7 @@ MAY_OPEN = {
     "visionkit.models.torch_file": {"torch.load", "zipfile.ZipFile"},  # of a file that is open
     "visionkit.prediction.writers": {"self._path.open"},  # the table that it is writing
     "visionkit.training.features.store": {"np.memmap"},  # its own file
+    "visionkit.training.run.claim": {"path.open"},  # its own lock
 }
 """Beside core/files, and what opens a file to write it, these may open files, for the reasons named."""
 

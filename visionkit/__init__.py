@@ -27,7 +27,7 @@ PUBLIC: dict[str, str] = {
     "Head": "visionkit.models.head",
     "VisionModel": "visionkit.models.model",
     "Recipe": "visionkit.training.recipe",
-    "load": "visionkit.models.checkpoint",
+    "load": "visionkit.prediction.trained",
     "save": "visionkit.models.checkpoint",
     "convert": "visionkit.prediction.backends.convert",
     "ImageInfo": "visionkit.core.sample",

@@ -28,7 +28,6 @@ from visionkit.models.backbones.base import FeatureSpec as FeatureSpec
 from visionkit.models.backbones.inspect import inspect_weights as inspect_weights
 from visionkit.models.backbones.resnet import ResNet as ResNet
 from visionkit.models.backbones.timm import TimmBackbone as TimmBackbone
-from visionkit.models.checkpoint import load as load
 from visionkit.models.checkpoint import save as save
 from visionkit.models.head import Head as Head
 from visionkit.models.model import VisionModel as VisionModel
@@ -41,6 +40,7 @@ from visionkit.models.weights.load import WeightsReport as WeightsReport
 from visionkit.models.weights.load import load_weights as load_weights
 from visionkit.prediction.backends.convert import convert as convert
 from visionkit.prediction.predictor import Predictor as Predictor
+from visionkit.prediction.trained import load as load
 from visionkit.prediction.views import Views as Views
 from visionkit.tasks.classification.data import ClassificationData as ClassificationData
 from visionkit.tasks.classification.heads import LinearHead as LinearHead

@@ -1,12 +1,15 @@
+import errno
 import os
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from visionkit.core.errors import DataError
-from visionkit.core.files import open_binary, read_bytes, read_text, replacing, write_text
+from visionkit.core.files import open_binary, read_bytes, read_text, remove_left_over, replacing, write_text, writing
 from visionkit.core.text import printable
 
 
@@ -47,7 +50,7 @@ def test_an_exception_makes_no_new_file(tmp_path):
 def test_a_failing_rename_leaves_no_temporary(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "kept").touch()
-    with pytest.raises(OSError), replacing(tmp_path / "a") as temporary:  # noqa: PT011  # differs between systems
+    with pytest.raises(DataError, match="a: cannot be written"), replacing(tmp_path / "a") as temporary:
         temporary.write_text("new")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -146,3 +149,55 @@ class TestTheDoor:
             with pytest.raises(DataError):
                 read_bytes(path)
         assert (os.listdir("/proc/self/fd") if before else []) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "no space left on the disk (4.6 MB needed); free some or choose another folder"),
+        (errno.EROFS, "cannot be written (the disk is read-only)"),
+        (errno.EACCES, "cannot be written (no permission)"),
+        (errno.EMFILE, "too many files are open; raise the limit (ulimit -n 4096)"),
+        (errno.EFBIG, "larger than files may be here"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line_and_what_was_there_stays(tmp_path, number, words):
+    (tmp_path / "a.bin").write_bytes(b"old")
+
+    def write():
+        with replacing(tmp_path / "a.bin", needed=4_600_000) as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'a.bin'}: {words}")):
+        write()
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.bin", b"old")]
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(DataError, match=r"a/b: a file has the name of this folder"):
+        write_text(tmp_path / "a" / "b" / "c.txt", "x")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_the_cause_is_said_whatever_a_writer_makes_of_it(tmp_path):
+    """torch says 'unexpected pos 64 vs 0' of a file that must not grow."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(DataError, match="a: larger than files may be here"), writing(tmp_path / "a") as file:
+            torch.save(torch.zeros(100_000), file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_temporary_names_are_left_over(tmp_path):
+    names = [".last.abcd_123.ckpt", ".lastly.abcd1234.ckpt", ".last.ABCD1234.ckpt", ".last.ckpt", "last.ckpt", ".a"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert remove_left_over(tmp_path, "last.ckpt", "*.png") == [tmp_path / ".last.abcd_123.ckpt"]
+    assert {p.name for p in tmp_path.iterdir()} == set(names[1:])

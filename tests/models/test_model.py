@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import visionkit
-from visionkit import LinearHead, Preprocessing, ResNet, UsageError, VisionModel
+from visionkit import ImageInfo, LinearHead, Preprocessing, ResNet, Sample, UsageError, VisionModel
 from visionkit.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.tasks.segmentation.types import MaskPrediction
@@ -47,23 +47,24 @@ def test_predict_refuses_training_mode_and_leaves_no_graph(tiny_model):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (37, 50), (1, 33), (20, 8)])
-def test_predictions_are_in_pixels_of_the_images_given(tiny_model, monkeypatch, size):
-    """Whatever the head's cells make of the size: masks end with the image, and boxes in it."""
+def test_pictures_are_brought_to_the_models_size_and_predictions_back(tiny_model, monkeypatch, size):
+    """The model's own preprocessing, whatever the size: masks end with the picture, and boxes in it."""
     batch = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
-    classes = tiny_model.predict(batch)
-    assert torch.equal(classes[0].probabilities, tiny_model.decode(batch)[0].probabilities)
+    seen = [tiny_model.preprocessing(Sample(x, None, ImageInfo("", size))) for x in batch]
+    expected = tiny_model.decode(torch.stack([s.image for s in seen]))
+    for found, wanted in zip(tiny_model.predict(batch), expected, strict=True):
+        torch.testing.assert_close(found.probabilities, wanted.probabilities)
 
-    cells = MaskPrediction.of(torch.rand(3, 2, 2), 32)
-    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [cells, cells])
-    raw, masks = tiny_model.decode(batch)[0], tiny_model.predict(batch)
-    assert raw.labels.shape == (64, 64)
-    for mask in masks:
-        assert torch.equal(mask.labels, raw.labels[: size[0], : size[1]])
+    cells = MaskPrediction.of(torch.rand(3, 2, 2), 16)
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [cells] * len(outputs.logits))
+    for mask in tiny_model.predict(batch):
+        assert torch.equal(mask.labels, cells.restore(seen[0].info).labels)
+        assert mask.labels.shape == size
 
-    found = BoxPrediction(torch.tensor([[0.0, 0, 64, 64]]), torch.ones(1), torch.zeros(1, dtype=torch.int64))
-    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [found, found])
+    whole = BoxPrediction(torch.tensor([[0.0, 0, 32, 32]]), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+    monkeypatch.setattr(LinearHead, "decode", lambda self, outputs: [whole] * len(outputs.logits))
     for boxes in tiny_model.predict(batch):
-        assert boxes.boxes.tolist() == [[0, 0, size[1], size[0]]]
+        assert boxes.boxes[0].tolist() == pytest.approx([0, 0, size[1], size[0]])
         assert boxes.size == size
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from visionkit import __version__
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
+from visionkit.cli.config.options import value_of
+from visionkit.cli.config.run_config import config_text, home_of
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.machine import choose_precision, describe_processor, tune
@@ -27,14 +30,18 @@ from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
+from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
 from visionkit.training.run.progress import EpochLines, QuietBar
+from visionkit.training.run.stopping import Stopped, Stopping, end_others
 from visionkit.training.task import Task
 
 __all__ = ["CLI"]
 
 RUN_VARIABLE = "VISIONKIT_RUN_FOLDER"
 """Tells the processes that Lightning starts which run folder the first one chose."""
+RUNS = Path("runs")
+ROOT = "--trainer.default_root_dir"
 MAX_SHOWN_FAULTS = 10  # faulty labels, at most
 
 
@@ -44,11 +51,13 @@ class CLI(LightningCLI):
     Args:
         argv: The command and its arguments.
         given: The same as a person wrote it, with paths of configs, for messages; None where it is the same.
+        claim: Holds the run folder; whoever gives it lets go of it.
     """
 
-    def __init__(self, argv: list[str], given: list[str] | None = None) -> None:
+    def __init__(self, argv: list[str], given: list[str] | None = None, *, claim: Claim | None = None) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
-        self.argv = argv
+        self.given = given or argv
+        self.claim = claim or Claim()
         super().__init__(
             Task,
             VisionDataModule,
@@ -92,11 +101,14 @@ class CLI(LightningCLI):
         """Settle folder, checkpoint and precision, and what a checkpoint decides."""
         config = self.config[self.subcommand]
         self.folder = self._choose_folder(config)
-        config.trainer.default_root_dir = str(self.folder)
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
-        self.config_text = self._dump(config)
+        self.config_text = config_text(self._parser(self.subcommand), config)
         self._choose_checkpoint(config)
+        if self.subcommand == "fit" and _is_first():
+            self.folder = self._claim()
+            os.environ[RUN_VARIABLE] = str(self.folder)  # for the processes that Lightning starts from this one
+        config.trainer.default_root_dir = str(self.folder)
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
@@ -108,17 +120,20 @@ class CLI(LightningCLI):
                 last, cause = cause, cause.__cause__ or cause.__context__
             if cause is not None:
                 raise cause from None
-            if isinstance(e, ValueError | TypeError | MisconfigurationException):
+            if isinstance(e, ValueError | TypeError | ImportError | MisconfigurationException):
                 raise UsageError(" ".join(str(last).split())) from e
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
         self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
-        callbacks = [self.run, EpochLines(self.run)]
+        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
         if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
             callbacks.append(BestAndLast(self.run))
+        self.stopping = Stopping(next((c for c in callbacks if isinstance(c, BestAndLast)), None))
+        if self.subcommand == "fit":
+            callbacks.append(self.stopping)
         if sys.stderr.isatty() and settings["enable_progress_bar"] is not False:
             callbacks.append(QuietBar())
         else:
@@ -135,15 +150,36 @@ class CLI(LightningCLI):
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Train."""
-        self._announce(model, datamodule)
-        tune(self.trainer.strategy.root_device)
-        self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        try:
+            with self.stopping.listening(self.trainer):
+                self._announce(model, datamodule)
+                tune(self.trainer.strategy.root_device)
+                self.trainer.fit(model, datamodule=datamodule, **kwargs)
+        except Stopped as e:
+            raise SystemExit(self._stopped(e)) from None
+        except Exception:
+            if not self.stopping.number:
+                raise
+            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
         self._report_skipped(datamodule)
         if self.trainer.is_global_zero:
             best = self.run.best
             if best:
                 say(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
-            say(f"results  {self.folder}")
+            if self.run.rows:
+                say(f"results  {self.folder}")
+
+    def _stopped(self, e: Stopped) -> int:
+        """Say what a signal has ended and how to go on; return the exit status."""
+        if not self.trainer.is_global_zero:
+            return 0  # Lightning's first process kills all where one of them fails
+        end_others(self.trainer)
+        name, go_on = signal.Signals(e.number).name, "start again with the same command"
+        if e.saved:
+            go_on = f"go on with: visionkit fit -c {shlex.quote(str(self.folder / 'config.yaml'))} --ckpt_path last"
+        saved = f"saved: {e.saved}" if e.saved else "nothing of this epoch is saved"
+        say(f"stopped by {name}; {saved}; {go_on}", error=True)
+        return 128 + e.number
 
     def validate(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Measure on the validation data."""
@@ -167,36 +203,56 @@ class CLI(LightningCLI):
     # ---- decisions
 
     def _choose_folder(self, config: Namespace) -> Path:
-        asked = config.trainer.default_root_dir
-        if asked is None and int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
+        """Return the run folder: as asked, that of the config, or a numbered one."""
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and RUN_VARIABLE in os.environ:
             return Path(os.environ[RUN_VARIABLE])
-        resumes = config.get("ckpt_path") in ("last", "best")
+        asked, home = config.trainer.default_root_dir, home_of(self.given)
+        resumes = config.get("ckpt_path") is not None or self.subcommand != "fit"
+        if home is not None and value_of(self.given, ROOT) is None:  # whatever folder it was written for
+            asked = home if resumes else None
+        self._kind: str | None = None  # of a numbered folder that is still to be made
         if asked is None:
             if "TORCHELASTIC_RUN_ID" in os.environ:
                 raise UsageError("under torchrun all processes need one run folder: set --trainer.default_root_dir")
-            kind = _config_name(config)
-            taken = sorted(int(p.name.rpartition("-")[2]) for p in Path("runs").glob(f"{kind}-*") if _numbered(p))
-            if resumes and not taken:
-                raise UsageError(f"--ckpt_path {config.ckpt_path}: there is no run under runs/{kind}-* to continue")
-            number = (taken or [0])[-1] + (0 if resumes else 1)
-            asked = Path("runs") / f"{kind}-{number}"
-            if self.subcommand == "fit":
-                os.environ[RUN_VARIABLE] = str(asked)  # for the processes that Lightning starts from this one
+            kind, checkpoint = _config_name(config), config.get("ckpt_path")
+            taken = numbers(RUNS, kind)
+            if checkpoint in ("last", "best") and not taken:
+                raise UsageError(f"--ckpt_path {checkpoint}: there is no run under runs/{kind}-* to continue")
+            if checkpoint not in ("last", "best", "auto") or not taken:
+                self._kind = kind if self.subcommand == "fit" else None
+                return RUNS / f"{kind}-{(taken or [0])[-1] + 1}"
+            asked = RUNS / f"{kind}-{taken[-1]}"
         folder = Path(asked)
-        first = all(int(os.environ.get(v, 0)) == 0 for v in ("RANK", "LOCAL_RANK"))
-        if self.subcommand == "fit" and not config.get("ckpt_path") and first and _holds_run(folder):
+        if self.subcommand == "fit" and not config.get("ckpt_path") and _is_first() and _holds_run(folder):
             raise UsageError(
                 f"{folder} already holds a run: choose another --trainer.default_root_dir, "
                 "or continue it with --ckpt_path last"
             )
         return folder
 
+    def _claim(self) -> Path:
+        """Make the run folder and hold it; a folder that cannot be written is said before any picture is read."""
+        if self._kind is not None:
+            return self.claim.take_numbered(RUNS, self._kind)
+        self.claim.take(self.folder)
+        return self.folder
+
     def _choose_checkpoint(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")
-        if not asked:
-            if self.subcommand != "fit":
+        if not asked and self.subcommand != "fit":
+            if home_of(self.given) is None or not (self.folder / FOLDER / "best.ckpt").is_file():
                 raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
+            asked = "best"  # of the run whose config is given
+        if asked == "auto" and self.subcommand == "fit":
+            asked = "last" if _holds_run(self.folder) else None
+            if asked is None and _is_first():
+                say(f"run      {self.folder} holds no checkpoint to go on from: it starts from the beginning")
+        if not asked:
+            config.ckpt_path = None
             return
+        if Path(asked).is_dir():  # a run folder
+            name = "last" if self.subcommand == "fit" else "best"
+            asked = str(Path(asked) / FOLDER / f"{name}.ckpt")
         path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
         path = path if path.is_file() or asked in ("last", "best") else Path(asked)
         if not path.is_file():
@@ -235,12 +291,6 @@ class CLI(LightningCLI):
         except ModuleNotFoundError:
             return False
 
-    def _dump(self, config: Namespace) -> str:
-        config = config.clone()
-        config.pop("ckpt_path", None)  # running the file again must not resume by itself
-        text = self._parser(self.subcommand).dump(config, skip_none=False)
-        return f"# visionkit {__version__}: visionkit fit -c THIS_FILE repeats the training\n{_without_header(text)}"
-
     # ---- words
 
     def _announce(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
@@ -269,7 +319,8 @@ class CLI(LightningCLI):
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
         if self.subcommand == "fit":
             source = self._get(self.config, "ckpt_path")
-            say(f"run      {self.folder}" + (f", from {source}" if source else ""))
+            run = f"{self.folder}" + (f", from {source}" if source else "")
+            say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:
@@ -287,11 +338,12 @@ def _report_labels(datamodule: VisionDataModule[Any]) -> None:
 
 
 def _holds_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("metrics.csv", "metrics.json", FOLDER))
+    return (folder / FOLDER / "last.ckpt").is_file()
 
 
-def _numbered(path: Path) -> bool:
-    return path.name.rpartition("-")[2].isdigit()
+def _is_first() -> bool:
+    """Return whether this process speaks and writes for all of its run."""
+    return all(int(os.environ.get(v, 0)) == 0 for v in ("RANK", "LOCAL_RANK"))
 
 
 def _config_name(config: Namespace) -> str:
@@ -317,7 +369,3 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _without_header(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith("# lightning")) + "\n"

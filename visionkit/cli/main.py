@@ -5,10 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from visionkit import __version__
+from visionkit.cli.faults import explained
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.text import say
 
@@ -28,19 +33,53 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a command and return the exit status: 0 well, 1 something is wrong with a file, 2 with what was asked."""
+    """Run a command and return the exit status.
+
+    0: well. 1: something is wrong with a file or the machine. 2: with what was asked. 130, 143: stopped by SIGINT
+    (Ctrl-C) or SIGTERM.
+    """
     try:
-        return _dispatch(list(argv))
+        with _terminable():
+            return _dispatch(list(argv))
     except VisionkitError as e:
-        *details, last = e.lines or [""]
-        say(*details, f"error: {last}", error=True)
-        return e.exit_status
-    except KeyboardInterrupt:
+        return _fail(e)
+    except KeyboardInterrupt as e:
         say("stopped", error=True)
-        return 130
+        return 143 if isinstance(e, _Terminated) else 130
     except BrokenPipeError:  # the reader of our output has gone, as in `visionkit ... | head`
         sys.stderr.close()
         return 1
+    except Exception as e:
+        if (fault := explained(e)) is None:
+            raise
+        return _fail(fault)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: what is half written is removed, and the last word says so."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _fail(e: VisionkitError) -> int:
+    *details, last = e.lines or [""]
+    say(*details, f"error: {last}", error=True)
+    return e.exit_status
 
 
 def _dispatch(argv: list[str]) -> int:

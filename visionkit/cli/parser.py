@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Union, get_args
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
 
 import lightning as L
-from jsonargparse import Namespace
+import yaml
+from jsonargparse import Namespace, get_loader, set_loader
+from jsonargparse._paths import Path as ParserPath
 from lightning.pytorch.cli import LightningArgumentParser
 
-from visionkit.cli.config import messages
+from visionkit.cli.config import bounded_yaml, messages
 from visionkit.core.errors import UsageError
 
 __all__ = ["GIVEN_ARGUMENTS", "Parser", "names_class"]
@@ -34,6 +38,25 @@ def _whole_numbers_first(function: Callable[..., Any]) -> None:
 
 
 _whole_numbers_first(L.Trainer.__init__)
+
+
+def _read_file(path: ParserPath) -> str:
+    """Return the text of a file that stands in place of a mapping, within the bounds of a config."""
+    text = bounded_yaml.read(Path(path.absolute))
+    with contextlib.suppress(yaml.YAMLError):  # the parser says so
+        bounded_yaml.check(text, str(path))
+    return text
+
+
+def _load_bounded(text: str) -> Any:
+    """Load YAML as jsonargparse does, within the bounds of a config."""
+    bounded_yaml.check(text, "a value")
+    return _load_yaml(text)
+
+
+_load_yaml = get_loader("yaml")
+setattr(ParserPath, "read_text", _read_file)  # noqa: B010  # the one place where jsonargparse opens what a config or an option names
+set_loader("yaml", _load_bounded, exceptions=(yaml.YAMLError, ValueError, LookupError, AttributeError))
 
 
 class Parser(LightningArgumentParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -10,13 +11,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from visionkit.core.errors import DataError
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["locked", "open_binary", "read_bytes", "read_text", "replacing", "write_text"]
+__all__ = [
+    "locked",
+    "make_folder",
+    "open_binary",
+    "read_bytes",
+    "read_text",
+    "remove_left_over",
+    "replacing",
+    "unwritable",
+    "write_text",
+    "writing",
+]
 
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK"))
 _KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"))
@@ -114,24 +127,134 @@ def _instead(facts: os.stat_result) -> str:
     return "give a file in it" if stat.S_ISDIR(facts.st_mode) else "give a file, or remove it"
 
 
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
+_TEMPORARY = "abcdefghijklmnopqrstuvwxyz0123456789_"
+"""What the random part of a temporary name is made of."""
+
+
+def unwritable(path: str | os.PathLike[str], e: OSError, needed: int | None = None) -> DataError:
+    """Return what to say of a file or folder that cannot be written: where, why and what helps.
+
+    Args:
+        path: What was to be written.
+        e: What the system said.
+        needed: Bytes that it would have, where that is known.
+    """
+    if e.errno in _NO_ROOM:
+        size = "" if needed is None else f" ({needed / 1e6:.1f} MB needed)"
+        return DataError(f"{path}: no space left on the disk{size}; free some or choose another folder")
+    if e.errno == errno.EFBIG:
+        return DataError(f"{path}: larger than files may be here; raise the limit (ulimit -f) or choose another folder")
+    if e.errno in _NO_HANDLES:
+        return DataError(
+            f"{path}: too many files are open; raise the limit (ulimit -n 4096) or use fewer workers "
+            "(--data.num_workers 2)"
+        )
+    why = {errno.EACCES: "no permission", errno.EPERM: "no permission", errno.EROFS: "the disk is read-only"}
+    words = why.get(e.errno or 0) or e.strerror or str(e)
+    return DataError(f"{path}: cannot be written ({words}); choose another folder or change its permissions")
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder and those above it, where they are not there.
+
+    Raises:
+        DataError: It cannot be made, or a file has its name.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise DataError(f"{path}: a file has the name of this folder; choose another folder") from None
+    except OSError as e:
+        raise unwritable(path, e) from None
+
+
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, needed: int | None = None) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; when the block ends well, it becomes ``path``, else it is removed.
 
     Args:
         path: File to write; its folder is made.
+        needed: Bytes that it will have, for messages, where that is known.
+
+    Raises:
+        DataError: It cannot be written; what was there before stays.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
+    make_folder(path.parent)
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        os.close(handle)
         yield Path(name)
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as e:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(e, OSError):
+            raise unwritable(path, e, needed) from e
         raise
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], *, needed: int | None = None) -> Iterator[BinaryIO]:
+    """Yield a binary file under a temporary name; when the block ends well, it reaches the disk and becomes ``path``.
+
+    Where writing fails, that is what is raised, whatever those who wrote into it made of it.
+
+    Args:
+        path: As in :func:`replacing`.
+        needed: As in :func:`replacing`.
+
+    Raises:
+        DataError: As in :func:`replacing`.
+    """
+    with replacing(path, needed=needed) as temporary, _Remembering(temporary, "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except Exception:
+            if file.failed is not None:
+                raise file.failed from None
+            raise
+
+
+class _Remembering(io.FileIO):
+    """A file to write that remembers why it failed: torch's writer says ``unexpected pos 3038464``."""
+
+    failed: OSError | None = None
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # any buffer
+        """Write all of it: on a disk that is nearly full the system takes a part at first."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as e:
+            self.failed = e
+            raise
+        return done
+
+
+def remove_left_over(folder: Path, *names: str) -> list[Path]:
+    """Remove what a process that was killed has left of files that :func:`replacing` was to make; return them.
+
+    Args:
+        folder: Where they lie.
+        names: The files, as patterns: ``last.ckpt``, ``*.png``. No other process may be writing them.
+    """
+    found = []
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        for path in folder.glob(f".{stem}.{'?' * 8}{suffix}"):
+            if set(path.name.removesuffix(suffix)[-8:]) <= set(_TEMPORARY):
+                path.unlink(missing_ok=True)
+                found.append(path)
+    return found
 
 
 @contextmanager
@@ -149,6 +272,9 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 held = False
+            except OSError as e:  # a file system without locks: as where there are none
+                if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
         yield held  # closing the file gives the lock back
 
 

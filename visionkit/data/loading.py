@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -260,8 +262,11 @@ def _collate(samples: Sequence[Sample[T]] | Batch[T]) -> Batch[T]:
 def _start_worker(worker_id: int) -> None:
     """Keep a worker to one thread, and let training go first where both want the same processor.
 
-    Not SCHED_IDLE: any other program on the machine would starve the workers, and the training with them.
+    Not SCHED_IDLE: any other program on the machine would starve the workers, and the training with them. Ctrl-C, which
+    a terminal tells to all processes, is the first one's to answer: it still wants pictures.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     if not torch.cuda.is_available() and hasattr(os, "nice"):
         os.nice(10)

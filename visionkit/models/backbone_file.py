@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from pathlib import Path
 
 import visionkit
 from visionkit.core.component import spec_of
 from visionkit.core.files import replacing
 from visionkit.models import checkpoint
+from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.weights.load import WeightsReport
 from visionkit.models.weights.match import wrapper
 
@@ -26,7 +26,7 @@ def export_backbone(
     (``backbone``), ``mean``, ``std``, the ``passport`` and visionkit's version (``visionkit``).
 
     Args:
-        ckpt: Checkpoint of ``visionkit fit`` or ``visionkit.save``.
+        ckpt: Checkpoint of ``visionkit fit`` or ``visionkit.save``, or the folder of a run.
         out: File to write; it is complete or not there at all.
         trust: Names of top-level packages, beside visionkit, whose backbone the checkpoint may name.
 
@@ -36,7 +36,7 @@ def export_backbone(
     """
     from safetensors.torch import save_file
 
-    path = Path(ckpt)
+    path = find_checkpoint(ckpt)
     content = checkpoint.read(path)
     backbone = checkpoint.make_backbone(content[checkpoint.KEY], path, trust=trust, state=content["state_dict"])
     backbone.load(path)

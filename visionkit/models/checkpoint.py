@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visionkit.core.component import Component, Spec, build, checked
 from visionkit.core.errors import DataError, VisionkitError
-from visionkit.core.files import open_binary, replacing
+from visionkit.core.files import open_binary, writing
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.backbones.statistics import per_channel
@@ -21,6 +21,7 @@ from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.outline import BoundError, bounded, misfit, outline
+from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.torch_file import NOT_FINITE, format_of, not_finite, read_torch
 from visionkit.models.weights.load import WeightsReport
 
@@ -103,7 +104,7 @@ def load(
     """Load the model of a checkpoint, ready to predict (in evaluation mode).
 
     Args:
-        path: A file that ``visionkit fit`` or :func:`save` wrote.
+        path: A file that ``visionkit fit`` or :func:`save` wrote, or the folder of a run: its best checkpoint.
         trust: Names of top-level packages, beside visionkit, whose classes the file may name.
         device: Where to put the model.
 
@@ -111,7 +112,8 @@ def load(
         DataError: The file is missing, damaged, of another kind or holds code.
         UsageError: The file names classes of a package that is not trusted.
     """
-    return restore(read(path), path, trust=trust).to(device)
+    file = find_checkpoint(path)
+    return restore(read(file), file, trust=trust).to(device)
 
 
 def restore(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, trust: Collection[str] = ()) -> VisionModel:
@@ -263,9 +265,13 @@ def fit_state(
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint file without running code from it; what it says of its model has the right form.
 
+    Args:
+        path: The file, or the folder of a run.
+
     Raises:
         DataError: The file is missing, damaged, of another kind, of another version or holds code.
     """
+    path = find_checkpoint(path)
     with open_binary(path) as file:
         content = read_torch(file, path) if format_of(file, path) == "PyTorch" else None
     if not (isinstance(content, dict) and KEY in content and "state_dict" in content):
@@ -284,11 +290,22 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint under a temporary name, then rename it: a reader never sees half a file."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    """Write a checkpoint under a temporary name, then rename it: a reader never sees half a file.
+
+    Raises:
+        DataError: It cannot be written; what was there before stays.
+    """
+    with writing(path, needed=_bytes_of(checkpoint)) as file:
         torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
+
+
+def _bytes_of(content: Any) -> int:
+    """Return how many bytes the tensors of plain data have."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(map(_bytes_of, content.values()))
+    return sum(map(_bytes_of, content)) if isinstance(content, list | tuple) else 0
 
 
 def _first_lines(e: BaseException) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from visionkit.core.component import Spec, build, spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
-from visionkit.core.sample import Batch, ImageInfo
+from visionkit.core.sample import Batch, Sample, collate
+from visionkit.data.images.given import Pictures, is_one_picture, samples_of
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head, HeadFactory
@@ -38,6 +40,9 @@ class VisionModel(nn.Module):
         UsageError: Class names are missing or not unique, or preprocessing and backbone differ in channels.
     """
 
+    images_at_once = 8
+    """Pictures that :meth:`predict` computes together."""
+
     def __init__(
         self,
         backbone: Backbone,
@@ -51,9 +56,9 @@ class VisionModel(nn.Module):
         if not classes or len(set(classes)) != len(classes):
             raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
         self.classes = tuple(classes)
-        self.preprocessing = (
-            preprocessing if preprocessing is not None else Preprocessing(channels=backbone.in_channels)
-        )
+        self.preprocessing_is_assumed = preprocessing is None
+        """Whether nobody said how pictures are brought to the model's size; a training then takes it from its data."""
+        self.preprocessing = Preprocessing(channels=backbone.in_channels) if preprocessing is None else preprocessing
         _check_channels(self.preprocessing.channels, backbone.in_channels)
         self.backbone = backbone
         self.neck: Neck = neck(backbone.features)
@@ -106,18 +111,31 @@ class VisionModel(nn.Module):
         """Return the head's named losses."""
         return self.head.loss(outputs, targets)
 
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Sequence[Prediction]:
-        """Return one prediction an image, in pixels of the images given, whatever their size.
+    def predict(self, images: Pictures) -> Any:  # one Prediction or a list of them
+        """Return what the model says of pictures, in their own pixels; it brings them to its size itself.
 
         Args:
-            images: uint8 [B, C, H, W].
+            images: A picture, which gives one prediction: the path of a file, a Pillow image of any mode, an array
+                uint8 [H, W, C] or grey [H, W], or a tensor uint8 [C, H, W]; or several, which give a list of as many: a
+                list of pictures, or a tensor uint8 [B, C, H, W]. Colours are RGB. Models of 1 and 3 channels take grey
+                and colour pictures alike.
 
         Raises:
-            UsageError: The model is in training mode.
+            UsageError: Something is no picture, or the model is in training mode.
+            DataError: A file cannot be read, or a picture has another number of channels.
         """
-        info = ImageInfo(id="", size=(images.shape[2], images.shape[3]))
-        return [p.restore(info) for p in self.decode(images)]
+        self._refuse_training()
+        found = list(self.predict_samples(samples_of(images, self.preprocessing.channels)))
+        return found[0] if is_one_picture(images) else found
+
+    @torch.no_grad()
+    def predict_samples(self, samples: Iterable[Sample[Any]]) -> Iterator[Prediction]:
+        """Yield the prediction of each sample as read, in pixels of the original."""
+        waiting = iter(samples)
+        while some := [self.preprocessing(sample) for sample in islice(waiting, self.images_at_once)]:
+            seen = collate(some)
+            found = self.decode(seen.images.to(self.scale.device))
+            yield from (prediction.restore(info) for prediction, info in zip(found, seen.infos, strict=True))
 
     @torch.no_grad()
     def decode(self, images: Tensor) -> Sequence[Prediction]:
@@ -129,9 +147,12 @@ class VisionModel(nn.Module):
         Raises:
             UsageError: The model is in training mode.
         """
+        self._refuse_training()
+        return self.head.decode(self(images))
+
+    def _refuse_training(self) -> None:
         if self.training:
             raise UsageError("the model is in training mode: call model.eval() before predict")
-        return self.head.decode(self(images))
 
     def spec(self) -> Spec:
         """Describe the model in plain data; :meth:`from_spec` makes it again, without its weights."""

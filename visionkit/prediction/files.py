@@ -73,6 +73,7 @@ def predict_files(
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
+    reduced: bool = False,
 ) -> Generator[Result]:
     """Yield info and prediction of each picture in order, in original pixels; a DataError for one that cannot be read.
 
@@ -87,6 +88,8 @@ def predict_files(
         calibrate: The pictures that "int8" learns ranges from, at most 150 of them, evenly spaced; None takes those
             that are predicted.
         tell: Is told in one line how near "int8" comes to float32; None does not compare.
+        reduced: Whether to decode a large JPEG at a half, a quarter or an eighth of its size, as far as that is more
+            than the model's: much faster, and the last digits of scores can differ.
 
     Raises:
         UsageError: The model is in training mode, or the backend cannot be used; later, the predictions cannot be put
@@ -96,7 +99,7 @@ def predict_files(
     predictor = _predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
-    found = _results(predictor, pictures, num_workers, keep=False)
+    found = _results(predictor, pictures, num_workers, keep=False, reduced=reduced)
     return (result if isinstance(result, DataError) else (result[0].info, result[1]) for result in found)
 
 
@@ -124,7 +127,7 @@ def _predictor(
 
 
 def _results(
-    predictor: Predictor, pictures: Sequence[ImageFile], num_workers: int, *, keep: bool
+    predictor: Predictor, pictures: Sequence[ImageFile], num_workers: int, *, keep: bool, reduced: bool
 ) -> Generator[tuple[Sample[Any], Prediction] | DataError]:
     """Yield each picture with its prediction, in order; threads read pictures ahead.
 
@@ -133,8 +136,9 @@ def _results(
         pictures: The files.
         num_workers: Threads; 0 reads in this one.
         keep: Whether pictures come back with all their pixels; they then are decoded whole, and few wait.
+        reduced: As in :func:`predict_files`.
     """
-    scale = None if keep else predictor.views.scale(predictor.preprocessing)
+    scale = predictor.views.scale(predictor.preprocessing) if reduced and not keep else None
 
     def read(picture: ImageFile) -> Prepared | DataError:
         sample = _read(picture, predictor.preprocessing.channels, scale)
@@ -164,6 +168,7 @@ def predict_to_folder(
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
+    reduced: bool = False,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
@@ -177,8 +182,7 @@ def predict_to_folder(
         num_workers: Threads that read pictures; None chooses by the machine and the number of pictures.
         device: A torch device, or "auto" for a GPU when there is one that the backend can use.
         precision: As in :func:`predict_files`.
-        save_images: Whether to write the pictures with their predictions into ``out/images``. They are decoded whole
-            then, so that of a large JPEG, which is read at a part of its size else, scores can differ a little.
+        save_images: Whether to write the pictures with their predictions into ``out/images``.
         overwrite: Whether to replace results that are there, file by file; nothing else is removed.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
         formats: Further formats to write, of those that the model's predictions offer, beside the standard ones.
@@ -188,6 +192,7 @@ def predict_to_folder(
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
         tell: As in :func:`predict_files`.
+        reduced: As in :func:`predict_files`; not with ``save_images``, which needs all pixels.
 
     Raises:
         UsageError: ``out`` holds results already, the device or the backend is not there, such pictures cannot be drawn
@@ -216,7 +221,7 @@ def predict_to_folder(
     predictor = _predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
-    found = _results(predictor, pictures, num_workers, keep=save_images)
+    found = _results(predictor, pictures, num_workers, keep=save_images, reduced=reduced)
     problems = []
     with results.opened([picture.extra for picture in pictures]) as files:
         for number, result in enumerate(prefetch(found, 2 if save_images else 2 * predictor.batch_size)):

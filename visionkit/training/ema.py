@@ -27,6 +27,7 @@ class EMA(WeightAveraging):
         super().__init__()
         self._tensors: list[tuple[list[Tensor], list[Tensor]]] = []  # averages and currents: weights, then counters
         self._updates = 0
+        self._validating = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the averaged model, and forget the tensors of an earlier one."""
@@ -55,6 +56,21 @@ class EMA(WeightAveraging):
             torch._foreach_copy_(counters, counts)
         model.n_averaged.add_(1)
         self._updates += 1
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validate the averages."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._validating = self._average_model is not None
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Go on with the weights that are trained."""
+        super().on_validation_epoch_end(trainer, pl_module)
+        self._validating = False
+
+    def end_validation(self, trainer: L.Trainer) -> None:
+        """Put averages and trained weights back in their places within a validation, as its end does."""
+        if self._validating:
+            self.on_validation_epoch_end(trainer, trainer.lightning_module)
 
     def weight(self, updates: int) -> float:
         """Return the part that the current weights have in an update, after so many before it."""

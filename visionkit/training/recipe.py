@@ -143,7 +143,7 @@ class Recipe:
         groups = {key: parameter_groups(parameters) for key, parameters in alike.items()}
         if not groups:
             raise UsageError("every parameter of the model is frozen: nothing is left to train")
-        optimizer = self._make_optimizer([group for found in groups.values() for group in found])
+        optimizer = self.make_optimizer([group for found in groups.values() for group in found])
         warmup = min(round(self.warmup_epochs * steps_per_epoch), max(total_steps - 1, 0))
         final = 1.0 if self.schedule == "constant" else self.final_lr
         rise = round(self.thaw_warmup * steps_per_epoch)
@@ -212,12 +212,17 @@ class Recipe:
             listed = ((epoch, [n] if isinstance(n, str) else n) for epoch, n in sorted(self.thaw.items()))
             text += "; thawed: " + ", ".join(f"{_words(names)} from epoch {epoch}" for epoch, names in listed)
         if len({p.rate for p in trained}) > 1:
-            full = self._make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}]).param_groups[0]["lr"]
+            full = self.make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}]).param_groups[0]["lr"]
             runs = [(rate, [p.name for p in run]) for rate, run in itertools.groupby(trained, lambda p: p.rate)]
             text += "; rates " + ", ".join(f"{_span(names)} {full * rate:.1e}" for rate, names in runs)
         return "" if text == ALL else text
 
-    def _make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+    def make_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Make the optimizer alone, of parameter groups.
+
+        Raises:
+            UsageError: It refuses its settings.
+        """
         if self.optimizer is None:
             optimizer: Optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
         else:

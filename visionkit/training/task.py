@@ -29,6 +29,8 @@ from visionkit.training.features.cache import FeatureCache
 from visionkit.training.freezing import Freezing
 from visionkit.training.metric import MetricFactory, TaskMetric
 from visionkit.training.recipe import Recipe
+from visionkit.training.resuming import KEY as TOLD
+from visionkit.training.resuming import go_on, told
 
 __all__ = ["BatchTransform", "Task"]
 
@@ -75,9 +77,12 @@ class Task(L.LightningModule):
         metric = metric if metric is not None else model.head.metric
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
         self._training: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # sums of losses [L] over images, by their names
+        self._logged: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # those of the epoch that are logged already
         self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
         self._images: dict[str, int] = {}  # how many images each loss speaks of
         self._features: FeatureCache | None = None
+        self._resumed: dict[str, Any] | None = None  # the checkpoint, until there is an optimizer
+        self._steps_per_epoch = 1.0
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
 
@@ -125,6 +130,7 @@ class Task(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start the means of the losses anew."""
         self._training.clear()
+        self._logged.clear()
 
     def on_train_start(self) -> None:
         """After a resume within an epoch, go on with its remaining batches.
@@ -136,6 +142,8 @@ class Task(L.LightningModule):
         loader = self.trainer.train_dataloader
         if isinstance(loader, TrainingLoader):
             loader.skip(done if done < self.trainer.num_training_batches else 0)
+        if self.trainer.fit_loop.restarted_mid_epoch:
+            self._log_means(self._logged)
 
     def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
         """Tie the random numbers of this step to its place in the training."""
@@ -165,10 +173,16 @@ class Task(L.LightningModule):
         check = trainer.val_check_batch or math.inf  # early stopping may end an epoch after a validation within it
         loop = trainer.fit_loop.epoch_loop
         if loop.done or (batch_idx + 1) % check == 0 or (loop.total_batch_idx + 1) % check == 0:
+            self._log_means(self._training)
             for names, (sums, images) in self._training.items():
-                means = dict(zip(names, (sums / images).unbind(), strict=True))
-                self.log_dict(means, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
+                others, before = self._logged.get(names, (torch.zeros_like(sums), 0))
+                self._logged[names] = (others + sums, before + images)
             self._training.clear()
+
+    def _log_means(self, losses: Mapping[tuple[str, ...], tuple[Tensor, int]]) -> None:
+        for names, (sums, images) in losses.items():
+            means = dict(zip(names, (sums / images).unbind(), strict=True))
+            self.log_dict(means, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
 
     def _sum_up(self, losses: dict[str, Tensor], images: int) -> None:
         """Add a batch's losses to those of the images since they were logged last."""
@@ -296,6 +310,12 @@ class Task(L.LightningModule):
         batches = self.trainer.num_training_batches
         per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else total
         optimizer, scheduler = self.recipe.configure(self.model, total_steps=total, steps_per_epoch=per_epoch)
+        self._steps_per_epoch = per_epoch
+        if self._resumed is not None:
+            path = self.trainer.ckpt_path or "the checkpoint"
+            make = self.recipe.make_optimizer
+            go_on(self._resumed, self.model, optimizer, scheduler, per_epoch, path, make=make)
+            self._resumed = None
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_callbacks(self) -> list[Callback]:
@@ -306,7 +326,7 @@ class Task(L.LightningModule):
         if self.recipe.freeze is not None and self.trainer.state.fn == "fit":
             callbacks.append(Freezing(self.recipe))
         if self.recipe.early_stopping is not None:
-            callbacks.append(EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
+            callbacks.append(_EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
         return callbacks
 
     @property
@@ -318,11 +338,17 @@ class Task(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
         checkpoint[checkpoints.KEY] = checkpoints.spec_of_model(self.model, task=class_path(type(self)))
+        if checkpoint.get("optimizer_states"):
+            checkpoint[TOLD] = told(self.model, self.trainer.optimizers[0], self._steps_per_epoch)
+            of_epoch = (self._training, self._logged)
+            checkpoint[TOLD]["losses"] = gather_objects(of_epoch)  # of the epoch that runs, by process
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose classes, by name and order, or weights are not this model's."""
         if checkpoints.KEY not in checkpoint:
             return
+        if self.trainer.state.fn == "fit" and self.recipe.ema is None and "current_model_state" in checkpoint:
+            checkpoint["state_dict"] = checkpoint["current_model_state"]  # the averaging has been turned off
         path = self.trainer.ckpt_path or "the checkpoint"
         description = check_description(checkpoint[checkpoints.KEY], path)
         theirs = description["model"]["classes"]
@@ -336,6 +362,21 @@ class Task(L.LightningModule):
             what = f"this {type(self).__name__}'s model" + (f", it is a checkpoint of a {whose}" if whose else "")
             checkpoints.fit_state(self.model, checkpoint, path, what)
         checkpoints.adopt(self.model, description, path)  # a resumed backbone has no weights file
+        if self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
+            self._resumed = checkpoint
+            losses = checkpoint.get(TOLD, {}).get("losses", ())
+            if len(losses) == self.trainer.world_size:
+                self._training, self._logged = losses[self.global_rank]
+
+
+class _EarlyStopping(EarlyStopping):
+    """Lightning's, whose patience is that of the recipe after a resume, too."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over all but the settings."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        self.patience = patience
 
 
 def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:

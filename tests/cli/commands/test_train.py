@@ -10,8 +10,8 @@ from jsonargparse import Namespace
 
 import visionkit
 from visionkit import UsageError
-from visionkit.cli.commands.train import _complete, _nulls, _trusted
-from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run, _numbered, _without_header
+from visionkit.cli.commands.train import _complete, _nulls, _run_folders, _trusted
+from visionkit.cli.lightning import _as_list, _config_name, _device, _holds_run
 from visionkit.cli.main import run
 
 
@@ -47,21 +47,14 @@ class TestComplete:
             _complete("validate", ["--ckpt_path", str(tmp_path / "m.ckpt")])
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "metrics.json", "checkpoints"])
-def test_a_folder_with_results_holds_a_run(tmp_path, name):
+def test_a_folder_with_a_last_checkpoint_holds_a_run(tmp_path):
     assert not _holds_run(tmp_path / "nothere")
     (tmp_path / "config.yaml").touch()
-    (tmp_path / "tensorboard").mkdir()
-    assert not _holds_run(tmp_path)
-    (tmp_path / name).mkdir()
+    (tmp_path / "metrics.csv").touch()
+    (tmp_path / "checkpoints").mkdir()
+    assert not _holds_run(tmp_path), "it was killed before there was one"
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     assert _holds_run(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "numbered"), [("classify-1", True), ("my-run-12", True), ("classify-old", False), ("classify", False), ("7", True)]
-)  # fmt: skip
-def test_numbered_runs(name, numbered):
-    assert _numbered(Path("runs") / name) == numbered
 
 
 @pytest.mark.parametrize(
@@ -106,10 +99,6 @@ def test_device_whose_precision_is_chosen(monkeypatch, accelerator, cuda, mps, d
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert _device(accelerator) == torch.device(device)
-
-
-def test_lightnings_header_of_a_config_is_dropped():
-    assert _without_header("# lightning.pytorch==2.6\na: 1  # lightning\n# kept\n") == "a: 1  # lightning\n# kept\n"
 
 
 @pytest.mark.parametrize(
@@ -202,3 +191,38 @@ def test_trust_wants_a_package():
         with pytest.raises(UsageError, match="--trust needs the name of a package"):
             _trusted(arguments)
     assert _trusted(["-c", "a", "--trust", "x", "--trust=y", "b"]) == (["-c", "a", "b"], ["x", "y"])
+
+
+class TestRunFolders:
+    """A run folder in place of a checkpoint, and a run's config alone."""
+
+    @pytest.fixture
+    def run_folder(self, tmp_path):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        for name in ("best", "last"):
+            (tmp_path / "run" / "checkpoints" / f"{name}.ckpt").touch()
+        config = "model: {class_path: visionkit.Classifier}\ndata: {class_path: visionkit.ClassificationData}\n"
+        (tmp_path / "run" / "config.yaml").write_text(config)
+        return tmp_path / "run"
+
+    def test_a_config_of_a_run_means_its_best(self, run_folder):
+        asked = ["-c", str(run_folder / "config.yaml")]
+        assert _run_folders("validate", asked) == [*asked, f"--ckpt_path={run_folder / 'checkpoints' / 'best.ckpt'}"]
+        assert _run_folders("fit", asked) == asked
+        assert _run_folders("test", [*asked, "--ckpt_path=last"]) == [*asked, "--ckpt_path=last"]
+
+    def test_a_folder_alone_is_measured_on_the_data_of_its_run(self, run_folder):
+        assert _run_folders("validate", [f"--ckpt_path={run_folder}"]) == [
+            *("-c", str(run_folder / "config.yaml"), f"--trainer.default_root_dir={run_folder}"),
+            f"--ckpt_path={run_folder / 'checkpoints' / 'best.ckpt'}",
+        ]
+
+    def test_training_goes_on_with_the_last(self, run_folder):
+        asked = ["-c", "classify.yaml", f"--ckpt_path={run_folder}"]
+        assert _run_folders("fit", asked)[-1] == f"--ckpt_path={run_folder / 'checkpoints' / 'last.ckpt'}"
+
+    @pytest.mark.parametrize("head", ["{class_path: run.evil.Head}", "run.evil.Head"])
+    def test_a_folder_by_itself_imports_nothing_of_others(self, run_folder, head):
+        (run_folder / "config.yaml").write_text(f"model: {{init_args: {{heads: [{head}]}}}}\n")
+        with pytest.raises(UsageError, match=r"names the class run\.evil\.Head, outside visionkit: .* say -c"):
+            _run_folders("validate", [f"--ckpt_path={run_folder}"])

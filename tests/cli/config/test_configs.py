@@ -9,7 +9,7 @@ import yaml
 import visionkit
 from visionkit import UsageError
 from visionkit.cli.config import configs
-from visionkit.cli.config.configs import check_syntax, from_checkpoint, line_of, paths, resolve, shipped
+from visionkit.cli.config.configs import content_of, from_checkpoint, line_of, paths, resolve, shipped
 from visionkit.models import checkpoint
 
 
@@ -71,17 +71,17 @@ class TestCheckSyntax:
     @pytest.mark.parametrize("text", ["{}", "a: 1\nb: [1, 2]\n", "ü: ß"])
     def test_mappings_pass(self, tmp_path, text):
         (tmp_path / "a.yaml").write_text(text, encoding="utf-8")
-        check_syntax(tmp_path / "a.yaml")
+        content_of(tmp_path / "a.yaml")
 
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"a: [1\nb: 2\n", r"a\.yaml:2: not valid YAML: expected ',' or ']'"),
-            (b"a: 1\n\tb: 2\n", r"a\.yaml:2: not valid YAML: found character '\\t'"),
+            (b"a: [1\nb: 2\n", r"a\.yaml:2: not valid YAML: did not find expected ',' or ']'"),
+            (b"a: 1\n\tb: 2\n", r"a\.yaml:2: not valid YAML: found a tab character that violates indentation"),
             (b"a: !!python/object:os.system x\n", r"a\.yaml:1: not valid YAML: could not determine a constructor"),
             (b"a: \xff\xfe\n", r"a\.yaml:1: is not UTF-8 text; save the file"),
             (b"a: 2024-13-45\n", r"a\.yaml: not valid YAML: month must be"),
-            (b"a: \x07\n", r"a\.yaml: not valid YAML"),
+            (b"a: \x07\n", r"a\.yaml:1: not valid YAML"),
             (b"", r"a\.yaml: a config is a mapping .*holds none"),
             (b"- a\n- b\n", r"a\.yaml: a config is a mapping"),
             (b"just words\n", r"a\.yaml: a config is a mapping"),
@@ -90,7 +90,7 @@ class TestCheckSyntax:
     def test_others_are_refused_in_one_line(self, tmp_path, content, words):
         (tmp_path / "a.yaml").write_bytes(content)
         with pytest.raises(UsageError, match=words) as raised:
-            check_syntax(tmp_path / "a.yaml")
+            content_of(tmp_path / "a.yaml")
         assert "\n" not in str(raised.value)
 
 

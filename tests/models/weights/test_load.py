@@ -340,8 +340,8 @@ class TestFinding:
         with pytest.raises(UsageError, match=f"{name}: file not found"):
             find_weights(name)
 
-    def test_a_folder_is_no_file(self, tmp_path):
-        with pytest.raises(UsageError, match="file not found"):
+    def test_a_folder_without_a_run_is_no_file(self, tmp_path):
+        with pytest.raises(DataError, match="is a folder, and no run folder"):
             find_weights(tmp_path)
 
     def test_a_local_file_comes_before_a_hub_name(self, tmp_path, monkeypatch):

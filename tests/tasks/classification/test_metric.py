@@ -152,8 +152,8 @@ def test_nan_probabilities_do_not_break_the_sums():
     metric = ClassificationMetric(names(2))
     metric.update([ClassPrediction(torch.full((2,), float("nan")))], [ClassTarget(torch.tensor([1.0, 0]))])
     values = metric.compute()
-    assert values.pop("confusion_matrix").tolist() == [[1, 0], [0, 0]], "the first of equal ones"
-    assert {k: v.item() for k, v in values.items()} == {"top1": 1, "macro_f1": 1, "ece": 1, "accuracy/class 0": 1}
+    assert values.pop("confusion_matrix").tolist() == [[0, 1], [0, 0]], "never right"
+    assert {k: v.item() for k, v in values.items()} == {"top1": 0, "macro_f1": 0, "ece": 0, "accuracy/class 0": 0}
 
 
 def test_wrong_numbers_are_refused():
@@ -207,3 +207,22 @@ def test_average_precision_is_drawn(tmp_path):
 def test_nothing_to_plot(tmp_path):
     assert ClassificationMetric(names(3)).plot({}, tmp_path / "no", "") == []
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_probabilities_that_are_not_finite_are_never_right(wrong):
+    probabilities = torch.full((6, 6), wrong)
+    truth = F.one_hot(torch.arange(6), 6).float()
+    values = feed(ClassificationMetric(names(6)), probabilities, truth).compute()
+    assert values["top1"] == values["top5"] == values["macro_f1"] == 0
+    values = feed(ClassificationMetric(names(6), multilabel=True), probabilities, truth).compute()
+    assert values["map"] == values["micro_f1"] == 0
+
+
+def test_one_image_without_an_answer_is_one_miss():
+    probabilities = torch.tensor([[0.9, 0.1], [float("nan"), 0.2], [0.3, 0.7]])
+    truth = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert feed(ClassificationMetric(names(2)), probabilities, truth).compute()["top1"] == pytest.approx(2 / 3)
+    values = feed(ClassificationMetric(names(2), multilabel=True), probabilities, truth).compute()
+    assert values["ap/class 0"] == pytest.approx(0.5), "one of its two is never found"
+    assert values["ap/class 1"] == 1

@@ -39,7 +39,7 @@ class TestSafeCheckpointIO:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(torch, "save", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(DataError, match=r"a\.ckpt: no space left on the disk \(0\.0 MB needed\); free some"):
             io.save_checkpoint({**CONTENT, "epoch": 2}, tmp_path / "a.ckpt")
         assert (tmp_path / "a.ckpt").read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]

@@ -185,3 +185,27 @@ def test_a_monitor_that_has_no_value_yet_has_no_best(tmp_path, told_task, told_t
     run.on_train_epoch_end(told_trainer(1, val_score=0.25, val_cars=0.125), task)
     assert values(tmp_path)["best-cars/epoch"] == 2
     assert values(tmp_path)["epoch"] == 1
+
+
+def test_what_is_no_number_is_never_best_and_null(tmp_path, told_task, told_trainer):
+    run, task = RunFolder(tmp_path), told_task("max")
+    nan = float("nan")
+    for k, (score, loss) in enumerate(((nan, 1.0), (0.25, nan), (float("inf"), 1.0), (nan, nan))):
+        run.on_train_epoch_end(told_trainer(k, val_score=score, val_loss=loss), task)
+    strict = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert strict == {"epoch": 2, "val/score": 0.25, "val/loss": None}
+
+
+def test_rows_come_from_the_checkpoint(tmp_path, told_task, told_trainer):
+    """A run that was killed between last.ckpt and metrics.csv has the row in the former alone."""
+    run, task = RunFolder(tmp_path), told_task("max")
+    for k in range(2):
+        run.on_train_epoch_end(told_trainer(k, val_score=0.5 - k / 4), task)
+    written = (tmp_path / "metrics.csv").read_bytes()
+    (tmp_path / "metrics.csv").write_text("epoch,step\n1,7\n")
+    (tmp_path / "metrics.json").unlink()
+    again = RunFolder(tmp_path)
+    again.load_state_dict(run.state_dict())
+    again.on_train_start(told_trainer(2), task)
+    assert (tmp_path / "metrics.csv").read_bytes() == written
+    assert values(tmp_path) == {"epoch": 1, "val/score": 0.5}

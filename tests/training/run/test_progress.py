@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -105,3 +106,17 @@ def test_bar_shows_no_numbers_of_its_own():
     bar = QuietBar()
     assert bar.get_metrics(None, None) == {}
     assert bar._leave is False
+
+
+def test_a_loss_that_is_no_number_is_remarked(line):
+    text = line({"train_loss": 0.5, "val_loss": float("nan"), "val_score": 0.75})
+    assert "note     val/loss of epoch 1 is no finite number" in text
+    assert "note" not in line({"train_loss": 0.5, "val_loss": 0.5, "val_score": 0.75})
+
+
+def test_bar_counts_epochs_as_the_lines_do():
+    bar = QuietBar()
+    bar._trainer = SimpleNamespace(max_epochs=10)
+    assert bar._get_train_description(0).split() == ["Epoch", "1/10"]
+    bar._trainer = SimpleNamespace(max_epochs=-1)
+    assert bar._get_train_description(4).split() == ["Epoch", "5"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.cli.commands.predict import Parser
+from visionkit.cli.config.short_names import first_positional
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 
@@ -22,7 +23,8 @@ def parser() -> Parser:
     """Return the parser of ``visionkit backbone``."""
     p = Parser(
         prog="visionkit backbone",
-        description="Look into a file of weights, or write the backbone of a checkpoint alone into a file.",
+        description="Look into a file of weights, or write the backbone of a checkpoint alone into a file. FILE or "
+        "CKPT may be written --ckpt FILE, or --ckpt_path FILE.",
         allow_abbrev=False,
     )
     verbs = p.add_subparsers(dest="verb", metavar="inspect|export", required=True)
@@ -58,7 +60,7 @@ def parser() -> Parser:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command."""
-    options, unknown = parser().parse_known_args(arguments)
+    options, unknown = parser().parse_known_args(first_positional(arguments))
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.verb == "inspect":

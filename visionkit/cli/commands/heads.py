@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionkit.cli.commands.predict import Parser
+from visionkit.cli.config.short_names import first_positional
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 
@@ -21,7 +22,7 @@ def parser() -> Parser:
     p = Parser(
         prog="visionkit heads",
         description="List the heads of a checkpoint, take one out as a checkpoint of its own, or join heads that were "
-        "trained on one frozen backbone into one checkpoint.",
+        "trained on one frozen backbone into one checkpoint. CKPT may be written --ckpt CKPT, or --ckpt_path CKPT.",
         allow_abbrev=False,
     )
     verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
@@ -50,7 +51,7 @@ def parser() -> Parser:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(first_positional(arguments))
     if options.verb != "list" and Path(options.out).exists() and not options.overwrite:
         raise UsageError(f"{options.out} exists: choose another file, or replace it with --overwrite")
 
@@ -84,7 +85,7 @@ def _named(parts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in parts:
         name, equals, path = part.partition("=")
-        if not equals or Path(part).is_file():  # a path may hold a =
+        if not equals or Path(part).exists():  # a path may hold a =
             name, path = part, part
         if name in found:
             raise UsageError(f"two heads are named {name!r}: give one of them another name")

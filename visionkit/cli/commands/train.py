@@ -13,19 +13,21 @@ from pathlib import Path
 import yaml
 
 import visionkit
-from visionkit.cli.config import configs
+from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.options import options_of, value_of
 from visionkit.cli.config.print_config import printed
+from visionkit.cli.config.short_names import written_out
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.imports import uncollected
 from visionkit.core.errors import UsageError
-from visionkit.core.files import read_text
 
 __all__ = ["main"]
 
 PRINT = "--print_config"
+KNOWN = ("visionkit", "torch", "lightning")  # packages whose classes a run may name by itself
+RUN_WORDS = ("last", "best", "auto")  # of the run folder itself
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -36,19 +38,21 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(train_help(command, arguments))
         return 0
-    arguments = _complete(command, _nulls(arguments), trust)
+    given = arguments  # in the user's own words, for messages
+    arguments = _complete(command, _run_folders(command, _nulls(written_out(command, arguments))), trust)
     for path in configs.paths(arguments):
-        configs.check_syntax(path)
+        configs.content_of(path)
     with uncollected():
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
+        from visionkit.training.run.claim import Claim
 
         hide_notices()
         _import_named(arguments)
     shown = io.StringIO() if PRINT in arguments else None
     try:
-        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            CLI([command, *drop_replaced(arguments)], given=[command, *arguments])
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
+            CLI([command, *drop_replaced(arguments)], given=[command, *given, *arguments], claim=claim)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
@@ -59,8 +63,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
 def _import_named(arguments: Sequence[str]) -> None:
     """Import the public classes that the command line or a file of it names: imported ones have short names."""
-    files = [Path(o.value) for o in options_of(arguments) if o.value.endswith((".yaml", ".yml", ".json"))]
-    texts = [*arguments, *(read_text(f) for f in files if f.is_file())]
+    texts = list(arguments)
+    for option in options_of(arguments):
+        if option.value.endswith(bounded_yaml.YAML_FILES):
+            with contextlib.suppress(UsageError):  # whoever takes it says what is wrong with it
+                texts.append(bounded_yaml.read(Path(option.value)))
     words = {word for text in texts for word in re.findall(r"\w+", text)}
     for name in visionkit.PUBLIC:
         if name in words:
@@ -76,9 +83,34 @@ def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for option in options if option.name != "--trust" for word in option.words], packages
 
 
+def _run_folders(command: str, arguments: list[str]) -> list[str]:
+    """Return the arguments with the checkpoint of a run where its folder, or its config alone, is named."""
+    from visionkit.models.run_folder import FOLDER, LAST, find_checkpoint
+
+    asked = value_of(arguments, "--ckpt_path")
+    if asked is None and command != "fit":
+        files = configs.paths(arguments)
+        run = files[-1].parent if files else None
+        if run is not None and (run / FOLDER).is_dir() and "ckpt_path" not in configs.content_of(files[-1]):
+            return [*arguments, f"--ckpt_path={find_checkpoint(run)}"]
+    if asked is None or asked in RUN_WORDS or not Path(asked).is_dir():
+        return arguments
+    last = next((p for p in (Path(asked, FOLDER, LAST), Path(asked, LAST)) if p.is_file()), None)
+    found = last if last is not None and command == "fit" else find_checkpoint(asked)  # training goes on with the last
+    kept = [word for option in options_of(arguments) if option.name != "--ckpt_path" for word in option.words]
+    config = Path(asked, "config.yaml")
+    if command != "fit" and not configs.paths(arguments) and config.is_file():  # it knows the data of the run
+        others = sorted(name for name in configs.classes_of(config) if name.partition(".")[0] not in KNOWN)
+        if others:
+            raise UsageError(f"{config} names the class {others[0]}, outside visionkit: to use it, say -c {config}")
+        kept = ["-c", str(config), f"--trainer.default_root_dir={asked}", *kept]
+    return [*kept, f"--ckpt_path={found}"]
+
+
 def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
     """Without ``-c``, take the shipped config and the model from the checkpoint, where one is named."""
-    if configs.paths(arguments):
+    if files := configs.paths(arguments):
+        configs.refuse_partial(files, arguments)
         return arguments
     checkpoint = value_of(arguments, "--ckpt_path")
     if checkpoint is None or not Path(checkpoint).is_file():

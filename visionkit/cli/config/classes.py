@@ -12,16 +12,15 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from visionkit.cli.config import bounded_yaml
 from visionkit.cli.config.descriptions import BASES, keys_of_form
 from visionkit.cli.config.options import CONFIG, Option, options_of
-from visionkit.core.errors import DataError
-from visionkit.core.files import read_text
+from visionkit.core.errors import UsageError
 
 __all__ = ["WHOLE", "is_class", "is_same", "drop_replaced"]
 
 WHOLE = tuple(BASES)
 """Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = tuple[str, ...]
 """Keys that lead to a class, without ``init_args``."""
 
@@ -104,13 +103,8 @@ def _named(option: str, value: str, *, known: bool) -> str | None:
     """Return the class that an option names, None where it names none."""
     if option.endswith(".class_path"):
         return value
-    if value.endswith((".yaml", ".yml", ".json")):
-        content: Any = _load(Path(value))
-    else:
-        try:
-            content = yaml.load(value, Loader=LOADER)  # noqa: S506  # both are safe
-        except (yaml.YAMLError, ValueError):
-            return None
+    is_file = value.endswith(bounded_yaml.YAML_FILES)
+    content: Any = _load(Path(value)) if is_file else bounded_yaml.load_value(value, option)
     if isinstance(content, Mapping) and isinstance(content.get("class_path"), str):
         return str(content["class_path"])
     return content if known and isinstance(content, str) else None  # a class stands in its place: a word is another
@@ -119,8 +113,8 @@ def _named(option: str, value: str, *, known: bool) -> str | None:
 def _load(path: Path) -> dict[str, Any]:
     """Return the mapping in a file, {} where there is none; whoever reads it next says what is wrong with it."""
     try:
-        content = yaml.load(read_text(path), Loader=LOADER)  # noqa: S506
-    except (DataError, yaml.YAMLError, ValueError):
+        content = bounded_yaml.load_file(path)
+    except UsageError:
         return {}
     return content if isinstance(content, dict) else {}
 

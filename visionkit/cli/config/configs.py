@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +13,27 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import visionkit
+from visionkit.cli.config import bounded_yaml
 from visionkit.cli.config.descriptions import BASES, keys_of_form
 from visionkit.cli.config.options import CONFIG, options_of
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import read_text
+from visionkit.core.files import open_binary
 
 if TYPE_CHECKING:
     from visionkit.models.description import Description
 
-__all__ = ["TOP", "check_syntax", "from_checkpoint", "line_of", "paths", "resolve", "shipped"]
+__all__ = [
+    "TOP",
+    "classes_of",
+    "content_of",
+    "from_checkpoint",
+    "line_of",
+    "paths",
+    "refuse_partial",
+    "resolve",
+    "shipped",
+]
 
-MAX_BYTES = 10_000_000  # of a config
 TOP = {
     "seed_everything": "Seed of start weights, order and augmentation.",
     "trainer": "Trainer of Lightning",
@@ -62,23 +74,60 @@ def paths(arguments: Sequence[str]) -> list[Path]:
     return [Path(option.value) for option in options_of(arguments) if option.name in CONFIG and option.value]
 
 
-def check_syntax(path: Path) -> None:
-    """Refuse a file that is not YAML or no mapping, with its line.
+def content_of(path: Path) -> dict[str, Any]:
+    """Return what a config holds.
 
     Raises:
-        UsageError: The file cannot be parsed.
+        UsageError: The file cannot be parsed, is over a bound or no mapping; with its line.
     """
-    try:
-        content = yaml.safe_load(read_text(path, limit=MAX_BYTES))
-    except DataError as e:  # a config is what was asked
-        raise UsageError(str(e)) from e
-    except yaml.MarkedYAMLError as e:
-        line = e.problem_mark.line + 1 if e.problem_mark else 1
-        raise UsageError(f"{path}:{line}: not valid YAML: {e.problem or e}") from e
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date such as 2024-13-45
-        raise UsageError(f"{path}: not valid YAML: {str(e).splitlines()[0]}") from e
+    content = bounded_yaml.load_file(path)
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a config is a mapping of keys (trainer, model, data), this file holds none")
+    if odd := [key for key in content if not isinstance(key, str)]:
+        raise UsageError(f"{path}: the key {odd[0]!r} is no word: a config's are {', '.join(TOP)}")
+    return content
+
+
+def refuse_partial(files: Sequence[Path], arguments: Sequence[str]) -> None:
+    """Refuse configs of which none, and no option, names the class of the model or of the data.
+
+    Raises:
+        UsageError: Naming the last file and what it lacks.
+    """
+    contents = [content_of(file) for file in files if file.is_file()]
+    given = {option.name.removesuffix(".class_path") for option in options_of(arguments)}
+    for part in BASES:
+        values = [content[part] for content in contents if part in content]
+        if contents and f"--{part}" not in given and not any(isinstance(v, str) or _has_class(v) for v in values):
+            raise UsageError(
+                f"{files[-1]}: it names no class for {part} ({part}.class_path): put a whole config before it, such as "
+                f"-c classify.yaml -c {files[-1]}; shipped with visionkit: {', '.join(shipped())}"
+            )
+
+
+def classes_of(path: Path) -> set[str]:
+    """Return what a config may import: its class paths, and all words that the parser could take for a class.
+
+    Words of ``root`` and ``classes`` are data. Files and mappings in a word may name classes, too.
+    """
+
+    def named(value: Any, key: str = "") -> set[str]:
+        if isinstance(value, dict):
+            return set().union(*(named(v, str(k)) for k, v in value.items() if k not in ("root", "classes")))
+        if isinstance(value, list):
+            return set().union(*map(named, value))
+        if not isinstance(value, str):
+            return set()
+        dotted = all(part.isidentifier() for part in value.split(".")) and "." in value
+        unclear = value.endswith(bounded_yaml.YAML_FILES) or value.lstrip().startswith(("{", "["))
+        short = key == "class_path" and "." not in value
+        return {f"visionkit.{value}" if short else value} if dotted or unclear or key == "class_path" else set()
+
+    return named(content_of(path))
+
+
+def _has_class(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
 
 
 def line_of(path: Path, keys: Sequence[str]) -> int | None:
@@ -89,8 +138,10 @@ def line_of(path: Path, keys: Sequence[str]) -> int | None:
         keys: The way to it, e.g. ``("model", "backbone", "depth")``; ``init_args`` levels are passed over.
     """
     try:
-        node = yaml.compose(read_text(path))
-    except (DataError, yaml.YAMLError):
+        text = bounded_yaml.read(path)
+        bounded_yaml.check(text, str(path))
+        node = yaml.compose(text)
+    except (UsageError, yaml.YAMLError):
         return None
     wanted = [k for k in keys if k != "init_args"]
     named = keys_of_form("named")
@@ -161,7 +212,7 @@ def from_checkpoint(
 def _like(task: Any, head: str) -> Path:
     """Return the shipped config of a task with this head, which asks the data for what the head needs; else its own."""
     for name in shipped():
-        model = yaml.safe_load(read_text(folder() / name))["model"]
+        model = content_of(folder() / name)["model"]
         own = model["init_args"].get("head", {}).get("class_path")
         if model["class_path"] == task.__name__ and own == head.rpartition(".")[2]:
             return folder() / name
@@ -176,4 +227,11 @@ def _find(name: str) -> str:
         return str(inside)
     if Path(name).name == name and inside.with_suffix(".yaml").is_file():
         return str(inside.with_suffix(".yaml"))
-    raise UsageError(f"there is no config file {name}; shipped with visionkit: {', '.join(shipped())}")
+    if os.path.lexists(name):
+        try:
+            open_binary(name).close()
+        except DataError as e:  # a folder, a pipe, a link to nothing
+            raise UsageError(*e.lines) from e
+    near = difflib.get_close_matches(Path(name).stem, [Path(n).stem for n in shipped()], n=1)
+    hint = f"did you mean {near[0]}.yaml? Shipped" if near and Path(name).name == name else "shipped"
+    raise UsageError(f"there is no config file {name}; {hint} with visionkit: {', '.join(shipped())}")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from visionkit.cli.config.configs import TOP, line_of, paths
 from visionkit.cli.config.descriptions import BASES, TRAINER, describe, keys_of_form, kind_of, known
+from visionkit.cli.config.short_names import keys_of
 
 __all__ = ["explain"]
 
@@ -82,9 +83,11 @@ def explain(message: str, arguments: Sequence[str]) -> str:
 
 def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
     name = ".".join(k for k in keys if k not in ("init_args", "class_path"))
-    given = [a.partition("=")[0].replace(".init_args", "") for a in arguments if a.startswith("--")]
-    if f"--{name}" in given:
-        return f"--{name}"
+    options = [a.partition("=")[0] for a in arguments if a.startswith("--")]
+    for option in options:  # as it was typed: a short name, or the key
+        if name in keys_of(option):
+            return option.replace(".init_args", "")
+    given = [option.replace(".init_args", "") for option in options]
     for named in keys_of_form("named"):  # model.heads.NAME.key: the parser leaves NAME out
         if named in keys:
             before, _, last = name.partition(f".{named}.")
@@ -102,6 +105,10 @@ def _no_key(name: str, cls: str) -> str:
     described = describe(cls)
     if described is None:
         return f"there is no key {name!r}"
+    for key, argument in described.arguments.items():  # what each of several has for itself, such as batch_size
+        inner = [describe(k) for k in known().kinds.get(argument.kind, ())] if argument.form == "named" else []
+        if any(c is not None and c.name != described.name and name in c.arguments for c in inner):
+            return f"{described.name} has no key {name!r}; each of its {key} has its own: {key}.NAME.{name}"
     near = _near(name.partition(".")[0], described.arguments)
     return f"{described.name} has no key {name!r}{near or '; it has ' + (', '.join(described.arguments) or 'none')}"
 

@@ -6,14 +6,12 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from visionkit.cli.config import configs
 from visionkit.cli.config.classes import WHOLE, is_class, is_same
 from visionkit.cli.config.described import Described, say_default
 from visionkit.cli.config.descriptions import BASES, TRAINER, describe
 from visionkit.cli.config.options import value_of
-from visionkit.core.files import read_text
+from visionkit.cli.config.short_names import short_help
 
 __all__ = ["CKPT", "train_help"]
 
@@ -25,10 +23,13 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
                        {shipped}
   --KEY VALUE          overrides a key of the config; a class is named in place (--model.backbone TimmBackbone
                        --model.backbone.name resnet18d) and starts from its own defaults; `null` stands for none
-  --ckpt_path FILE     {ckpt}
+  --ckpt_path FILE     {ckpt}; or the folder of a run
   --trust PACKAGE      a package beside visionkit whose classes the checkpoint may name, without -c (repeatable)
   --print_config       prints the complete config with comments, and ends
   --seed_everything N  seed of start weights, order and augmentation (default: 0)
+
+Short names, with the keys that they stand for:
+{short}
 
 The command line wins over the config; both win over what a checkpoint says. Keys of this config's classes:"""
 
@@ -48,11 +49,10 @@ def train_help(command: str, arguments: Sequence[str] = ()) -> str:
     """
     content: dict[str, Any] = {}
     for file in configs.paths(arguments) or [configs.folder() / configs.shipped()[0]]:
-        configs.check_syntax(file)
-        content = _merged(content, yaml.safe_load(read_text(file)))
+        content = _merged(content, configs.content_of(file))
     ckpt = CKPT.get(command, CKPT["validate"])
     shipped = textwrap.fill(", ".join(configs.shipped()), WIDTH - 23, subsequent_indent=" " * 23)
-    lines = [USAGE.format(command=command, shipped=shipped, ckpt=ckpt)]
+    lines = [USAGE.format(command=command, shipped=shipped, ckpt=ckpt, short="\n".join(short_help()))]
     for top in BASES:
         if is_class(content.get(top)):
             lines += _explain_class(_with_named(content[top], f"--{top}", arguments), f"--{top}")

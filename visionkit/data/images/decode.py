@@ -28,7 +28,7 @@ from visionkit.data.images.formats import (
 from visionkit.data.images.pixels import DARK, Array, bands, luma, to_rgb, to_uint8, turn
 from visionkit.data.images.tiff import TiffError, read_bands, read_head
 
-__all__ = ["DARK", "SEVERAL", "Array", "Decoded", "Scale", "decode"]
+__all__ = ["DARK", "SEVERAL", "Array", "Decoded", "Scale", "decode", "pixels_of_picture", "with_channels"]
 
 Size: TypeAlias = tuple[int, int]
 Scale: TypeAlias = Callable[[Size], tuple[float, float]]
@@ -91,6 +91,50 @@ def decode(data: bytes, *, channels: int, scale: Scale | None = None) -> Decoded
     if isinstance(pixels, Decoded):
         return pixels
     return Decoded(pixels, (pixels.shape[0], pixels.shape[1]), remarks=frozenset(remarks))
+
+
+def pixels_of_picture(im: Image.Image, *, channels: int) -> Array:
+    """Return a Pillow image as ``decode`` returns a file: uint8 [H, W, C], upright.
+
+    Args:
+        im: Any mode.
+        channels: As in ``decode``.
+
+    Raises:
+        BadImageError: It is too large, damaged, or cannot have so many channels.
+    """
+    check_size(*im.size)
+    try:
+        im.load()
+        way = orientation(im)
+        pixels = _rgb(im, set()) if channels in (1, 3) else np.atleast_3d(np.array(im))
+    except BadImageError:
+        raise
+    except MemoryError:
+        raise BadImageError(_NO_MEMORY) from None
+    except Exception as e:  # a damaged file can raise anything in a decoder
+        raise BadImageError(f"cannot be decoded ({_one_line(e)})") from None
+    return with_channels(turn(pixels, way), channels)
+
+
+def with_channels(pixels: Array, channels: int) -> Array:
+    """Return pixels, uint8 [H, W, C], with so many channels: grey becomes RGB and RGB grey, by ITU-R 601 luma.
+
+    Args:
+        pixels: uint8 [H, W, C].
+        channels: As in ``decode``.
+
+    Raises:
+        BadImageError: They have another number of channels.
+    """
+    found = pixels.shape[2]
+    if found == channels:
+        return pixels
+    if (found, channels) == (3, 1):
+        return luma(np.ascontiguousarray(pixels))
+    if (found, channels) == (1, 3):
+        return np.repeat(pixels, 3, axis=2)
+    raise BadImageError(f"has {found} channels, the model takes {channels}")
 
 
 def _decode(data: bytes, channels: int, scale: Scale | None, remarks: set[str]) -> Array | Decoded:

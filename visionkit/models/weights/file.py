@@ -18,6 +18,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
+from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
 
 __all__ = ["COUNTER", "PREFERRED", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
@@ -117,16 +118,16 @@ def find_weights(source: str | Path) -> Path:
     """Return the local file of a path or, downloaded if need be, of a hub name.
 
     Args:
-        source: A path, or ``timm/NAME`` or ``hf-hub:OWNER/NAME``, whose model.safetensors is taken.
+        source: A path, or ``timm/NAME`` or ``hf-hub:OWNER/NAME``, whose model.safetensors is taken; of a run folder
+            its best checkpoint.
 
     Raises:
         UsageError: There is no such file.
-        DataError: The hub cannot be reached or has no such file.
+        DataError: The hub cannot be reached or has no such file, or the folder is none of a run.
     """
-    path = Path(source).expanduser()
-    if path.exists() and not path.is_dir():  # a pipe or a device is named when it is read
-        return path
-    name = str(source)
+    path, name = Path(source).expanduser(), str(source)
+    if path.exists() and not (path.is_dir() and is_hub_name(name)):  # a pipe or a device is named when it is read
+        return find_checkpoint(path)
     if is_hub_name(name):
         return _download(name.removeprefix("hf-hub:"))
     raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
@@ -155,9 +156,9 @@ def read_weights(source: str | Path) -> WeightsFile:
     """Read a file of weights with all that it says of itself, without running any code it may hold.
 
     Args:
-        source: A .pth, .pt, .ckpt or .safetensors file, or a hub name (``timm/NAME``, ``hf-hub:OWNER/NAME``); the
-            content decides, not the name. ``FILE#PART`` takes the tensors alone that lie under PART, such as
-            ``encoder_q``, where a file holds several networks.
+        source: A .pth, .pt, .ckpt or .safetensors file, a run folder, or a hub name (``timm/NAME``,
+            ``hf-hub:OWNER/NAME``); the content decides, not the name. ``FILE#PART`` takes the tensors alone that lie
+            under PART, such as ``encoder_q``, where a file holds several networks.
 
     Raises:
         UsageError: There is no such file.

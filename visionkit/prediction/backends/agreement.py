@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visionkit.core.prediction import Agreement, Prediction
+from visionkit.core.sample import ImageInfo
 from visionkit.models.model import VisionModel
 
 __all__ = ["MIN_AGREEMENT", "Comparison", "compare"]
@@ -56,12 +57,18 @@ def compare(model: VisionModel, fast: VisionModel, images: Iterable[Tensor]) -> 
     for batch in images:
         shown = batch.to(device)
         with torch.no_grad():
-            pairs = zip(model.predict(shown), fast.predict(shown), strict=True)
+            pairs = zip(_predictions(model, shown), _predictions(fast, shown), strict=True)
         for truth, found in pairs:
             for name, part in _agreement(truth, found).items():
                 total = totals.get(name)
                 totals[name] = part if part is None or total is None else total + part
     return Comparison(totals)
+
+
+def _predictions(model: VisionModel, shown: Tensor) -> list[Prediction]:
+    """Return the predictions of preprocessed images in the pixels that the model sees."""
+    info = ImageInfo("", (shown.shape[2], shown.shape[3]))
+    return [prediction.restore(info) for prediction in model.decode(shown)]
 
 
 def _agreement(truth: Prediction, found: Prediction) -> Mapping[str, Agreement | None]:

@@ -16,7 +16,7 @@ from visionkit.core.prediction import Prediction
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend
 from visionkit.prediction.backends.folding import fold_batch_norm
-from visionkit.prediction.backends.packing import pack_convolutions
+from visionkit.prediction.backends.packing import pack_convolutions, pack_linears
 from visionkit.prediction.backends.quantised import QuantisedNetwork, check_calibration
 
 __all__ = ["PredictionModel", "convert"]
@@ -41,6 +41,7 @@ class PredictionModel(VisionModel):
         self.compute = compute
         self.fast = fast
         self.fixed = fixed
+        self.images_at_once = 1 if fixed else parts.images_at_once
 
     def forward(self, images: Tensor) -> Any:
         """Compute the head's outputs, without gradients.
@@ -123,6 +124,7 @@ def convert(
     _cast(made, fast)
     if device.type == "cpu":
         pack_convolutions(made)
+        pack_linears(made)
     return PredictionModel(made, _in_order(made.forward), fast=fast, fixed=False)
 
 

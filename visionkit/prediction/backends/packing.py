@@ -1,4 +1,4 @@
-"""Convolutions whose weights lie ready for the processor: oneDNN's own order instead of a copy in each call."""
+"""Layers as oneDNN computes them: weights ready for the processor, and a row's result whatever stands beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from visionkit.prediction.backends.folding import is_same_padded, replace_module
 
-__all__ = ["PackedConv2d", "pack_convolutions"]
+__all__ = ["PackedConv2d", "PackedLinear", "pack_convolutions", "pack_linears"]
 
 
 class PackedConv2d(nn.Module):
@@ -85,3 +85,43 @@ def pack_convolutions(model: nn.Module) -> int:
         packed = PackedConv2d(conv)
         replace_module(model, conv, nn.Sequential(SamePadding(conv), packed) if is_same_padded(conv) else packed)
     return len(known)
+
+
+class PackedLinear(nn.Module):
+    """A linear layer on a CPU, for prediction alone, whose result for a row does not depend on how many there are.
+
+    torch's own takes another order of sums for one row, for few and for many: a picture alone would get other digits
+    than among others.
+
+    Args:
+        linear: Where weights come from.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = linear.weight.detach()
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., C] to [..., C'], without gradients."""
+        rows = x.to(self.weight.dtype).reshape(-1, x.shape[-1])
+        count = len(rows)
+        if count == 0:
+            return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+        if count == 1:
+            rows = rows.expand(2, -1).contiguous()  # of one row oneDNN has an order of its own
+        mapped: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, "none", [], "")
+        return mapped[:count].reshape(*x.shape[:-1], -1)
+
+
+def pack_linears(model: nn.Module) -> int:
+    """Replace, in place, each linear layer by a PackedLinear, and return how many there were.
+
+    Nothing happens where torch comes without oneDNN.
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return 0
+    linears = [m for m in model.modules() if type(m) is nn.Linear]
+    for linear in linears:
+        replace_module(model, linear, PackedLinear(linear))
+    return len(linears)

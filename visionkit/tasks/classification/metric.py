@@ -55,7 +55,7 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
     predictions; "ece" over all yes/no answers; "ap/<class>" of each class that occurs in the truth.
 
     The calibration error is Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3. Without any
-    image ``compute`` returns an empty dict.
+    image ``compute`` returns an empty dict. Probabilities that are not finite are no answer, and so never right.
 
     Args:
         classes: Class names, in the order of their ids.
@@ -89,6 +89,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
                 f"the metric has {shape[1]} classes, the predictions have {probabilities.shape[1]}, "
                 f"the targets {scores.shape[1]}"
             )
+        answered = probabilities.isfinite().all(1)  # [B]; what is no number is no answer, and never right
+        probabilities = probabilities.where(answered[:, None], -torch.inf)
         top5 = torch.zeros(0, dtype=torch.bool, device=self.device)
         if self.multilabel:
             thresholds = torch.tensor([[p.threshold] for p in predictions], device=self.device)  # [B, 1]
@@ -97,8 +99,9 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
             return
         truth = scores.argmax(1)
         confidence, predicted = probabilities.max(1)  # [B] each
+        predicted = predicted.where(answered, (truth + 1) % len(self.classes))
         if len(self.classes) > 5:
-            top5 = (probabilities.topk(5).indices == truth[:, None]).any(1)
+            top5 = (probabilities.topk(5).indices == truth[:, None]).any(1) & answered
         self.keep(len(targets), _Part(confidence, truth * len(self.classes) + predicted, top5))
 
     def join(self, parts: Sequence[_Part]) -> _Part:
@@ -201,7 +204,7 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
             confidence: float32 [N].
             hits: bool [N], whether it came true.
         """
-        confidence = confidence.nan_to_num(0.0)
+        confidence = confidence.clamp_min(0.0)  # of no answer it is -inf
         cell = self._first_bin + ((confidence * self.bins).ceil().long() - 1).clamp(0, self.bins - 1)
         numbers = (torch.ones_like(image), hits.long(), (confidence * FIXED_POINT).round().long())
         key = image * (self._first_bin + self.bins) + cell
@@ -246,11 +249,13 @@ class _Ranking(NamedTuple):
         order: int32 [N, K], positions of the images.
         hits: bool [N, K], whether they have the class.
         last: int32 [N, K], rank of the last image of equal probability.
+        answered: bool [N, K], whether there is a probability; one of -inf is none, and never finds its class.
     """
 
     order: Tensor
     hits: Tensor
     last: Tensor
+    answered: Tensor
 
     @classmethod
     def make(cls, probabilities: Tensor, truth: Tensor) -> _Ranking:
@@ -259,14 +264,14 @@ class _Ranking(NamedTuple):
         is_last = torch.ones_like(truth)
         is_last[:-1] = ranked[:-1] != ranked[1:]
         last = torch.where(is_last, torch.arange(n)[:, None], n).flip(0).cummin(0).values.flip(0)
-        return cls(order.int(), truth.gather(0, order), last.int())
+        return cls(order.int(), truth.gather(0, order), last.int(), ranked > -torch.inf)
 
     def average_precision(self, weight: Tensor) -> Tensor:
         """Return that of each class, float32 [K], when image k counts ``weight[k]`` times; nan without positives."""
         counted = weight[self.order]  # [N, K]
         hits = self.hits * counted
         precision = (hits.cumsum(0) / counted.cumsum(0).clamp_min(1).double()).gather(0, self.last.long())
-        return ((precision * hits).sum(0) / hits.sum(0)).float()  # 0 / 0 is nan
+        return ((precision * hits * self.answered).sum(0) / hits.sum(0)).float()  # 0 / 0 is nan
 
 
 def _f1(hits: Tensor, false: Tensor, missed: Tensor) -> Tensor:

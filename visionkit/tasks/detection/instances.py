@@ -105,6 +105,7 @@ class InstancePrediction(BoxPrediction):
         size = parts[0].size
         if size is None:
             raise UsageError("predictions are put together in the original picture: call restore(info) first")
+        parts = [part._within(region) for part, region in zip(parts, regions, strict=True)]
         clusters = cls._clusters(parts, regions)
         counts = []
         for cluster in clusters:

@@ -17,6 +17,7 @@ from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.ops.boxes import area, clip, pairwise_iou
+from visionkit.models.ops.nms import suppress
 from visionkit.tasks.detection.merging import Cluster, merge_boxes
 
 __all__ = ["BOX_COLUMNS", "DRAWN_SCORE", "BoxPrediction", "BoxTarget", "boxes_to_original"]
@@ -183,12 +184,15 @@ class BoxPrediction(Prediction):
         scores: float32 [N], 0..1, falling.
         labels: int64 [N], class ids 0..K-1.
         size: Height and width of the original image; known once the prediction is restored to it.
+        same: Intersection over union, 0..1, above which the head keeps but one of the boxes of a class: so it is with
+            boxes that become alike where the image's edges cut them. None keeps all.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     size: tuple[int, int] | None = None
+    same: float | None = None
 
     def __len__(self) -> int:
         """Return the number of boxes, N."""
@@ -196,9 +200,21 @@ class BoxPrediction(Prediction):
 
     def restore(self, info: ImageInfo) -> Self:
         """Return the boxes in pixels of the original image, clipped to it; those outside of it are dropped."""
-        clipped = clip(boxes_to_original(self.boxes, info), info.size)
+        moved = replace(self, boxes=boxes_to_original(self.boxes, info), size=info.size)
+        return moved._within((0, 0, *info.size))
+
+    def _within(self, region: Region) -> Self:
+        """Return the boxes clipped to a part of the image; of those that differ outside of it alone the best stays."""
+        top, left, bottom, right = region
+        low, high = self.boxes.new_tensor([left, top] * 2), self.boxes.new_tensor([right, bottom] * 2)
+        clipped = torch.minimum(torch.maximum(self.boxes, low), high)
         kept = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
-        return replace(self, boxes=clipped, size=info.size).select(kept)
+        changed = bool((clipped != self.boxes)[kept].any())
+        found = replace(self, boxes=clipped).select(kept)
+        if self.same is None or not changed:
+            return found
+        order, _ = suppress(found.boxes, found.scores, found.labels, threshold=self.same, limit=len(found))
+        return found.select(order)
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
@@ -214,8 +230,9 @@ class BoxPrediction(Prediction):
 
     def select(self, which: Tensor) -> Self:
         """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        parts: dict[str, Any] = {name: v[which] for name, v in values if isinstance(v, Tensor)}
+        parts: dict[str, Any] = {
+            f.name: v[which] for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)
+        }
         return replace(self, **parts)
 
     @classmethod
@@ -229,7 +246,8 @@ class BoxPrediction(Prediction):
             parts: Each restored to the image.
             regions: The pixels of the image that each speaks of.
         """
-        return cls(**cls._merged(parts, cls._clusters(parts, regions)))
+        seen = [part._within(region) for part, region in zip(parts, regions, strict=True)]
+        return cls(**cls._merged(seen, cls._clusters(seen, regions)))
 
     @staticmethod
     def _clusters(parts: Sequence[BoxPrediction], regions: Sequence[Region]) -> list[Cluster]:

@@ -12,7 +12,8 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from visionkit.core.errors import DataError
-from visionkit.core.files import replacing
+from visionkit.core.files import make_folder, open_binary, replacing
+from visionkit.core.text import say
 from visionkit.models import checkpoint as checkpoints
 from visionkit.training.run.folder import RunFolder
 
@@ -43,23 +44,70 @@ class BestAndLast(Checkpoint):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+        run.deferred = True
         self.last_model_path = str(run.folder / FOLDER / "last.ckpt")
         self.best_model_path = str(run.folder / FOLDER / "best.ckpt")
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a resume bring the best epochs' files in line with what its checkpoint says of them.
+
+        A run that was killed between last.ckpt and best.ckpt has not linked the latter yet; one that goes on in another
+        folder has none there.
+        """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
+            return
+        if trainer.is_global_zero:
+            make_folder(self.run.folder / FOLDER)
+        if trainer.ckpt_path is None:
+            return
+        if trainer.is_global_zero:
+            source = Path(trainer.ckpt_path)
+            for name, best in list(self.run.bests.items()):
+                own = self.run.folder / FOLDER / f"{name}.ckpt"
+                candidates = (own, source, source.parent / own.name)
+                found = next((path for path in candidates if _epochs(path) == best["epoch"]), None)
+                if found is None:
+                    say(f"note     {own} of epoch {best['epoch']} is missing: the best epoch from here on is kept")
+                    del self.run.bests[name]
+                elif found != own:
+                    _link(found, own)
+            self.run.write()
+        self.run.bests = trainer.strategy.broadcast(self.run.bests)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the epoch."""
+        """Save the epoch: last.ckpt holds all, so that what follows can be made good after a kill at any point."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
             return
         trainer.save_checkpoint(self.last_model_path, weights_only=False)  # optimizer and all: to go on from
-        for name, best in self.run.bests.items() if trainer.is_global_zero else ():
-            if best["epoch"] != trainer.current_epoch + 1:
-                continue
-            with replacing(self.run.folder / FOLDER / f"{name}.ckpt") as temporary:
-                temporary.unlink()
-                try:
-                    os.link(self.last_model_path, temporary)  # no second copy: last.ckpt is replaced, never changed
-                except OSError:  # a file system without hard links
-                    shutil.copyfile(self.last_model_path, temporary)
+        if not trainer.is_global_zero:
+            return
+        for name, best in self.run.bests.items():
+            if best["epoch"] == trainer.current_epoch + 1:
+                _link(Path(self.last_model_path), self.run.folder / FOLDER / f"{name}.ckpt")
+        self.run.write()
+
+
+def _link(source: Path, path: Path) -> None:
+    """Let a file be another one's copy."""
+    with replacing(path, needed=source.stat().st_size) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)  # no second copy: last.ckpt is replaced, never changed
+        except OSError:  # a file system without hard links
+            with open_binary(source) as old, temporary.open("wb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+                new.flush()
+                os.fsync(new.fileno())
+
+
+def _epochs(path: Path) -> int | None:
+    """Return after how many epochs a checkpoint was saved, or None where there is none or within one."""
+    try:
+        checkpoint = checkpoints.read(path)
+        progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        return int(progress["processed"]) if progress["processed"] == progress["ready"] else None
+    except (DataError, KeyError, TypeError):
+        return None
 
 
 class SafeCheckpointIO(CheckpointIO):

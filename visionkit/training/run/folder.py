@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from visionkit.core.files import read_text, write_text
+from visionkit.core.files import make_folder, read_text, write_text
 from visionkit.training.plots import draw_learning_curves
 from visionkit.training.task import Task
 
@@ -37,6 +38,8 @@ class RunFolder(Callback):
     def __init__(self, folder: str | os.PathLike[str], *, config: str | None = None) -> None:
         self.folder = Path(folder)
         self.config = config
+        self.deferred = False
+        """Whether whoever saves checkpoints calls :meth:`write` after that: the tables then never run ahead of them."""
         self.rows: list[Row] = []
         self.bests: dict[str, dict[str, Any]] = {}
         """Values of the best epoch by each of the task's monitors; ``best`` is the one that matters most."""
@@ -61,18 +64,36 @@ class RunFolder(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Make the folder; after a resume keep the rows of the epochs that stand."""
+        self._start_clock()
+        done = trainer.current_epoch  # epochs
+        if done and not self.rows:  # a checkpoint of an earlier version holds none
+            self.rows = _read_rows(self.folder / "metrics.csv")
+        self.rows = [r for r in self.rows if r["epoch"] <= done]
         if not trainer.is_global_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         if self.config is not None:
             write_text(self.folder / "config.yaml", self.config)
-        self.rows = [r for r in _read_rows(self.folder / "metrics.csv") if r["epoch"] <= trainer.current_epoch]
+        self.write()
+
+    def write(self) -> None:
+        """Write metrics.csv and metrics.json."""
+        if self.rows:
+            _write_rows(self.folder / "metrics.csv", self.rows)
+        else:
+            (self.folder / "metrics.csv").unlink(missing_ok=True)  # of a run that was killed in its first epoch
+        others = ((name, best) for name, best in self.bests.items() if name != "best")
+        values = self.best | {f"{name}/{k}": v for name, best in others for k, v in best.items()}
+        self._merge_metrics(values, stays=lambda key: key.startswith("test/"))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
+        self._stale = True
+        self._start_clock()
+
+    def _start_clock(self) -> None:
         self._images = 0
         self._waited = 0.0
-        self._stale = True
         self._epoch_start = self._last_batch = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -109,11 +130,8 @@ class RunFolder(Callback):
                 values = {k: v for k, v in row.items() if k.startswith("val/")} if name == "best" else {key: row[key]}
                 self.bests[name] = {"epoch": row["epoch"], **values}
                 self.best_values = pl_module.values.get("val", {}) if name == "best" else self.best_values
-        if trainer.is_global_zero:
-            _write_rows(self.folder / "metrics.csv", self.rows)
-            if self.bests:
-                others = ((name, best) for name, best in self.bests.items() if name != "best")
-                self._merge_metrics(self.best | {f"{name}/{k}": v for name, best in others for k, v in best.items()})
+        if trainer.is_global_zero and not self.deferred:
+            self.write()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the learning curves and the best epoch's pictures."""
@@ -131,34 +149,37 @@ class RunFolder(Callback):
         assert isinstance(pl_module, Task)
         if not trainer.is_global_zero:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("test/")}
-        self._merge_metrics(values)
+        self._merge_metrics(values, stays=lambda key: not key.startswith("test/"))
         pl_module.metric("test").plot(pl_module.values["test"], self.folder, "test_")
 
     # ---- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best values so far, for a resume."""
-        return {"bests": self.bests, "best_values": self.best_values}
+        """Return the best values and all rows so far, for a resume."""
+        return {"bests": self.bests, "best_values": self.best_values, "rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best values so far."""
+        """Take over the best values and rows so far."""
         self.bests = state_dict["bests"]
         self.best_values = state_dict["best_values"]
+        self.rows = list(state_dict.get("rows", ()))
 
-    def _merge_metrics(self, values: dict[str, Any]) -> None:
+    def _merge_metrics(self, values: dict[str, Any], stays: Callable[[str], bool]) -> None:
+        """Write metrics.json: new values beside those in it that stay; a number that is not finite is null."""
         old = json.loads(read_text(self.metrics_file)) if self.metrics_file.is_file() else {}
-        prefixes = {k.partition("/")[0] for k in values}
-        kept = {k: v for k, v in old.items() if k.partition("/")[0] not in prefixes}
-        write_text(self.metrics_file, json.dumps({**kept, **values}, indent=2) + "\n")
+        merged = {k: v for k, v in old.items() if stays(k)} | values
+        if merged or old:
+            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in merged.items()}
+            write_text(self.metrics_file, json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def _better(value: float, best: float | None, mode: str) -> bool:
+    """Return whether a value is the best so far; one that is not finite never is."""
+    if not math.isfinite(value):
+        return False
     if best is None:
         return True
-    if math.isnan(best):
-        return not math.isnan(value)
     return value > best if mode == "max" else value < best
 
 

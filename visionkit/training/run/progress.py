@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import lightning as L
@@ -43,6 +44,12 @@ class EpochLines(Callback):
             parts.append(f"{pl_module.monitor} {row[pl_module.monitor]:.4f}{best}")
         parts += [f"lr {row['lr']:.2e}", f"{row['images_per_second']:.0f} img/s", f"{row['seconds']:.1f} s"]
         say("  ".join(parts))
+        wrong = [key for key in ("val/loss", pl_module.monitor) if not math.isfinite(row.get(key, 0.0))]
+        if wrong:
+            say(
+                f"note     {' and '.join(dict.fromkeys(wrong))} of epoch {row['epoch']} is no finite number: if it "
+                "stays so, lower the learning rate (--model.recipe.optimizer.lr) or set --trainer.gradient_clip_val 1"
+            )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what would make the next training faster, where this one waited for its pictures."""
@@ -74,3 +81,9 @@ class QuietBar(RichProgressBar):
     ) -> dict[str, int | str | float | dict[str, float]]:
         """Show no metrics in the bar: the epoch's line has them."""
         return {}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Count epochs from 1, as the lines do: Lightning's bar says ``Epoch 0/9`` beside a line ``1/10``."""
+        epochs = self.trainer.max_epochs
+        text = f"Epoch {current_epoch + 1}" + (f"/{epochs}" if epochs and epochs > 0 else "")
+        return text.ljust(len(self.validation_description))

@@ -289,3 +289,13 @@ def test_nothing_to_plot(tmp_path):
     assert not (tmp_path / "no").exists()
     ignored = feed(metric, [(np.zeros((2, 2), int), np.full((2, 2), 255))]).compute()
     assert [p.suffix for p in metric.plot(ignored, tmp_path, "")] == [".png", ".csv"]
+
+
+def test_scores_that_are_no_numbers_are_never_right():
+    scores = torch.full((2, 4, 4), torch.nan)
+    metric = SegmentationMetric(names(2))
+    metric.update([MaskPrediction.of(scores, 1)], [target(torch.zeros(4, 4))])
+    values = metric.compute()
+    assert values["pixel_accuracy"] == 0
+    assert values["miou"] == 0
+    assert values["confusion_matrix"].tolist() == [[0, 16], [0, 0]]

@@ -253,6 +253,7 @@ class FasterRCNNHead(Head):
         counts = torch.tensor([len(p) for p in proposals], device=row.device)
         image = torch.arange(len(proposals), device=row.device).repeat_interleave(counts)[row]
         thick = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(1)
+        same = self.nms_threshold if self.nms == "hard" else None
         predictions = []
         for k in range(len(proposals)):
             own = torch.nonzero(thick & (image == k))[:, 0]
@@ -265,7 +266,7 @@ class FasterRCNNHead(Head):
                 limit=self.detections,
                 min_score=self.score_threshold,
             )
-            predictions.append(BoxPrediction(boxes[own][kept], value, label[own][kept]))
+            predictions.append(BoxPrediction(boxes[own][kept], value, label[own][kept], same=same))
         return predictions
 
     # ---- first stage

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head
-from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, iou
+from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, clip, iou
 from visionkit.models.ops.nms import NMS, suppress
 from visionkit.tasks.detection.heads.assign import (
     Assignment,
@@ -235,7 +235,7 @@ class FCOSHead(Head):
 
     @torch.no_grad()
     def decode(self, outputs: FCOSOutputs) -> list[BoxPrediction]:
-        """Return the boxes of each image, in pixels of the image that the model saw."""
+        """Return the boxes of each image, in pixels of the image that the model saw and cut off at it."""
         scores = outputs.logits.float().sigmoid()  # [B, A, K]
         if self.centerness is not None:
             scores = (scores * outputs.centerness.float().sigmoid()).sqrt()
@@ -243,6 +243,8 @@ class FCOSHead(Head):
         best, index = scores.flatten(1).topk(count, 1)  # [B, count]
         location = index // self.num_classes
         boxes = self.boxes(outputs).gather(1, location[..., None].expand(-1, -1, 4))  # [B, count, 4]
+        boxes = clip(boxes, self._size(outputs))  # before suppression: what differs outside alone is the same box
+        same = self.nms_threshold if self.nms == "hard" else None
         predictions = []
         for some, score, label in zip(boxes, best, index % self.num_classes, strict=True):
             n = int((score > self.score_threshold).sum())  # they fall
@@ -255,8 +257,14 @@ class FCOSHead(Head):
                 limit=self.detections,
                 min_score=self.score_threshold,
             )
-            predictions.append(BoxPrediction(some[kept], final, label[kept]))
+            predictions.append(BoxPrediction(some[kept], final, label[kept], same=same))
         return predictions
+
+    def _size(self, outputs: FCOSOutputs) -> tuple[int, int]:
+        """Return height and width of the network's input, rounded up to cells of the finest level."""
+        stride = self.strides[0]
+        width, height = (outputs.centres[outputs.strides == stride].amax(0) + (1 - self.cell) * stride).tolist()
+        return round(height), round(width)
 
     def boxes(self, outputs: FCOSOutputs) -> Tensor:
         """Return the box of each location, float32 [..., 4], xyxy in pixels of the image that the model saw."""

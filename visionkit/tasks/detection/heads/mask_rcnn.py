@@ -114,7 +114,7 @@ class MaskRCNNHead(FasterRCNNHead):
         boxes, labels = [p.boxes for p in found], torch.cat([p.labels for p in found])
         masks = self._draw(outputs.levels, boxes, labels).sigmoid().split([len(b) for b in boxes])
         return [
-            InstancePrediction(p.boxes, p.scores, p.labels, masks=m, frames=p.boxes)
+            InstancePrediction(p.boxes, p.scores, p.labels, same=p.same, masks=m, frames=p.boxes)
             for p, m in zip(found, masks, strict=True)
         ]
 

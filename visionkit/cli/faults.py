@@ -1,0 +1,87 @@
+"""What a person reads when the machine is at fault: no space, no memory, no handles, a process that was killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+from visionkit.core.errors import DataError
+from visionkit.core.files import unwritable
+
+__all__ = ["explained"]
+
+_LESS = "lower --data.batch_size (or --batch-size) or --data.size"
+_MEMORY = f"{_LESS} or --data.num_workers, or stop other programs that take memory"
+_HANDLES = "too many files are open; raise the limit (ulimit -n 4096) or use fewer workers (--data.num_workers 2)"
+_WORDS = (
+    (
+        "CUDA out of memory|CUDA error: out of memory|MPS backend out of memory",
+        f"not enough memory on the GPU; {_LESS}, or stop other programs that use it",
+    ),
+    (
+        "[Ss]hared memory|file </torch|torch_shm",
+        f"not enough shared memory for the batches; {_LESS} or --data.num_workers (0 needs none), or give the "
+        "container more (docker run --shm-size 8g)",
+    ),
+    (
+        "DataLoader worker.*(signal: Bus error|signal: Killed|exited unexpectedly)",
+        f"a process that reads pictures was killed, most often because memory ran out; {_MEMORY}",
+    ),
+    ("DataLoader worker.*killed by signal", "a process that reads pictures was killed; start again"),
+    (
+        "can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|bad_alloc|bad allocation|"
+        "Failed to allocate|Insufficient memory|can't start new thread",
+        f"not enough memory; {_MEMORY}",
+    ),
+    ("No space left on device|unexpected pos \\d+ vs", "no space left on the disk; free some or choose another folder"),
+    ("Too many open files|items of ancdata", _HANDLES),
+    (
+        "Expected more than 1 value per channel when training",
+        "a batch of one picture is too small for BatchNorm at this size; use --data.batch_size 2 or more, or a larger "
+        "--data.size",
+    ),
+    (
+        "gloo|NCCL|Connection (reset|closed|refused)|Broken pipe",
+        "another process of this training has ended or cannot be reached: it says why itself, unless it was killed, "
+        "most often because memory ran out; go on with --ckpt_path auto",
+    ),
+)
+"""What messages of torch, NumPy, OpenCV and the system look like -> what they mean. The first that fits counts."""
+_OF_MACHINE = (RuntimeError, OSError, EOFError, ValueError)
+
+
+def explained(e: BaseException) -> DataError | None:
+    """Return in words what the machine lacks or has done, or None where an error is none of its faults.
+
+    Args:
+        e: What was raised, by Python, torch, NumPy, OpenCV or the system.
+    """
+    for cause in _chain(e):
+        if isinstance(cause, MemoryError):
+            return DataError(f"not enough memory; {_MEMORY}")
+        if isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
+            return _of_file(os.fsdecode(cause.filename), cause)
+        if isinstance(cause, EOFError) and not str(cause):  # a batch that comes from a reader: its handle does not
+            return DataError(_HANDLES)
+        known = isinstance(cause, _OF_MACHINE) or type(cause).__name__ in ("SafetensorError", "error")  # cv2.error
+        words = next((words for pattern, words in _WORDS if known and re.search(pattern, str(cause))), None)
+        if words is not None:
+            return DataError(words)
+    return DataError(" ".join(str(e).split())) if isinstance(e, OSError) and e.errno else None
+
+
+def _of_file(path: str, e: OSError) -> DataError:
+    if e.errno in (errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE):
+        return unwritable(path, e)
+    return DataError(f"{path}: {e.strerror or e}; check the path, its permissions and the disk")
+
+
+def _chain(e: BaseException) -> list[BaseException]:
+    """Return an exception and what led to it, the newest first."""
+    found: list[BaseException] = []
+    cause: BaseException | None = e
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return found

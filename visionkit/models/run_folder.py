@@ -1,0 +1,40 @@
+"""The checkpoint that a run folder stands for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from visionkit.core.errors import DataError
+from visionkit.core.text import say
+
+__all__ = ["find_checkpoint"]
+
+FOLDER = "checkpoints"
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
+    """Return the file that is meant where a checkpoint is wanted: the one named, or that of a run folder.
+
+    Of a run folder (``runs/classify-1``, or its ``checkpoints``) it is ``best.ckpt``; where a run was stopped before it
+    had one, ``last.ckpt``, and that is said. Whatever is no folder comes back as it is, whether it is there or not.
+
+    Args:
+        path: A checkpoint file or a run folder.
+
+    Raises:
+        DataError: It is a folder without a checkpoint.
+    """
+    given = Path(path)
+    if not given.is_dir():
+        return given
+    for folder in (given / FOLDER, given):
+        if (folder / BEST).is_file():
+            return folder / BEST
+        if (folder / LAST).is_file():
+            say(f"{given}: the run has no {BEST} yet: {LAST} is taken", error=True)
+            return folder / LAST
+    raise DataError(
+        f"{given}: is a folder, and no run folder with {FOLDER}/{BEST} in it; give a checkpoint file or a run's folder"
+    )
