@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -251,10 +251,11 @@ def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> N
     """Refuse a file most of whose boxes or polygons are shares of the picture: COCO counts in pixels."""
     if any(p.size is not None and max(p.size) <= 1 for p in pictures.values()):
         return
-    boxes = [(o.where, box) for o in objects if (box := _corners(o.record.get("bbox"))) is not None]
-    outlines = [(o.where, flat) for o in objects if (flat := _numbers_of(o.record.get("segmentation")))]
-    for what, found in (("boxes", boxes), ("outlines", outlines)):
-        shares = mostly_shares(found)
+    for what, key in (("boxes", "bbox"), ("outlines", "segmentation")):
+        found = [
+            (o.where, _corners(values) if key == "bbox" else values) for o in objects if (values := o.record.get(key))
+        ]
+        shares = mostly_shares((where, _numbers_of(values)) for where, values in found)
         if shares:
             raise DataError(
                 f"{shares[0]}: {len(shares)} of {len(found)} {what} lie within 0..1, as this one: these are shares of "
@@ -263,28 +264,37 @@ def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> N
             )
 
 
-def mostly_shares(found: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+def mostly_shares(found: Iterable[tuple[str, Iterable[float]]]) -> list[str]:
     """Return the places of objects whose numbers are shares of a picture, where most are; one small object is none.
 
     Args:
-        found: Place and coordinates of each object.
+        found: Place and coordinates of each object; of most objects no more than the first one is looked at.
     """
-    told = [(where, values) for where, values in found if not all(v.is_integer() and 0 <= v <= 1 for v in values)]
-    shares = [where for where, values in told if all(-_SHARE < v < _SHARE for v in values)]  # NaN is none
-    return shares if 2 * len(shares) > len(told) else []
+    shares: list[str] = []
+    pixels = 0
+    for where, values in found:
+        unsure = True  # 0 and 1 can be both
+        for value in values:
+            if not -_SHARE < value < _SHARE:  # NaN is not
+                pixels += 1
+                break
+            unsure = unsure and value in (0, 1)
+        else:
+            shares += [] if unsure else [where]
+    return shares if len(shares) > pixels else []
 
 
-def _corners(box: Any) -> list[float] | None:
-    values = _numbers_of(box)
-    return [values[0], values[1], values[0] + values[2], values[1] + values[3]] if len(values) == 4 else None
+def _corners(box: Any) -> list[float]:
+    values = list(_numbers_of(box))
+    return [values[0], values[1], values[0] + values[2], values[1] + values[3]] if len(values) == 4 else []
 
 
-def _numbers_of(value: Any) -> list[float]:
-    """Return the numbers of a list, or of the lists in it."""
-    if not isinstance(value, list):
-        return []
-    flat = [v for part in value for v in (part if isinstance(part, list) else [part])]
-    return [n for v in flat if (n := number(v)) is not None]
+def _numbers_of(value: Any) -> Iterator[float]:
+    """Yield the numbers of a list, and of the lists in it."""
+    for part in value if isinstance(value, list) else ():
+        for v in part if isinstance(part, list) else (part,):
+            if (n := number(v)) is not None:
+                yield n
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
