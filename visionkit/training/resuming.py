@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,10 +15,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from visionkit.core.component import class_path
 from visionkit.core.errors import DataError, UsageError
 
-__all__ = ["KEY", "go_on", "told"]
+__all__ = ["KEY", "PatientStopping", "go_on", "told"]
 
 KEY = "visionkit_training"
 """Where a checkpoint tells what its optimizer's state is of."""
+
+
+class PatientStopping(EarlyStopping):
+    """Lightning's, whose patience is that of the recipe after a resume, too."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over all but the settings."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        self.patience = patience
 
 
 def told(model: nn.Module, optimizer: Optimizer, steps_per_epoch: float) -> dict[str, Any]:

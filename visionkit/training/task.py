@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -27,10 +27,11 @@ from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.ema import EMA
 from visionkit.training.features.cache import FeatureCache
 from visionkit.training.freezing import Freezing
+from visionkit.training.losses import EpochLosses
 from visionkit.training.metric import MetricFactory, TaskMetric
 from visionkit.training.recipe import Recipe
 from visionkit.training.resuming import KEY as TOLD
-from visionkit.training.resuming import go_on, told
+from visionkit.training.resuming import PatientStopping, go_on, told
 
 __all__ = ["BatchTransform", "Task"]
 
@@ -76,8 +77,7 @@ class Task(L.LightningModule):
         self.seed = seed
         metric = metric if metric is not None else model.head.metric
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
-        self._training: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # sums of losses [L] over images, by their names
-        self._logged: dict[tuple[str, ...], tuple[Tensor, int]] = {}  # those of the epoch that are logged already
+        self._training = EpochLosses()
         self._losses: dict[str, Tensor] = {}  # sums over the images of an evaluation on this process
         self._images: dict[str, int] = {}  # how many images each loss speaks of
         self._features: FeatureCache | None = None
@@ -129,8 +129,7 @@ class Task(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the means of the losses anew."""
-        self._training.clear()
-        self._logged.clear()
+        self._training.start()
 
     def on_train_start(self) -> None:
         """After a resume within an epoch, go on with its remaining batches.
@@ -143,7 +142,7 @@ class Task(L.LightningModule):
         if isinstance(loader, TrainingLoader):
             loader.skip(done if done < self.trainer.num_training_batches else 0)
         if self.trainer.fit_loop.restarted_mid_epoch:
-            self._log_means(self._logged)
+            self._log(self._training.taken())
 
     def on_train_batch_start(self, batch: Batch[Any], batch_idx: int) -> None:
         """Tie the random numbers of this step to its place in the training."""
@@ -164,7 +163,7 @@ class Task(L.LightningModule):
             head = name.partition("/")[0]
             sums[head] = sums[head] + value if head in sums else value
         named = _named_losses("train", sums)
-        self._sum_up(named, len(batch))
+        self._training.add(named, len(batch))
         return named["train/loss"]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch[Any], batch_idx: int) -> None:
@@ -173,22 +172,11 @@ class Task(L.LightningModule):
         check = trainer.val_check_batch or math.inf  # early stopping may end an epoch after a validation within it
         loop = trainer.fit_loop.epoch_loop
         if loop.done or (batch_idx + 1) % check == 0 or (loop.total_batch_idx + 1) % check == 0:
-            self._log_means(self._training)
-            for names, (sums, images) in self._training.items():
-                others, before = self._logged.get(names, (torch.zeros_like(sums), 0))
-                self._logged[names] = (others + sums, before + images)
-            self._training.clear()
+            self._log(self._training.take())
 
-    def _log_means(self, losses: Mapping[tuple[str, ...], tuple[Tensor, int]]) -> None:
-        for names, (sums, images) in losses.items():
-            means = dict(zip(names, (sums / images).unbind(), strict=True))
+    def _log(self, losses: list[tuple[dict[str, Tensor], int]]) -> None:
+        for means, images in losses:
             self.log_dict(means, on_step=False, on_epoch=True, batch_size=images, sync_dist=True)
-
-    def _sum_up(self, losses: dict[str, Tensor], images: int) -> None:
-        """Add a batch's losses to those of the images since they were logged last."""
-        names, values = tuple(losses), torch.stack([v.detach().float() for v in losses.values()]) * images
-        sums, before = self._training.get(names, (None, 0))
-        self._training[names] = (values if sums is None else sums.add_(values), before + images)
 
     def validation_step(self, batch: Batch[Any], batch_idx: int) -> None:
         """Add a batch to the validation loss and metric, from one forward pass."""
@@ -326,7 +314,7 @@ class Task(L.LightningModule):
         if self.recipe.freeze is not None and self.trainer.state.fn == "fit":
             callbacks.append(Freezing(self.recipe))
         if self.recipe.early_stopping is not None:
-            callbacks.append(_EarlyStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
+            callbacks.append(PatientStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
         return callbacks
 
     @property
@@ -340,8 +328,7 @@ class Task(L.LightningModule):
         checkpoint[checkpoints.KEY] = checkpoints.spec_of_model(self.model, task=class_path(type(self)))
         if checkpoint.get("optimizer_states"):
             checkpoint[TOLD] = told(self.model, self.trainer.optimizers[0], self._steps_per_epoch)
-            of_epoch = (self._training, self._logged)
-            checkpoint[TOLD]["losses"] = gather_objects(of_epoch)  # of the epoch that runs, by process
+            checkpoint[TOLD]["losses"] = gather_objects(self._training.state())  # of the epoch that runs, by process
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose classes, by name and order, or weights are not this model's."""
@@ -366,17 +353,7 @@ class Task(L.LightningModule):
             self._resumed = checkpoint
             losses = checkpoint.get(TOLD, {}).get("losses", ())
             if len(losses) == self.trainer.world_size:
-                self._training, self._logged = losses[self.global_rank]
-
-
-class _EarlyStopping(EarlyStopping):
-    """Lightning's, whose patience is that of the recipe after a resume, too."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over all but the settings."""
-        patience = self.patience
-        super().load_state_dict(state_dict)
-        self.patience = patience
+                self._training.load(losses[self.global_rank])
 
 
 def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:
