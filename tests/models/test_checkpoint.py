@@ -156,3 +156,14 @@ def test_file_is_a_zip_that_others_can_read(tiny_model, tmp_path):
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     assert zipfile.is_zipfile(tmp_path / "m.ckpt")
     assert (tmp_path / "m.ckpt").stat().st_mode & 0o044
+
+
+def test_a_task_is_saved_as_its_model(tmp_path):
+    task = visionkit.Classifier(visionkit.ResNet(18), classes=["a", "b"])
+    visionkit.save(task, tmp_path / "m.ckpt")
+    assert visionkit.load(tmp_path / "m.ckpt").classes == ("a", "b")
+    assert checkpoint.read(tmp_path / "m.ckpt")[checkpoint.KEY]["task"].endswith(".Classifier")
+    for other in (task.model.backbone, {"state_dict": {}}, None):
+        with pytest.raises(visionkit.UsageError, match="takes a VisionModel or the Task that trains one, not a"):
+            visionkit.save(other, tmp_path / "n.ckpt")
+    assert not (tmp_path / "n.ckpt").exists()
