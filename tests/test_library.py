@@ -54,6 +54,7 @@ from visionkit import (
     collate,
 )
 from visionkit.cli.main import run
+from visionkit.models import checkpoint
 from visionkit.training.recipe import Recipe
 
 HERE = Path(__file__).parent
@@ -346,7 +347,9 @@ def test_tasks_in_the_users_own_trainer(name, tmp_path):
         loaded = visionkit.load(tmp_path / file)
         assert loaded.classes == tuple(data.classes)
         assert loaded.preprocessing.size == (SIZE, SIZE)
-        again = loaded.to(memory_format=torch.channels_last).predict(images)  # as trained: the same arithmetic
+        plain = checkpoint.load(tmp_path / file).to(memory_format=torch.channels_last)
+        again = plain.predict(images)  # as trained: the same arithmetic
+        assert len(loaded.predict(images)) == 3
         assert len(again) == 3
         for a, b in zip(predictions, again, strict=True):
             assert json.dumps(a.record(data.classes)) == json.dumps(b.record(data.classes))

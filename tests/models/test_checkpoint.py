@@ -176,3 +176,14 @@ def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, value):
             save_file(tiny_model.backbone.state_dict(), tmp_path / name)
         with pytest.raises(DataError, match=rf"{name}: .*layer2\.0\.conv1\.weight holds values that are not finite"):
             visionkit.ResNet(weights=str(tmp_path / name), **arguments)
+
+
+def test_a_task_is_saved_as_its_model(tmp_path):
+    task = visionkit.Classifier(visionkit.ResNet(18), classes=["a", "b"])
+    visionkit.save(task, tmp_path / "m.ckpt")
+    assert visionkit.load(tmp_path / "m.ckpt").classes == ("a", "b")
+    assert checkpoint.read(tmp_path / "m.ckpt")[checkpoint.KEY]["task"].endswith(".Classifier")
+    for other in (task.model.backbone, {"state_dict": {}}, None):
+        with pytest.raises(visionkit.UsageError, match="takes a VisionModel or the Task that trains one, not a"):
+            visionkit.save(other, tmp_path / "n.ckpt")
+    assert not (tmp_path / "n.ckpt").exists()

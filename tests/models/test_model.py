@@ -98,3 +98,26 @@ def test_grey_images_end_to_end():
     ).eval()
     assert len(model.predict(images(channels=1))) == 2
     assert visionkit.VisionModel.from_spec(model.spec()).backbone.in_channels == 1
+
+
+class TestPreprocessingOfTheData:
+    def test_it_is_taken_where_none_was_given(self):
+        model = VisionModel(ResNet(18), LinearHead, ["a", "b"])
+        theirs = Preprocessing((48, 64), resize="letterbox")
+        model.take_preprocessing(theirs)
+        assert model.preprocessing is theirs
+        model.take_preprocessing(Preprocessing(32))  # another training on other data
+        assert model.preprocessing.size == (32, 32)
+
+    def test_another_than_the_given_one_is_refused(self):
+        model = VisionModel(ResNet(18), LinearHead, ["a", "b"], preprocessing=Preprocessing(32))
+        model.take_preprocessing(Preprocessing(32))
+        for other in (Preprocessing(64), Preprocessing(32, resize="crop"), Preprocessing(32, denoise="median")):
+            with pytest.raises(UsageError, match=r"32 x 32 pixels, RGB, squash\) is not the data's \(.*preprocessing="):
+                model.take_preprocessing(other)
+        assert model.preprocessing.size == (32, 32)
+
+    def test_channels_must_be_the_backbones(self):
+        model = VisionModel(ResNet(18), LinearHead, ["a", "b"])
+        with pytest.raises(UsageError, match="1 channels but the backbone takes 3"):
+            model.take_preprocessing(Preprocessing(224, channels=1))

@@ -307,3 +307,19 @@ def test_run_folder_rows_survive_a_resume(tmp_path):
     timeless = [[line.rsplit(",", 3)[0] for line in text.splitlines()] for text in (before, after)]
     assert timeless[0] == timeless[1]
     assert [r["epoch"] for r in again.rows] == [1, 2, 3]
+
+
+class TestPreprocessing:
+    def fitted(self, tmp_path, **settings):
+        made = task(data().classes, recipe=Recipe(ema=None), **settings)
+        trainer(1, limit_train_batches=1, limit_val_batches=1, default_root_dir=tmp_path).fit(made, datamodule=data())
+        return made
+
+    def test_what_nobody_gave_comes_from_the_data(self, tmp_path):
+        made = self.fitted(tmp_path, preprocessing=None)
+        checkpoint.save(made.model, tmp_path / "m.ckpt")
+        assert checkpoint.load(tmp_path / "m.ckpt").preprocessing.size == (SIZE, SIZE)
+
+    def test_another_than_the_datas_is_refused_before_training(self, tmp_path):
+        with pytest.raises(UsageError, match=r"preprocessing \(64 x 64 .*is not the data's \(32 x 32"):
+            self.fitted(tmp_path, preprocessing=Preprocessing(64))

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from visionkit.core.component import Component, Spec, build, checked
-from visionkit.core.errors import DataError, VisionkitError
+from visionkit.core.component import Component, Spec, build, checked, class_path
+from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.core.files import open_binary, writing
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
@@ -86,14 +86,23 @@ def adopt(model: VisionModel, description: Mapping[str, Any], path: str | os.Pat
     model.take_statistics()
 
 
-def save(model: VisionModel, path: str | os.PathLike[str], *, task: str | None = None) -> None:
+def save(model: VisionModel | nn.Module, path: str | os.PathLike[str], *, task: str | None = None) -> None:
     """Save a model so that :func:`load` and every command can use the file alone.
 
     Args:
-        model: Any VisionModel, whether the command line or Python built it.
+        model: Any VisionModel, whether the command line or Python built it, or the Task that trains one.
         path: File to write; it is complete or not there at all.
-        task: Import path of the Task class that can measure it, such as ``visionkit.Detector``, or None.
+        task: Import path of the Task class that can measure it, such as ``visionkit.Detector``; None takes that of a
+            Task, or none.
+
+    Raises:
+        UsageError: It is neither.
     """
+    held = getattr(model, "model", None)
+    if not isinstance(model, VisionModel) and isinstance(held, VisionModel):
+        model, task = held, task or class_path(type(model))
+    if not isinstance(model, VisionModel):
+        raise UsageError(f"save takes a VisionModel or the Task that trains one, not a {type(model).__name__}")
     state = {PREFIX + k: v for k, v in model.state_dict().items()}
     write({"state_dict": state, KEY: spec_of_model(model, task=task)}, path)
 

@@ -69,6 +69,25 @@ class VisionModel(nn.Module):
             self.register_buffer(name, torch.empty(1, backbone.in_channels, 1, 1), persistent=False)
         self.take_statistics()
 
+    def take_preprocessing(self, preprocessing: Preprocessing) -> None:
+        """Go by the preprocessing of the data that the model is trained or measured on, unless it was given another.
+
+        Args:
+            preprocessing: The data's.
+
+        Raises:
+            UsageError: The model was given one that brings pictures to another form.
+        """
+        if spec_of(self.preprocessing) == spec_of(preprocessing):
+            return
+        if not self.preprocessing_is_assumed:
+            raise UsageError(
+                f"the model's preprocessing ({self.preprocessing}) is not the data's ({preprocessing}): give the model "
+                "preprocessing=data.preprocessing, or data of the model's size"
+            )
+        _check_channels(preprocessing.channels, self.backbone.in_channels)
+        self.preprocessing = preprocessing
+
     def take_statistics(self) -> None:
         """Let :meth:`normalise` go by the backbone's mean and std of now."""
         std = torch.tensor(self.backbone.std).view(1, -1, 1, 1) * 255.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+import visionkit
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.prediction import Prediction
@@ -19,11 +23,13 @@ from visionkit.data.images.decode import Scale
 from visionkit.data.images.reading import load_image
 from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
+from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.predictor import Predictor, Prepared
-from visionkit.prediction.run_output import Results, outputs_of, refuse_existing
+from visionkit.prediction.resuming import digest, note, recorded_images, refuse_other
+from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
 from visionkit.prediction.views import Views
 from visionkit.prediction.writers import WriterJob
 
@@ -142,7 +148,12 @@ def _results(
 
     def read(picture: ImageFile) -> Prepared | DataError:
         sample = _read(picture, predictor.preprocessing.channels, scale)
-        return sample if isinstance(sample, DataError) else predictor.prepare(sample, keep=keep)
+        if isinstance(sample, DataError):
+            return sample
+        try:
+            return predictor.prepare(sample, keep=keep)
+        except Exception as e:
+            return DataError(f"{picture.path}: cannot be brought to the model's size ({type(e).__name__}: {e})")
 
     few = keep or predictor.views.several  # whole pictures can be large
     depth = max(1, num_workers) if few else 2 * (predictor.batch_size + num_workers)
@@ -169,10 +180,12 @@ def predict_to_folder(
     calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
     reduced: bool = False,
+    resume: bool = False,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
-    Pictures are read and results written while the network computes.
+    Pictures are read and results written while the network computes. Each record is written as it comes, line by line;
+    whatever is wrong with a picture costs that picture alone.
 
     Args:
         ckpt: Checkpoint file.
@@ -193,19 +206,39 @@ def predict_to_folder(
         calibrate: As in :func:`predict_files`.
         tell: As in :func:`predict_files`.
         reduced: As in :func:`predict_files`; not with ``save_images``, which needs all pixels.
+        resume: Whether to go on where predictions into ``out`` stopped, with all that has no record yet; where there
+            are none it starts.
 
     Raises:
-        UsageError: ``out`` holds results already, the device or the backend is not there, such pictures cannot be drawn
+        UsageError: ``out`` holds results already, or, to resume, results of another model or of other options; the device or the backend is not there, such pictures cannot be drawn
             on, or the model's predictions have no such format, no scores to choose by or cannot be put together from
             views.
         DataError: The checkpoint cannot be used, or the annotation file does not fit.
     """
     start = time.perf_counter()
     folder = Path(out)
-    refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite)  # at once; loading takes a while
+    _refuse_unwritable(folder)  # at once; loading takes a while
+    if resume and overwrite:
+        raise UsageError("--resume keeps the predictions that are there, --overwrite replaces them: give one of them")
+    refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
     model = checkpoint.load(ckpt, trust=trust, device=where)
+    asked = {
+        "version": visionkit.__version__,
+        "checkpoint": digest(find_checkpoint(ckpt)),
+        "--precision": precision,
+        "--backend": backend,
+        "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
+        "--min-score": min_score,
+        "--format": sorted(formats),
+        "--save-images": save_images,
+        "--reduced-decode": reduced,
+        "list of pictures": hashlib.sha256("\0".join(p.path for p in pictures).encode("utf-8", "replace")).hexdigest(),
+    }
+    before = recorded_images(folder / RECORDS) if resume else []
+    if before:
+        refuse_other(folder, asked)
     if save_images and model.backbone.in_channels not in (1, 3):
         raise UsageError(
             f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
@@ -215,21 +248,44 @@ def predict_to_folder(
     results = Results(folder, model.head, model.classes, min_score, save_images)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, model.classes, tuple(p.path for p in pictures), given)
-    results.open_writers(formats, job, overwrite=overwrite)
+    results.open_writers(formats, job, overwrite=overwrite or resume)
     if num_workers is None:
         num_workers = choose_workers() if len(pictures) > 1 else 0
     predictor = _predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
-    found = _results(predictor, pictures, num_workers, keep=save_images, reduced=reduced)
+    done = Counter(record["image"] for record in before)
+    left = [(number, picture) for number, picture in enumerate(pictures) if not _take(done, picture.path)]
+    found = _results(predictor, [picture for _, picture in left], num_workers, keep=save_images, reduced=reduced)
     problems = []
-    with results.opened([picture.extra for picture in pictures]) as files:
-        for number, result in enumerate(prefetch(found, 2 if save_images else 2 * predictor.batch_size)):
-            if isinstance(result, DataError):
-                problems.append(str(result))
-            else:
+    with results.opened([picture.extra for picture in pictures], before or None) as files:
+        note(folder, asked)
+        coming = prefetch(found, 2 if save_images else 2 * predictor.batch_size)
+        for (number, _), result in zip(left, coming, strict=True):
+            try:
+                if isinstance(result, DataError):
+                    raise result
                 files.add(*result, number)
+            except DataError as e:
+                problems.append(str(e))
     return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
+
+
+def _take(done: Counter[str], image: str) -> bool:
+    """Return whether a picture has a record, and take that."""
+    done[image] -= 1
+    return done[image] >= 0
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before any work; nothing is made."""
+    for place in (folder, *folder.absolute().parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise DataError(f"{place}: is a file, not a folder; choose another --out")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
+            return
 
 
 def _read(picture: ImageFile, channels: int, scale: Scale | None) -> Sample[Any] | DataError:
@@ -244,5 +300,7 @@ def _read(picture: ImageFile, channels: int, scale: Scale | None) -> Sample[Any]
         decoded = load_image(picture.path, channels=channels, scale=scale)
     except DataError as e:
         return e
+    except Exception as e:  # the others can be read
+        return DataError(f"{picture.path}: cannot be read ({type(e).__name__}: {e}); copy it again, or remove it")
     info = ImageInfo(picture.path, decoded.size, extra=picture.extra)
     return Sample(torch.from_numpy(decoded.pixels).permute(2, 0, 1), None, info, decoded.reduced)

@@ -1,4 +1,4 @@
-"""Results of one run: records, table, further formats and pictures, written whole or not at all."""
+"""Results of one run: records as they come, then table, further formats and pictures, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from visionkit.core.errors import UsageError
-from visionkit.core.files import replacing
+from visionkit.core.errors import DataError, UsageError, VisionkitError
+from visionkit.core.files import remove_left_over, replacing, unwritable
+from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.text import printable
 from visionkit.models.head import Head
 from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table
 
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
+_MAX_NAME = 180  # bytes of a picture's name in the name of a file that is made of it; file systems have 255
 
 
 @dataclass
@@ -71,21 +74,49 @@ class Results:
         refuse_existing(self.out, [p for writer in self.writers for p in writer.outputs], overwrite)
 
     @contextmanager
-    def opened(self, extra: Sequence[Mapping[str, Any]]) -> Iterator[_Open]:
-        """Yield what takes the predictions; the files are there when the block ends well.
+    def opened(
+        self, extra: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] | None = None
+    ) -> Iterator[_Open]:
+        """Yield what takes the predictions: each record is written as it comes, the other files when the block ends.
 
         Args:
             extra: Further columns of each picture.
+            before: Records that are there, to go on behind them; None starts anew.
+
+        Raises:
+            DataError: A file cannot be written.
+            UsageError: The formats cannot be told from the records that are there.
         """
         columns = [*(key for one in extra for key in flatten(one)), "image", *self.head.columns]
-        with (
-            replacing(self.records) as temporary,
-            temporary.open("w", encoding="utf-8") as file,
-            open_table(self.out / TABLE, columns) as rows,
-        ):
-            yield _Open(self, file, rows)
-            for writer in self.writers:
-                writer.finish()
+        self._mark()
+        remove_left_over(self.out, RECORDS, TABLE)
+        if before is None:
+            (self.out / TABLE).unlink(missing_ok=True)  # it would be that of other records
+        try:
+            with (
+                self.records.open("w" if before is None else "a", encoding="utf-8") as file,
+                open_table(self.out / TABLE, columns) as rows,
+            ):
+                opened = _Open(self, file, rows)
+                for record in before or ():
+                    opened.recall(record)
+                yield opened
+                for writer in self.writers:
+                    writer.finish()
+        except OSError as e:
+            raise unwritable(self.out, e) from e
+
+    def _mark(self) -> None:
+        """Mark what is written as output, so that it never becomes data."""
+        outputs = [p for writer in self.writers for p in writer.outputs]
+        own = {p.relative_to(self.out).parts[0] for p in (*outputs, *outputs_of(self.out, save_images=True))}
+        try:
+            if not mark_output(self.out, own=own):
+                folders = [p for p in outputs if not p.suffix] + ([self.out / PICTURES] if self.save_images else [])
+                for folder in folders:
+                    mark_output(folder)
+        except OSError as e:
+            raise unwritable(self.out, e) from e
 
 
 @dataclass(frozen=True)
@@ -103,19 +134,68 @@ class _Open:
             sample: The picture, with its pixels where pictures are saved.
             prediction: In pixels of the original.
             number: The picture's place among all.
+
+        Raises:
+            DataError: Something of it cannot be written, drawn or put into words; nothing is recorded then.
         """
         results, names, info = self.results, self.results.names, sample.info
-        if results.min_score is not None:
-            prediction = prediction.at_least(results.min_score)
-        first = {**info.extra, "image": info.id}
-        self.file.write(json.dumps({**first, **prediction.record(names)}, ensure_ascii=False) + "\n")
-        for row in prediction.rows(names):
-            self.rows.add({**first, **row})
-        for writer in results.writers:
-            writer.add(info, prediction)
-        if results.save_images:
-            _save_image(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
+        try:
+            if results.min_score is not None:
+                prediction = prediction.at_least(results.min_score)
+            first = {**info.extra, "image": info.id}
+            line = json.dumps({**first, **prediction.record(names)}, ensure_ascii=False) + "\n"
+            line.encode("utf-8")
+            rows = [{**first, **row} for row in prediction.rows(names)]
+            if results.save_images:
+                _save_image(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
+            for writer in results.writers:
+                writer.add(info, prediction)
+        except UnicodeEncodeError:
+            raise DataError(f"{info.id}: its name is no UTF-8, as records must be; rename it") from None
+        except Exception as e:  # whatever it is, it is this picture's: the others are predicted
+            why = str(e) if isinstance(e, VisionkitError) else f"{type(e).__name__}: {e}"
+            raise DataError(f"{info.id}: its prediction cannot be written ({why})") from e
+        for row in rows:
+            self.rows.add(row)
+        self.file.write(line)  # at last: what has a record is done
+        self.file.flush()
         results.count += 1
+
+    def recall(self, record: Mapping[str, Any]) -> None:
+        """Take a record that is there already into the table and the formats.
+
+        Raises:
+            DataError: It is no record of such a model.
+            UsageError: A format cannot be told from it.
+        """
+        results, names = self.results, self.results.names
+        collecting = [w for w in results.writers if not getattr(w, "per_picture", False)]
+        extra = {k: v for k, v in record.items() if k not in results.head.columns}
+        first = {k: v for k, v in extra.items() if k == "image" or k in self.columns}
+        body = {k: v for k, v in record.items() if k not in first}
+        try:
+            prediction = results.head.from_record(body, names)
+        except (DataError, UsageError) as e:
+            if collecting:
+                raise UsageError(
+                    f"{results.out}: --resume cannot make {collecting[0].outputs[0].name} of the records alone ({e}): "
+                    "predict anew with --overwrite"
+                ) from e
+            rows = [body]  # the masks of classes lie beside the records, which hold the rest
+        else:
+            rows = prediction.rows(names)
+            size = (int(record.get("height") or 0), int(record.get("width") or 0))
+            info = ImageInfo(str(record["image"]), size, extra={k: v for k, v in first.items() if k != "image"})
+            for writer in collecting:
+                writer.add(info, prediction)
+        for row in rows:
+            self.rows.add({**first, **row})
+        results.count += 1
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Columns of the table so far."""
+        return self.rows.columns
 
 
 def outputs_of(out: Path, *, save_images: bool) -> list[Path]:
@@ -126,7 +206,9 @@ def outputs_of(out: Path, *, save_images: bool) -> list[Path]:
 def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None:
     """Raise a UsageError where one of the results is there already and must not be replaced."""
     if not overwrite and any(p.exists() for p in outputs):
-        raise UsageError(f"{out} already holds predictions: choose another --out, or replace them with --overwrite")
+        raise UsageError(
+            f"{out} already holds predictions: choose another --out, replace them with --overwrite, or go on with --resume"
+        )
 
 
 def _rgb(image: Tensor) -> Tensor:
@@ -137,5 +219,6 @@ def _rgb(image: Tensor) -> Tensor:
 def _save_image(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
     from PIL import Image
 
-    with replacing(folder / f"{number:05d}_{Path(info.id).stem}.jpg") as temporary:
+    stem = printable(Path(info.id).stem).encode("utf-8")[:_MAX_NAME].decode("utf-8", "ignore").replace("\\", "_")
+    with replacing(folder / f"{number:05d}_{stem}.jpg") as temporary:
         Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(temporary, quality=92)

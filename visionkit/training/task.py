@@ -252,8 +252,11 @@ class Task(L.LightningModule):
         """Bring the weights into channels_last order, in which convolutions are fast (CPU and CUDA); compile.
 
         Raises:
-            UsageError: The recipe asks for what cannot be had.
+            UsageError: The recipe asks for what cannot be had, or the data have another preprocessing than the model.
         """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # set at run time
+        if isinstance(data, VisionDataModule):
+            self.model.take_preprocessing(data.preprocessing)
         if self.device.type in ("cpu", "cuda"):
             self.model.to(memory_format=torch.channels_last)
         if stage == "fit" and self.recipe.compile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
@@ -28,6 +28,23 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
+class _Once(argparse.Action):
+    """Takes one value, and refuses a second one: the first would be dropped without a word."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the value."""
+        before = getattr(namespace, self.dest)
+        if before is not None and before != values:
+            parser.error(f"one checkpoint predicts, not both {before} and {values}: give one {option_string}")
+        setattr(namespace, self.dest, values)
+
+
 def parser() -> Parser:
     """Return the parser of ``visionkit predict``."""
     p = Parser(
@@ -41,7 +58,7 @@ def parser() -> Parser:
     p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
                    help="picture files, folders (searched through), quoted globs, or .csv/.jsonl manifests, whose "
                    "further columns come back in the records")  # fmt: skip
-    p.add_argument("--ckpt", "--ckpt_path", "--weights", required=True, metavar="FILE",
+    p.add_argument("--ckpt", "--ckpt_path", "--weights", required=True, action=_Once, metavar="FILE",
                    help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
@@ -100,6 +117,9 @@ def parser() -> Parser:
                    help="keep only objects with a score of at least S, 0..1 (default: all; pictures show those "
                    "from 0.3 on)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
+    p.add_argument("--resume", action="store_true",
+                   help="go on where predictions into DIR stopped, with the same options: pictures that have a record "
+                   "are passed over")  # fmt: skip
     p.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
                    help="a package beside visionkit whose classes the checkpoint may name (repeatable)")  # fmt: skip
     return p
@@ -171,6 +191,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         calibrate=None if options.calibrate is None else find_images(options.calibrate),
         tell=_tell,
         reduced=options.reduced_decode,
+        resume=options.resume,
     )
     if result.problems:
         count = f"{len(result.problems)} of {len(pictures)}"

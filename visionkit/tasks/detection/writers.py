@@ -108,6 +108,9 @@ class YoloWriter:
         job: What is to be written where.
     """
 
+    per_picture = True
+    """Each file is whole when its picture has been taken: those of before need not be taken again."""
+
     def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.folder = job.out / "labels"

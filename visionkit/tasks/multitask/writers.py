@@ -47,6 +47,7 @@ class HeadWriter:
         self.head = head
         self.writer: Writer = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
         self.outputs = self.writer.outputs
+        self.per_picture = getattr(self.writer, "per_picture", False)
 
     def add(self, info: ImageInfo, prediction: MultiTaskPrediction) -> None:
         """Take the prediction of a picture."""
