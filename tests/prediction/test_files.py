@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +12,13 @@ from PIL import Image
 
 import visionkit
 from visionkit import DataError, UsageError
+from visionkit.data.images.reading import read_image
 from visionkit.prediction import files as inference
 from visionkit.prediction import predictor
 from visionkit.prediction.backends import available, convert
 from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
+from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.types import BoxPrediction
 
 
@@ -211,15 +215,72 @@ class TestPredictToFolder:
             predict_to_folder(tmp_path / "bad.ckpt", pictures, tmp_path / "out")
         assert sorted(tmp_path.rglob("*")) == before
 
-    def test_cut_off_on_the_way_keeps_the_old_results(self, ckpt, pictures, tmp_path, monkeypatch):
+    def test_cut_off_on_the_way_keeps_what_is_done_and_goes_on(self, ckpt, pictures, tmp_path, monkeypatch):
+        predict_to_folder(ckpt, pictures, tmp_path / "whole")
         predict_to_folder(ckpt, pictures[:1], tmp_path / "out")
-        before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*")}
         calls = []
         monkeypatch.setattr(inference.VisionModel, "decode", predict_then_stop(calls))
         with pytest.raises(KeyboardInterrupt):
             predict_to_folder(ckpt, pictures, tmp_path / "out", batch_size=1, num_workers=0, overwrite=True)
         assert len(calls) == 2
-        assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*")} == before
+        monkeypatch.undo()
+        whole, out = tmp_path / "whole", tmp_path / "out"
+        lines = (whole / "predictions.jsonl").read_text()
+        done = (out / "predictions.jsonl").read_text()
+        assert done
+        assert lines.startswith(done)
+        assert not (out / "predictions.csv").exists(), "it was that of other records"
+        with (out / "predictions.jsonl").open("a") as file:
+            file.write('{"image": "cut o')  # killed while it wrote
+        with pytest.raises(UsageError, match="already holds predictions: .*--resume"):
+            predict_to_folder(ckpt, pictures, out)
+        again = predict_to_folder(ckpt, pictures, out, resume=True)
+        assert again.count == lines.count("\n")
+        assert again.problems
+        for name in ("predictions.jsonl", "predictions.csv"):
+            assert (out / name).read_text() == (whole / name).read_text()
+        assert predict_to_folder(ckpt, pictures, out, resume=True).count == again.count, "nothing is left to do"
+        assert (out / "predictions.csv").read_text() == (whole / "predictions.csv").read_text()
+
+    def test_what_was_made_otherwise_is_not_gone_on_with(self, ckpt, pictures, tmp_path):
+        out = tmp_path / "out"
+        assert predict_to_folder(ckpt, pictures, out, resume=True).count, "nothing there: it starts"
+        with pytest.raises(UsageError, match="made with another --precision;"):
+            predict_to_folder(ckpt, pictures, out, resume=True, precision="bf16")
+        with pytest.raises(UsageError, match="made with another list of pictures;"):
+            predict_to_folder(ckpt, pictures[:2], out, resume=True)
+        with pytest.raises(UsageError, match="give one of them"):
+            predict_to_folder(ckpt, pictures, out, resume=True, overwrite=True)
+        (out / ".predictions.json").unlink()
+        with pytest.raises(UsageError, match="nothing there says what its predictions were made with"):
+            predict_to_folder(ckpt, pictures, out, resume=True)
+        (out / "predictions.jsonl").write_text('{"image": "a"}\n{"imag\n{"image": "b"}\n')
+        with pytest.raises(DataError, match=r"predictions\.jsonl:2: no record of a picture"):
+            predict_to_folder(ckpt, pictures, out, resume=True)
+
+    def test_whatever_is_wrong_with_a_picture_costs_that_picture(self, ckpt, pictures, tmp_path, monkeypatch):
+        good = [p for k, p in enumerate(pictures) if k not in (1, 4)]
+        long = tmp_path / ("n" * 240 + ".png")
+        shutil.copy(good[0].path, long)
+        odd = ImageFile(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+        shutil.copy(good[0].path, odd.path)
+        draw = ClassPrediction.draw
+
+        def faulty(self, image, names):
+            if image.shape[2] == drawn_badly[2]:
+                raise RuntimeError("no colours left")
+            return draw(self, image, names)
+
+        drawn_badly = read_image(good[1].path).transpose(2, 0, 1).shape
+        monkeypatch.setattr(ClassPrediction, "draw", faulty)
+        asked = [good[0], odd, good[1], ImageFile(str(long))]
+        done = predict_to_folder(ckpt, asked, tmp_path / "out", save_images=True, batch_size=1)
+        assert done.count == 2
+        assert [p.partition(": ")[2] for p in done.problems] == [
+            "its name is no UTF-8, as records must be; rename it",
+            "its prediction cannot be written (RuntimeError: no colours left)",
+        ]
+        assert len(list((tmp_path / "out" / "images").glob("*.jpg"))) >= 2
 
     def test_when_no_picture_can_be_read_the_results_are_empty(self, ckpt, pictures, tmp_path):
         done = predict_to_folder(ckpt, [pictures[1]], tmp_path / "out", save_images=True)
@@ -326,7 +387,7 @@ class TestObjects:
     def test_formats_beside_the_records(self, detector, pictures, tmp_path):
         predict_to_folder(detector, pictures, tmp_path / "out", num_workers=0, formats=["yolo", "coco", "yolo"])
         assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")) == [
-            "labels/0.txt", "labels/2.txt", "labels/3.txt", "labels/5.txt", "labels/classes.txt",
+            ".predictions.json", ".visionkit-output", "labels/0.txt", "labels/2.txt", "labels/3.txt", "labels/5.txt", "labels/classes.txt",
             "predictions.coco.json", "predictions.coco_images.json", "predictions.csv", "predictions.jsonl",
         ]  # fmt: skip
         objects = json.loads((tmp_path / "out" / "predictions.coco.json").read_text())
@@ -361,7 +422,7 @@ class TestObjects:
             predict_to_folder(detector, pictures[:1], out, formats=formats)
         assert [p.name for p in out.iterdir()] == [name]
         assert predict_to_folder(detector, pictures[:1], out, formats=formats, overwrite=True).count == 1
-        assert len(list(out.iterdir())) == 5
+        assert len([p for p in out.iterdir() if not p.name.startswith(".")]) == 5
 
     def test_a_classifier_offers_neither(self, ckpt, pictures, tmp_path):
         with pytest.raises(UsageError, match="--format coco: this model's predictions offer no further formats"):
@@ -371,10 +432,15 @@ class TestObjects:
         assert not (tmp_path / "out").exists()
 
     def test_cut_off_on_the_way_leaves_no_format_half_written(self, detector, pictures, tmp_path, monkeypatch):
-        monkeypatch.setattr(inference.VisionModel, "decode", predict_then_stop([]))
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(inference.VisionModel, "decode", predict_then_stop([]))
             predict_to_folder(detector, pictures, tmp_path / "out", batch_size=1, num_workers=0, formats=["coco"])
-        assert list((tmp_path / "out").iterdir()) == []
+        assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["predictions.jsonl"]
+        asked = {"batch_size": 1, "num_workers": 0, "formats": ["coco"]}
+        predict_to_folder(detector, pictures, tmp_path / "out", resume=True, **asked)
+        predict_to_folder(detector, pictures, tmp_path / "whole", **asked)
+        for path in (tmp_path / "whole").glob("predictions.*"):
+            assert (tmp_path / "out" / path.name).read_text() == path.read_text()
 
 
 def test_a_table_grows_with_its_rows(tmp_path):

@@ -35,11 +35,11 @@ def cell(value: Any) -> Any:
     """Return what stands for a value in a CSV table: numbers as they are, text that no spreadsheet takes for a formula.
 
     Text that begins with ``=``, ``+``, ``-`` or ``@`` and is no number gets a ``'`` before it, which spreadsheets take
-    for "this is text". Control characters are escaped.
+    for "this is text". Control characters are escaped, but for those that text of several lines has.
     """
     if not isinstance(value, str):
         return value
-    words = printable(value)
+    words = "".join(c if c in "\n\t" else printable(c) for c in value)
     return f"'{words}" if words.lstrip()[:1] in _FORMULA and not _is_number(words) else words
 
 

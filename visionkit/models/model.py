@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionkit.core.component import Spec, build, spec_of
+from visionkit.core.component import Spec, build, parameters_of, spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch, Sample, collate
@@ -78,7 +78,9 @@ class VisionModel(nn.Module):
         Raises:
             UsageError: The model was given one that brings pictures to another form.
         """
-        if spec_of(self.preprocessing) == spec_of(preprocessing):
+        kinds = {type(self.preprocessing), type(preprocessing)}
+        names = parameters_of(type(preprocessing))
+        if len(kinds) == 1 and all(getattr(self.preprocessing, n) == getattr(preprocessing, n) for n in names):
             return
         if not self.preprocessing_is_assumed:
             raise UsageError(

@@ -207,7 +207,8 @@ def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None
     """Raise a UsageError where one of the results is there already and must not be replaced."""
     if not overwrite and any(p.exists() for p in outputs):
         raise UsageError(
-            f"{out} already holds predictions: choose another --out, replace them with --overwrite, or go on with --resume"
+            f"{out} already holds predictions: choose another --out, replace them with --overwrite, or go on with "
+            "--resume"
         )
 
 

@@ -25,12 +25,12 @@ def test_trust_is_repeatable():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "the following arguments are required: PHOTO_OR_FOLDER_OR_GLOB, --ckpt, --out"),
+        ([], "the following arguments are required: PHOTO_OR_FOLDER_OR_GLOB, --ckpt.*, --out"),
         (NEEDED[2:], "the following arguments are required: --ckpt"),
-        ([*NEEDED, "--batch_size", "3"], r"unrecognized arguments: --batch_size 3; did you mean --batch-size\?"),
+        ([*NEEDED, "--batch-sizes", "3"], r"unrecognized arguments: --batch-sizes 3; did you mean --batch-size\?"),
         ([*NEEDED, "--overwrit"], r"did you mean --overwrite\?"),
         ([*NEEDED, "--zzz"], "unrecognized arguments: --zzz; see"),
-        ([*NEEDED, "--batch-size", "many"], "--batch-size: invalid int value: 'many'"),
+        ([*NEEDED, "--batch-size", "many"], "--batch-size.*: invalid int value: 'many'"),
         ([*NEEDED, "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         ([*NEEDED, "--num-workers", "-1"], "--num-workers must be at least 0, got -1"),
         ([*NEEDED, "--precision", "16"], "--precision: invalid choice: '16'"),
@@ -39,7 +39,8 @@ def test_trust_is_repeatable():
             "--calibrate names pictures for --precision int8: add that, or leave it out",
         ),
         ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
-        ([*NEEDED, "--ckpt"], "--ckpt: expected one argument"),
+        ([*NEEDED, "--ckpt"], "--ckpt.*: expected one argument"),
+        ([*NEEDED, "--ckpt", "b.ckpt"], "one checkpoint predicts, not both m.ckpt and b.ckpt"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
         ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
         ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
@@ -97,7 +98,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert asked == {
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
-        "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino",
+        "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
         "calibrate": None, "tell": predict._tell, "reduced": False,
     }  # fmt: skip
 

@@ -107,7 +107,7 @@ class TestTake:
     def test_it_is_a_model_like_any_other(self, name, images, tmp_path):
         taken = take_head(joint(), name)
         visionkit.save(taken, tmp_path / "t.ckpt")
-        again = visionkit.load(tmp_path / "t.ckpt")
+        again = checkpoint.load(tmp_path / "t.ckpt")
         assert again.classes == NAMES[name]
         for a, b in zip(taken.predict(images), again.predict(images), strict=True):
             assert same(a, b)
@@ -167,7 +167,7 @@ class TestJoin:
         parts = {name: take_head(whole, name) for name in HEADS}
         for name, part in parts.items():
             visionkit.save(part, tmp_path / f"{name}.ckpt")
-        joined = join_heads({name: visionkit.load(tmp_path / f"{name}.ckpt") for name in parts})
+        joined = join_heads({name: checkpoint.load(tmp_path / f"{name}.ckpt") for name in parts})
         assert joined.classes == whole.classes
         theirs = whole.state_dict()
         assert joined.state_dict().keys() == theirs.keys()
@@ -178,7 +178,7 @@ class TestJoin:
         joined = join_heads(self.models())
         visionkit.save(joined, tmp_path / "j.ckpt")
         torch.load(tmp_path / "j.ckpt", weights_only=True)
-        again = visionkit.load(tmp_path / "j.ckpt")
+        again = checkpoint.load(tmp_path / "j.ckpt")
         assert again.classes == joined.classes
         assert_same(again, single_heads({"": joined}), images)
 
@@ -258,7 +258,7 @@ class TestCheckpoint:
         content = torch.load(tmp_path / "m.ckpt", weights_only=True)
         assert content[checkpoint.KEY]["task"] == "visionkit.MultiTask"
         assert "model.head.log_variances" in content["state_dict"]
-        again = visionkit.load(tmp_path / "m.ckpt")
+        again = checkpoint.load(tmp_path / "m.ckpt")
         assert again.spec() == whole.spec()
         assert again.head.weights == {"ground": 1.0, "cars": 2.0, "kind": 1.0}
         for a, b in zip(whole.predict(images), again.predict(images), strict=True):
@@ -273,7 +273,7 @@ class TestCheckpoint:
         classes = [f"{head}/{name}" for head in heads for name in NAMES[head]]
         model = MultiTask(resnet(output_stride=16), heads, IdentityNeck, classes).model.eval()
         visionkit.save(model, tmp_path / "m.ckpt")
-        again = visionkit.load(tmp_path / "m.ckpt")
+        again = checkpoint.load(tmp_path / "m.ckpt")
         assert again.spec() == model.spec()
         assert again.head.each()["kind"].multilabel
 
@@ -294,8 +294,8 @@ class TestCheckpoint:
         torch.save(content, tmp_path / "m.ckpt")
         monkeypatch.syspath_prepend(tmp_path)
         with pytest.raises(UsageError, match=r"outsider\.Mine, outside visionkit.*--trust outsider"):
-            visionkit.load(tmp_path / "m.ckpt")
+            checkpoint.load(tmp_path / "m.ckpt")
         assert not (tmp_path / "imported").exists()
-        model = visionkit.load(tmp_path / "m.ckpt", trust=["outsider"])
+        model = checkpoint.load(tmp_path / "m.ckpt", trust=["outsider"])
         assert type(model.head.each()["kind"]).__name__ == "Mine"
         assert take_head(model, "kind").spec()["head"]["class_path"] == "outsider.Mine"
