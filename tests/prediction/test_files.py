@@ -432,9 +432,10 @@ class TestObjects:
         assert not (tmp_path / "out").exists()
 
     def test_cut_off_on_the_way_leaves_no_format_half_written(self, detector, pictures, tmp_path, monkeypatch):
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patched:
             patched.setattr(inference.VisionModel, "decode", predict_then_stop([]))
-            predict_to_folder(detector, pictures, tmp_path / "out", batch_size=1, num_workers=0, formats=["coco"])
+            with pytest.raises(KeyboardInterrupt):
+                predict_to_folder(detector, pictures, tmp_path / "out", batch_size=1, num_workers=0, formats=["coco"])
         assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == ["predictions.jsonl"]
         asked = {"batch_size": 1, "num_workers": 0, "formats": ["coco"]}
         predict_to_folder(detector, pictures, tmp_path / "out", resume=True, **asked)
