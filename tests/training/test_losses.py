@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from visionkit.training.losses import EpochLosses
@@ -23,3 +24,9 @@ def test_all_of_an_epoch_survives_a_resume_within_it():
     assert again.taken() == [({"a": torch.tensor(2.0)}, 2)]
     again.start()
     assert again.taken() == again.take() == []
+
+
+@pytest.mark.parametrize("state", [{}, 3, ({},), ({}, {("a",): 3}), ("ab", {})])
+def test_a_damaged_state_is_refused(state):
+    with pytest.raises((TypeError, ValueError, AttributeError)):
+        EpochLosses().load(state)

@@ -157,7 +157,9 @@ class CLI(LightningCLI):
                 self.trainer.fit(model, datamodule=datamodule, **kwargs)
         except Stopped as e:
             raise SystemExit(self._stopped(e)) from None
-        except Exception:
+        except Exception as e:
+            if isinstance(e, MisconfigurationException):  # such as fewer epochs than the checkpoint has
+                raise UsageError(" ".join(str(e).split())) from e
             if not self.stopping.number:
                 raise
             raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first

@@ -52,8 +52,13 @@ class EpochLosses:
         return self._running, self._taken
 
     def load(self, state: tuple[Any, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
-        self._running, self._taken = state
+        """Go on from what :meth:`state` returned.
+
+        Raises:
+            TypeError, ValueError: It is something else.
+        """
+        running, taken = ({names: (sums, int(n)) for names, (sums, n) in part.items()} for part in state)
+        self._running, self._taken = running, taken
 
 
 def _means(losses: _Sums) -> list[tuple[dict[str, Tensor], int]]:

@@ -354,9 +354,12 @@ class Task(L.LightningModule):
         checkpoints.adopt(self.model, description, path)  # a resumed backbone has no weights file
         if self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
             self._resumed = checkpoint
-            losses = checkpoint.get(TOLD, {}).get("losses", ())
-            if len(losses) == self.trainer.world_size:
-                self._training.load(losses[self.global_rank])
+            try:
+                losses = checkpoint.get(TOLD, {}).get("losses", ())
+                if len(losses) == self.trainer.world_size:
+                    self._training.load(losses[self.global_rank])
+            except (AttributeError, TypeError, ValueError) as e:
+                raise DataError(f"{path}: its losses are damaged: the training cannot go on from this file") from e
 
 
 def _named_losses(stage: str, losses: dict[str, Tensor]) -> dict[str, Tensor]:

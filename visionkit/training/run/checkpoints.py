@@ -45,6 +45,7 @@ class BestAndLast(Checkpoint):
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         run.deferred = True
+        self._started = False
         self.last_model_path = str(run.folder / FOLDER / "last.ckpt")
         self.best_model_path = str(run.folder / FOLDER / "best.ckpt")
 
@@ -54,6 +55,7 @@ class BestAndLast(Checkpoint):
         A run that was killed between last.ckpt and best.ckpt has not linked the latter yet; one that goes on in another
         folder has none there.
         """
+        self._started = True
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
             return
         if trainer.is_global_zero:
@@ -73,6 +75,15 @@ class BestAndLast(Checkpoint):
                     _link(found, own)
             self.run.write()
         self.run.bests = trainer.strategy.broadcast(self.run.bests)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Finish a run that was killed after its last epoch: nothing is left to train, but to write and draw."""
+        if not self._started and trainer.ckpt_path is not None:
+            if (self.run.folder / "config.yaml").exists():
+                self.run.config = None  # what was trained, was trained with that
+            self.run.on_train_start(trainer, pl_module)
+            self.on_train_start(trainer, pl_module)
+            self.run.on_train_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the epoch: last.ckpt holds all, so that what follows can be made good after a kill at any point."""
