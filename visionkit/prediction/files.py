@@ -210,9 +210,9 @@ def predict_to_folder(
             are none it starts.
 
     Raises:
-        UsageError: ``out`` holds results already, or, to resume, results of another model or of other options; the device or the backend is not there, such pictures cannot be drawn
-            on, or the model's predictions have no such format, no scores to choose by or cannot be put together from
-            views.
+        UsageError: ``out`` holds results already, or, to resume, results of another model or of other options; the
+            device or the backend is not there, such pictures cannot be drawn on, or the model's predictions have no
+            such format, no scores to choose by or cannot be put together from views.
         DataError: The checkpoint cannot be used, or the annotation file does not fit.
     """
     start = time.perf_counter()
