@@ -223,12 +223,17 @@ class TestWhatIsGiven:
         for path, words in (
             (tmp_path / "missing.png", "no such file"),
             (tmp_path, "is a folder"),
-            (tmp_path / "text.png", ""),
+            (tmp_path / "text.png", "text.png: "),
         ):
             with pytest.raises(DataError, match=words) as raised:
                 model.predict(str(path))
             assert str(path) in str(raised.value)
             assert "\n" not in str(raised.value)
+
+    def test_a_picture_that_would_start_a_program(self, model, tmp_path):
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+        with pytest.raises(DataError, match="the picture: is an EPS file, which is not read"):
+            model.predict(Image.open(tmp_path / "a.eps"))
 
     def test_an_array_is_not_changed(self, model):
         array = np.full((32, 32, 3), 7, np.uint8)

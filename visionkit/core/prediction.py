@@ -12,7 +12,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo
 
-__all__ = ["Agreement", "Prediction", "Region", "ids_of", "reading_record", "recorded"]
+__all__ = ["Agreement", "Prediction", "Recorded", "Region", "ids_of", "reading_record", "recorded"]
 
 Region: TypeAlias = tuple[int, int, int, int]
 """Top, left, bottom and right of a part of a picture, in pixels; bottom and right lie just behind it."""
@@ -110,6 +110,21 @@ class Prediction:
     @classmethod
     def _refuse(cls, method: str, what: str) -> NoReturn:
         raise UsageError(f"{cls.__name__} {what}: it defines no {method}")
+
+
+@dataclass(frozen=True)
+class Recorded(Prediction):
+    """The record of a prediction, in place of one that cannot be made of it: of pixels that lie in a file of their own.
+
+    Args:
+        said: What ``record`` returned.
+    """
+
+    said: Mapping[str, Any]
+
+    def record(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the record."""
+        return dict(self.said)
 
 
 @dataclass(frozen=True)

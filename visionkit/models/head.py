@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from visionkit.core.component import Component
-from visionkit.core.prediction import Prediction
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.prediction import Prediction, Recorded
 from visionkit.models.backbones.base import FeatureSpec
 
 __all__ = ["Head", "HeadFactory"]
@@ -73,6 +74,24 @@ class Head(Component, nn.Module):
             names: Class names, in the order of their ids.
         """
         return self.prediction.from_record(record, names)
+
+    def recall(self, record: Mapping[str, Any], names: Sequence[str]) -> Prediction:
+        """Return what a row of the table is made of, where only the record is left: a prediction, or the record itself.
+
+        Args:
+            record: What ``Prediction.record`` returned.
+            names: Class names, in the order of their ids.
+
+        Raises:
+            DataError: It is no such record.
+            UsageError: Such predictions are not read from records.
+        """
+        try:
+            return self.from_record(record, names)
+        except (DataError, UsageError):
+            if self.prediction.rows is not Prediction.rows:
+                raise
+            return Recorded(record)  # the row is the record
 
     def metric(self, classes: Sequence[str]) -> Any:
         """Return the TaskMetric that judges this head's predictions.

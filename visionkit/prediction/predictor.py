@@ -12,7 +12,7 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Prediction, Region
-from visionkit.core.sample import Sample, collate
+from visionkit.core.sample import ImageInfo, Sample, collate
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend
 from visionkit.prediction.backends.calibration import calibration_views, quantised
@@ -136,7 +136,7 @@ class Predictor:
             else:
                 picture = _Open(item.sample)
                 line.append(picture)
-                for view, region in item.views:
+                for view, region in picture.views(item):
                     group = waiting.setdefault(view.image.shape, [])
                     group.append((picture, len(picture.regions), view))
                     picture.regions.append(region)
@@ -151,7 +151,28 @@ class Predictor:
         yield from _finished(line)
 
     def _predict(self, group: list[tuple[_Open, int, Sample[Any]]]) -> None:
-        """Predict a batch of views, give each to its picture, and empty the group."""
+        """Predict a batch of views, give each to its picture, and empty the group.
+
+        Where memory does not suffice for all of them, each is predicted alone: what is too large then is one picture.
+        """
+        try:
+            predictions, infos = self._decoded(group)
+        except Exception as e:
+            if not _lacks_memory(e):
+                raise
+            if len(group) == 1:
+                group[0][0].fail(e)
+            else:
+                for one in group:
+                    self._predict([one])
+            group.clear()
+            return
+        for (picture, number, _), prediction, info in zip(group, predictions, infos, strict=True):
+            picture.take(number, prediction, info)
+        group.clear()
+
+    def _decoded(self, group: list[tuple[_Open, int, Sample[Any]]]) -> tuple[Sequence[Prediction], list[ImageInfo]]:
+        """Return what the network says of views of one size."""
         batch = collate([view for _, _, view in group])
         if self.device.type == "cuda":
             batch = batch.pin_memory()
@@ -160,10 +181,7 @@ class Predictor:
             shape = images.shape[1:]
             self._filled[shape] = max(self._filled.get(shape, 1), len(images))
             images = torch.cat([images, images.new_zeros((self._filled[shape] - len(images), *shape))])
-        predictions = self.model.decode(images)[: len(batch)]
-        for (picture, number, view), prediction in zip(group, predictions, strict=True):
-            picture.predictions[number] = prediction.restore(view.info)
-        group.clear()
+        return self.model.decode(images)[: len(batch)], batch.infos
 
     def _images(self, sample: Sample[Any]) -> list[Tensor]:
         """Return what the network sees of a sample, uint8 [C, H, W] each."""
@@ -183,20 +201,63 @@ class _Open:
     regions: list[Region] = field(default_factory=list)
     predictions: dict[int, Prediction] = field(default_factory=dict)
     whole: bool = False  # all views are made
+    problem: DataError | None = None
+
+    def views(self, item: Prepared) -> Iterator[tuple[Sample[Any], Region]]:
+        """Yield the views as they are made; what goes wrong ends them, and is this picture's alone."""
+        try:
+            yield from item.views
+        except Exception as e:
+            self.fail(e)
+
+    def take(self, number: int, prediction: Prediction, info: ImageInfo) -> None:
+        """Take the prediction of a view."""
+        try:
+            self.predictions[number] = prediction.restore(info)
+        except Exception as e:
+            self.fail(e)
+
+    def fail(self, e: Exception) -> None:
+        """Take what went wrong; a UsageError is none of the picture's.
+
+        Raises:
+            UsageError: It was one.
+        """
+        if isinstance(e, UsageError):
+            raise e
+        name = self.sample.info.id or "the picture"
+        why = (
+            "memory does not suffice for it" if _lacks_memory(e) else f"{type(e).__name__}: {' '.join(str(e).split())}"
+        )
+        self.problem = e if isinstance(e, DataError) else DataError(f"{name}: cannot be predicted ({why})")
 
     @property
     def complete(self) -> bool:
-        return self.whole and len(self.predictions) == len(self.regions)
+        return self.problem is not None or (self.whole and len(self.predictions) == len(self.regions))
 
-    def merged(self) -> Prediction:
-        parts: Sequence[Prediction] = [self.predictions[k] for k in range(len(self.regions))]
-        return parts[0] if len(parts) == 1 else type(parts[0]).merge(parts, self.regions)
+    def result(self) -> Result:
+        """Return the picture with the prediction that all views make together, or what went wrong."""
+        if self.problem is None:
+            try:
+                parts: Sequence[Prediction] = [self.predictions[k] for k in range(len(self.regions))]
+                merged = parts[0] if len(parts) == 1 else type(parts[0]).merge(parts, self.regions)
+                return self.sample, merged
+            except Exception as e:
+                self.fail(e)
+        assert self.problem is not None
+        return self.problem
 
 
 def _finished(line: deque[_Open | DataError]) -> Iterator[Result]:
     while line and (isinstance(line[0], DataError) or line[0].complete):
         first = line.popleft()
-        yield first if isinstance(first, DataError) else (first.sample, first.merged())
+        yield first if isinstance(first, DataError) else first.result()
+
+
+def _lacks_memory(e: BaseException) -> bool:
+    """Return whether memory did not suffice: each library has an error of its own for it."""
+    words = ("out of memory", "allocate memory", "not enough memory", "Insufficient memory", "bad allocation")
+    return isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and any(w in str(e) for w in words))
 
 
 def _empty(sample: Sample[Any]) -> Sample[Any]:

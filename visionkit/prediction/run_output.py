@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)  # no picture's fault
 _MAX_NAME = 180  # bytes of a picture's name in the name of a file that is made of it; file systems have 255
 
 
@@ -153,6 +155,9 @@ class _Open:
         except UnicodeEncodeError:
             raise DataError(f"{info.id}: its name is no UTF-8, as records must be; rename it") from None
         except Exception as e:  # whatever it is, it is this picture's: the others are predicted
+            cause = e if isinstance(e, OSError) else e.__cause__
+            if isinstance(cause, OSError) and cause.errno in _OF_THE_DISK:
+                raise cause from None
             why = str(e) if isinstance(e, VisionkitError) else f"{type(e).__name__}: {e}"
             raise DataError(f"{info.id}: its prediction cannot be written ({why})") from e
         for row in rows:
@@ -174,20 +179,22 @@ class _Open:
         first = {k: v for k, v in extra.items() if k == "image" or k in self.columns}
         body = {k: v for k, v in record.items() if k not in first}
         try:
-            prediction = results.head.from_record(body, names)
-        except (DataError, UsageError) as e:
-            if collecting:
-                raise UsageError(
-                    f"{results.out}: --resume cannot make {collecting[0].outputs[0].name} of the records alone ({e}): "
-                    "predict anew with --overwrite"
-                ) from e
-            rows = [body]  # the masks of classes lie beside the records, which hold the rest
-        else:
+            prediction = results.head.recall(body, names)
             rows = prediction.rows(names)
-            size = (int(record.get("height") or 0), int(record.get("width") or 0))
-            info = ImageInfo(str(record["image"]), size, extra={k: v for k, v in first.items() if k != "image"})
+            parts = (body, *(part for part in body.values() if isinstance(part, Mapping)))  # of several heads each one
+            sizes = [(part["height"], part["width"]) for part in parts if part.get("height") and part.get("width")]
+            info = ImageInfo(
+                str(record["image"]),
+                sizes[0] if sizes else (0, 0),
+                extra={k: v for k, v in first.items() if k != "image"},
+            )
             for writer in collecting:
                 writer.add(info, prediction)
+        except (DataError, UsageError, AttributeError) as e:  # AttributeError: of a record that stands for a prediction
+            made = ", ".join(path.name for path in (results.out / TABLE, *(p for w in collecting for p in w.outputs)))
+            raise UsageError(
+                f"{results.out}: --resume cannot make {made} of the records alone ({e}): predict anew with --overwrite"
+            ) from e
         for row in rows:
             self.rows.add({**first, **row})
         results.count += 1

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from visionkit import UsageError
+from visionkit import UsageError, convert
 from visionkit.prediction.backends import available
 from visionkit.prediction.backends.available import check_backend, choose_device
 
@@ -73,3 +73,23 @@ def test_openvino_reports_to_nobody():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_package_that_is_missing_is_named_and_not_the_network(tiny_model, monkeypatch):
+    """However deep an exporter hides it, and whichever of an extra's packages it is."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def export(*arguments, **settings):
+        try:
+            raise ModuleNotFoundError("No module named 'onnx_ir.passes'", name="onnx_ir.passes")
+        except ImportError as e:
+            raise RuntimeError("Failed to export the model") from e
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    fast = convert(tiny_model, "onnx")
+    with pytest.raises(
+        UsageError, match=r"--backend onnx needs the package onnx_ir: pip install 'visionkit\[onnx\]'"
+    ) as e:
+        fast.predict(torch.zeros(3, 32, 32, dtype=torch.uint8))
+    assert "\n" not in str(e.value)

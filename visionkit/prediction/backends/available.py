@@ -10,7 +10,7 @@ import torch
 from visionkit.core.errors import UsageError
 from visionkit.core.machine import has_compiler
 
-__all__ = ["BackendName", "check_backend", "choose_device"]
+__all__ = ["BackendName", "check_backend", "choose_device", "refuse_missing"]
 
 BackendName = Literal["torch", "compile", "openvino", "onnx"]
 """What computes a network's outputs; predictions are decoded by torch with any of them."""
@@ -66,6 +66,25 @@ def check_backend(backend: BackendName, device: torch.device, precision: str = "
             "--backend compile needs a C++ compiler, and none of g++, clang++ and $CXX is found: install one, or take "
             "--backend torch or openvino"
         )
+
+
+def refuse_missing(backend: str, e: BaseException) -> None:
+    """Raise a UsageError where an error comes from a package that is not there or cannot be imported.
+
+    Args:
+        backend: Its name.
+        e: What was raised, by an exporter or an engine; they wrap what went wrong into errors of their own.
+
+    Raises:
+        UsageError: A package is missing.
+    """
+    cause: BaseException | None = e
+    while cause is not None:
+        if isinstance(cause, ImportError):
+            what = f"the package {cause.name.partition('.')[0]}" if cause.name else "a package that cannot be imported"
+            why = "" if cause.name else f" ({' '.join(str(cause).split())})"
+            raise UsageError(f"--backend {backend} needs {what}{why}: pip install 'visionkit[{backend}]'") from e
+        cause = cause.__cause__ or cause.__context__
 
 
 def _computes_on_cuda(backend: BackendName) -> bool:

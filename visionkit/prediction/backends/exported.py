@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from visionkit.core.errors import UsageError
 from visionkit.models.model import VisionModel
+from visionkit.prediction.backends.available import refuse_missing
 from visionkit.prediction.backends.outputs import Rebuild, flatten_outputs
 
 __all__ = ["Compute", "Engine", "Exported", "ExportedNetwork", "engine", "export", "openvino_core", "silenced"]
@@ -60,11 +61,13 @@ class Exported:
         if self.whole:
             try:
                 return self._export(self.model, images)
-            except Exception:  # each exporter has errors of its own; which it is does not matter
+            except Exception as e:  # each exporter has errors of its own; which it is does not matter
+                refuse_missing(self.name, e)
                 self.whole = False
         try:
             levels = self._export(_Trunk(self.model), images)
         except Exception as e:
+            refuse_missing(self.name, e)
             reason = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
             raise UsageError(
                 f"--backend {self.name}: this network cannot be exported: take --backend torch ({reason})"
@@ -143,9 +146,13 @@ def engine(name: str, device: torch.device, fast: bool) -> Engine:
         fast: Whether to compute in bf16.
 
     Raises:
-        UsageError: The processor has no bf16.
+        UsageError: The processor has no bf16, or a package is missing.
     """
-    return _openvino(fast) if name == "openvino" else _onnx(device)
+    try:
+        return _openvino(fast) if name == "openvino" else _onnx(device)
+    except ImportError as e:
+        refuse_missing(name, e)
+        raise
 
 
 def openvino_core(fast: bool) -> tuple[Any, dict[str, Any]]:

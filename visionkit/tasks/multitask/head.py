@@ -167,6 +167,11 @@ class MultiTaskHead(Head):
         own = {name: recorded(record, name) for name in self.heads}
         return MultiTaskPrediction({k: h.from_record(own[k], names_of(k, names)) for k, h in self.each().items()})
 
+    def recall(self, record: Mapping[str, Any], names: Sequence[str]) -> MultiTaskPrediction:
+        """Return what rows of the tables are made of, where only the record is left: of each head its own part."""
+        own = {name: recorded(record, name) for name in self.heads}
+        return MultiTaskPrediction({k: h.recall(own[k], names_of(k, names)) for k, h in self.each().items()})
+
     def count_labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
         """Return how many of the targets are labelled for the head of a loss."""
         return len(labelled(loss.partition("/")[0], targets))
