@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from visionkit.core.errors import DataError
+from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.core.files import unwritable
 
 __all__ = ["explained"]
@@ -48,16 +48,25 @@ _WORDS = (
     ),
 )
 """What messages of torch, NumPy, OpenCV and the system look like -> what they mean. The first that fits counts."""
+_EXTRAS = {
+    "tensorboard": "track", "openvino": "openvino", "nncf": "int8", "onnxruntime": "onnx", "onnxscript": "onnx",
+    "onnx": "onnx", "pi_heif": "heif",
+}  # fmt: skip
+"""Packages that are not always installed -> what brings them."""
 _OF_MACHINE = (RuntimeError, OSError, EOFError, ValueError)
 
 
-def explained(e: BaseException) -> DataError | None:
+def explained(e: BaseException) -> VisionkitError | None:
     """Return in words what the machine lacks or has done, or None where an error is none of its faults.
+
+    A package that is not installed is a UsageError: what was asked needs it.
 
     Args:
         e: What was raised, by Python, torch, NumPy, OpenCV or the system.
     """
     for cause in _chain(e):
+        if isinstance(cause, ModuleNotFoundError) and (missing := _missing(cause)) is not None:
+            return missing
         if isinstance(cause, MemoryError):
             return DataError(f"not enough memory; {_MEMORY}")
         if isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
@@ -69,6 +78,15 @@ def explained(e: BaseException) -> DataError | None:
         if words is not None:
             return DataError(words)
     return DataError(" ".join(str(e).split())) if isinstance(e, OSError) and e.errno else None
+
+
+def _missing(e: ModuleNotFoundError) -> UsageError | None:
+    """Say what brings a package of an extra; None for any other."""
+    name = (e.name or "").partition(".")[0]
+    found = next((p for p in _EXTRAS if p == name or (not name and re.search(rf"\b{p}\b", str(e)))), None)
+    if found is None:
+        return None
+    return UsageError(f"the package {found} is not installed: pip install 'visionkit[{_EXTRAS[found]}]'")
 
 
 def _of_file(path: str, e: OSError) -> DataError:

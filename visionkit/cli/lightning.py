@@ -13,15 +13,15 @@ from typing import Any
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.config.options import value_of
 from visionkit.cli.config.run_config import config_text, home_of
+from visionkit.cli.making import check_data, check_machine, refused
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
-from visionkit.core.errors import UsageError, VisionkitError
+from visionkit.core.errors import UsageError
 from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.core.text import printable, say, shortened
 from visionkit.models import checkpoint as checkpoints
@@ -94,6 +94,8 @@ class CLI(LightningCLI):
 
     def _set_seed(self) -> None:
         """Seed start weights; what happens later has its own seeds."""
+        check_machine(self.config[str(self.subcommand)], self.given)
+        check_data(self.config[str(self.subcommand)], self.given)
         logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
         super()._set_seed()
 
@@ -115,14 +117,9 @@ class CLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as e:
-            cause: BaseException | None = e
-            while cause is not None and not isinstance(cause, VisionkitError):
-                last, cause = cause, cause.__cause__ or cause.__context__
-            if cause is not None:
-                raise cause from None
-            if isinstance(e, ValueError | TypeError | ImportError | MisconfigurationException):
-                raise UsageError(" ".join(str(last).split())) from e
-            raise
+            if (fault := refused(e, self.given)) is None:
+                raise
+            raise fault from None
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""

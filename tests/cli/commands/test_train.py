@@ -34,11 +34,11 @@ class TestComplete:
             "visionkit": visionkit.models.checkpoint.spec_of_model(tiny_model, task="visionkit.Classifier"),
         }
         visionkit.models.checkpoint.write(content, tmp_path / "m.ckpt")
-        asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64"]
+        asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64", "--data.root", "photos"]
         completed = _complete("validate", asked)
         assert completed[0] == "-c"
         assert completed[1].endswith("classify.yaml")
-        assert completed[-4:] == asked
+        assert completed[-6:] == asked
         assert any(a.startswith(("--data.size=32", "--data.size=[32")) for a in completed)
 
     def test_a_model_that_no_task_trained_needs_a_config(self, tiny_model, tmp_path):

@@ -20,6 +20,7 @@ from visionkit.cli.config.options import options_of, value_of
 from visionkit.cli.config.print_config import printed
 from visionkit.cli.config.short_names import written_out
 from visionkit.cli.config.train_help import train_help
+from visionkit.cli.config.values import refuse_values
 from visionkit.cli.imports import uncollected
 from visionkit.core.errors import UsageError
 
@@ -39,9 +40,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         print(train_help(command, arguments))
         return 0
     given = arguments  # in the user's own words, for messages
-    arguments = _complete(command, _run_folders(command, _nulls(written_out(command, arguments))), trust)
-    for path in configs.paths(arguments):
-        configs.content_of(path)
+    arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
+    refuse_values(arguments)
     with uncollected():
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
@@ -52,7 +52,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = io.StringIO() if PRINT in arguments else None
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
-            CLI([command, *drop_replaced(arguments)], given=[command, *given, *arguments], claim=claim)
+            CLI([command, *drop_replaced(_nulls(arguments))], given=[command, *given, *arguments], claim=claim)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
@@ -123,15 +123,31 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
 
     content = checkpoints.read(checkpoint)
     described = content[checkpoints.KEY]
-    return [*configs.from_checkpoint(described, checkpoint, trust, content["state_dict"]), *arguments]
+    completed = [*configs.from_checkpoint(described, checkpoint, trust, content["state_dict"]), *arguments]
+    if command != "fit":
+        _refuse_drawn(command, checkpoint, described["model"]["classes"], arguments)
+    return completed
+
+
+def _refuse_drawn(command: str, checkpoint: str, classes: Sequence[str], arguments: Sequence[str]) -> None:
+    """Refuse to measure on drawn shapes what was trained on other data, where no data is named."""
+    from visionkit.data.shapes import SHAPES
+
+    named = any(option.name == "--data" or option.name.endswith(".root") for option in options_of(arguments))
+    if not named and set(classes) - {"background"} - set(SHAPES):
+        seen = ", ".join(list(classes)[:3]) + (", ..." if len(classes) > 3 else "")
+        raise UsageError(
+            f"{command} needs --data.root PICTURES: {checkpoint} knows {seen}, and without a root drawn shapes are "
+            f"measured ({', '.join(SHAPES)})"
+        )
 
 
 def _nulls(arguments: list[str]) -> list[str]:
-    """Write ``--model.recipe.ema null`` so that jsonargparse takes it: within a dataclass it reads null as a word."""
+    """Write ``--model.recipe.ema null`` so that jsonargparse takes it: below a class it reads null as a word."""
     written: list[str] = []
-    within = [f"--model.{key}" for key in keys_of_form("settings")]
+    within = [f"--model.{key}" for key in keys_of_form("settings") | keys_of_form("class")]
     for option in options_of(arguments):
-        settings, _, key = option.name.rpartition(".")
-        null = option.value == "null" and settings in within
+        settings, _, key = option.name.replace(".init_args", "").rpartition(".")
+        null = option.value == "null" and settings in within and key != "class_path"
         written += [f'{settings}={{"{key}": null}}'] if null else option.words
     return written

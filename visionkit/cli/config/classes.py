@@ -17,7 +17,7 @@ from visionkit.cli.config.descriptions import BASES, keys_of_form
 from visionkit.cli.config.options import CONFIG, Option, options_of
 from visionkit.core.errors import UsageError
 
-__all__ = ["WHOLE", "is_class", "is_same", "drop_replaced"]
+__all__ = ["WHOLE", "Place", "classes_in", "drop_replaced", "is_class", "is_same", "place_of", "taken_classes"]
 
 WHOLE = tuple(BASES)
 """Where another class keeps what is said of the former: a task of the user's own with the parts of the config."""
@@ -36,12 +36,8 @@ def drop_replaced(arguments: Sequence[str]) -> list[str]:
         arguments: The command line after the command, with paths of configs.
     """
     options = options_of(arguments)
-    files = [_load(Path(option.value)) if option.name in CONFIG and option.value else {} for option in options]
-    taken: dict[Place, str] = {}
-    for option, content in zip(options, files, strict=True):
-        taken |= _classes(content)
-        if (place := _place(option.name)) and (name := _named(option.name, option.value, known=place in taken)):
-            taken[place] = name
+    files = _contents(options)
+    taken = taken_classes(options)
     left = [_settled(content, taken) for content in files]
     moved = _move_nulls(options, left)
     dropped: list[str] = []
@@ -52,30 +48,46 @@ def drop_replaced(arguments: Sequence[str]) -> list[str]:
     return dropped
 
 
+def taken_classes(options: Sequence[Option]) -> dict[Place, str]:
+    """Return the class that is taken in the end at each place: the last that a config or an option names."""
+    taken: dict[Place, str] = {}
+    for option, content in zip(options, _contents(options), strict=True):
+        taken |= classes_in(content)
+        if (place := place_of(option.name)) and (name := _named(option.name, option.value, known=place in taken)):
+            taken[place] = name
+    return taken
+
+
+def _contents(options: Sequence[Option]) -> list[Any]:
+    return [_load(Path(option.value)) if option.name in CONFIG and option.value else {} for option in options]
+
+
 def _move_nulls(options: Sequence[Option], files: list[Any]) -> set[int]:
     """Write ``--model.heads.NAME.key null`` into the config that names the class; return the options that go for it.
 
-    The parser takes null for a key of a class under a name of the user's in a config, but not on the command line.
+    The parser takes null for a key of a class under a name of the user's in a config, but not on the command line; nor
+    one entry of a mapping there, ``--model.heads.NAME.losses.dice 0.5``.
     """
     moved: set[int] = set()
     named = keys_of_form("named")
     for k, option in enumerate(options):
-        place = _place(option.name)
-        if option.value != "null" or len(place) < 4 or place[1] not in named:
+        place = place_of(option.name)
+        if len(place) < 4 or place[1] not in named or not (option.value == "null" or len(place) == 5):
             continue
-        home = next((j for j in range(len(files) - 1, -1, -1) if place[:-1] in _classes(files[j])), None)
-        if home is not None:
-            files[home] = _with_null(files[home], place)
-            moved |= {j for j in range(k + 1) if _place(options[j].name)[: len(place)] == place}  # it says last
+        owner = place[:-1] if option.value == "null" and len(place) == 4 else place[:3]
+        home = next((j for j in range(len(files) - 1, -1, -1) if owner in classes_in(files[j])), None)
+        if home is not None and place[:4] not in classes_in(files[home]):
+            files[home] = _with_value(files[home], place, bounded_yaml.load_value(option.value, option.name))
+            moved |= {j for j in range(k + 1) if place_of(options[j].name)[: len(place)] == place}  # it says last
     return moved
 
 
-def _with_null(content: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """Return a config in which null stands at a place below a class."""
-    changed = dict(content)
+def _with_value(content: Any, place: Place, value: Any) -> dict[str, Any]:
+    """Return a config in which a value stands at a place below a class."""
+    changed = dict(content) if isinstance(content, Mapping) else {}
     if is_class(content) and place[0] != "class_path":
-        return {**changed, "init_args": _with_null(content.get("init_args") or {}, place)}
-    changed[place[0]] = None if len(place) == 1 else _with_null(content[place[0]], place[1:])
+        return {**changed, "init_args": _with_value(content.get("init_args"), place, value)}
+    changed[place[0]] = value if len(place) == 1 else _with_value(changed.get(place[0]), place[1:], value)
     return changed
 
 
@@ -91,7 +103,7 @@ def is_same(name: str, other: str) -> bool:
     return last == other_last and (module == other_module or not module or not other_module or ours)
 
 
-def _place(option: str) -> Place:
+def place_of(option: str) -> Place:
     """Return which class an option may name, () for none."""
     if not option.startswith("--") or option.endswith("+") or option in CONFIG:  # + adds to a list
         return ()
@@ -119,7 +131,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _classes(value: Any, place: Place = ()) -> dict[Place, str]:
+def classes_in(value: Any, place: Place = ()) -> dict[Place, str]:
     """Return the classes below a place."""
     found: dict[Place, str] = {}
     if isinstance(value, Mapping):
@@ -127,7 +139,7 @@ def _classes(value: Any, place: Place = ()) -> dict[Place, str]:
             if key == "class_path" and isinstance(entry, str):
                 found[place] = entry
             else:
-                found |= _classes(entry, place if key == "init_args" else (*place, str(key)))
+                found |= classes_in(entry, place if key == "init_args" else (*place, str(key)))
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from visionkit.cli.config.configs import TOP, line_of, paths
 from visionkit.cli.config.descriptions import BASES, TRAINER, describe, keys_of_form, kind_of, known
+from visionkit.cli.config.options import options_of
 from visionkit.cli.config.short_names import keys_of
 
 __all__ = ["explain"]
@@ -17,7 +18,14 @@ CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 NO_OPTION = re.compile(r"Option '([^']+)' is not accepted")
 NO_KEY = re.compile(r"(?:Subcommand '\w+' does not accept option|Key|Unrecognized key) '([^']+)'")
 NO_ARGUMENT = re.compile(r"unrecognized arguments: (.+)", re.IGNORECASE)
-NO_CLASS = re.compile(r"Expected a (?:dot import path string: (\S+)|path but (\S+) either not accessible)")
+NO_CLASS = re.compile(
+    r"Expected a (?:dot import path string: *(.*)|path but (\S*) either not accessible)|"
+    r"(?:Not a valid subclass of \w+\. Got value: |Expected an? import path or a subclass spec, but got )"
+    r"(.*?)(?:\. Got value.*)?$",
+    re.IGNORECASE,
+)
+NESTED = re.compile(r"Given value: NestedArg\(key='([^']+)'")
+REQUIRED = re.compile(r"the following arguments are required: (?:\w+\.)?(\w+)")
 KIND = re.compile(r"Expected an? (?!path but|dot import path)((?:(?!Got value).)+)")
 GIVEN = re.compile(r"Given value: (.*)")
 CALLABLE = re.compile(
@@ -60,38 +68,57 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         if NO_OPTION.search(text):
             leaf = text
             break
+    if match := REQUIRED.search(leaf):
+        return _missing([*keys, match.group(1)], arguments)
+    if leaf.startswith("Unable to load config") and keys:
+        return f"{_where(keys[:1], arguments)} takes a mapping of its keys, or a YAML file with one"
     if match := NO_OPTION.search(leaf):
         name = match.group(1)
         path = [*keys, *name.split(".")]
-        return f"{_where(path, arguments)}: {_no_key(name, cls)}"
+        return f"{_where(path, arguments, message)}: {_no_key(name, cls)}"
     if match := NO_KEY.search(leaf):
         path = match.group(1).split(".")
         if path[0] not in TOP:
             path = path[:1]
-        return f"{_where(path, arguments)}: there is no such key{_near(path[-1], _siblings(path))}"
+        return f"{_where(path, arguments, message)}: there is no such key{_near(path[-1], _siblings(path))}"
     if match := NO_ARGUMENT.search(leaf):
         word = match.group(1).split()[0].partition("=")[0]
         return f"{word}: there is no such option{_near_option(word.lstrip('-'))}"
     if kinds and given is not None and (in_callable or KIND.fullmatch(leaf)):
         leaf = f"Expected a {' or '.join(kinds)}. Got value: {given}"
     if match := NO_CLASS.search(leaf):
-        name = match.group(1) or match.group(2)
+        name = next((found for found in match.groups() if found), "")
         key = [k for k in keys if k not in ("init_args", "class_path")][-1:]
-        return f"{_where(keys, arguments)}: there is no class {name!r}; there are {', '.join(_class_names(*key))}"
-    return f"{_where(keys, arguments)}: {_plain(leaf)}" if keys else _plain(leaf)
+        return (
+            f"{_where(keys, arguments, message)}: there is no class {name!r}; there are {', '.join(_class_names(*key))}"
+        )
+    return f"{_where(keys, arguments, message)}: {_plain(leaf)}" if keys else _plain(leaf)
 
 
-def _where(keys: Sequence[str], arguments: Sequence[str]) -> str:
+def _missing(keys: Sequence[str], arguments: Sequence[str]) -> str:
+    kind = kind_of(keys[-1])
+    takes = f" a class: {', '.join(_class_names(keys[-1]))}" if kind else " a value"
+    return f"{_where(keys, arguments)} needs{takes}"
+
+
+def _where(keys: Sequence[str], arguments: Sequence[str], said: str = "") -> str:
+    """Return the option, or file, line and key, of which the parser has ``said`` something."""
     name = ".".join(k for k in keys if k not in ("init_args", "class_path"))
     options = [a.partition("=")[0] for a in arguments if a.startswith("--")]
     for option in options:  # as it was typed: a short name, or the key
         if name in keys_of(option):
             return option.replace(".init_args", "")
+    top, nested = KEY.match(said), NESTED.findall(said)
+    below = f"--{top.group(1)}.{nested[-1]}".replace(".init_args", "") if top and nested else f"--{name}."
+    for o in reversed(options_of(arguments)):  # what the parser says of a key may be of one entry below it
+        option = o.name.replace(".init_args", "")
+        if option == below or (not nested and o.value and o.value in said and option.startswith(below)):
+            return option
     given = [option.replace(".init_args", "") for option in options]
     for named in keys_of_form("named"):  # model.heads.NAME.key: the parser leaves NAME out
         if named in keys:
             before, _, last = name.partition(f".{named}.")
-            found = [g for g in given if g.startswith(f"--{before}.{named}.") and g.endswith(f".{last}")]
+            found = [g for g in given if g.startswith(f"--{before}.{named}.") and f".{last}." in f"{g}."]
             if found:
                 return found[-1]
     for file in reversed(paths(arguments)):  # a later one wins over an earlier one
@@ -149,5 +176,8 @@ def _plain(text: str) -> str:
     text = text.partition(". Got value: Namespace(")[0]
     text = re.sub(r"<class '([^']+)'>", r"\1", text)
     text = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", text)
-    text = re.sub(r"Expected an? (.+?)\. Got value: (.*)", r"expected \1, got \2", text)
+    text = re.sub(
+        r"Expected an? (.+?)\. Got value:(?: (.*)|$)", lambda m: f"expected {m[1]}, got {m[2] or 'nothing'}", text
+    )
+    text = re.sub(r"got None$", "got null", text)
     return text.strip() or "not understood"
