@@ -92,7 +92,7 @@ def refused(e: BaseException, given: Sequence[str]) -> VisionkitError | None:
     if cause is not None:
         single = isinstance(cause, UsageError) and len(cause.lines) == 1
         return UsageError(_named(cause.args[0], given)) if single else cause
-    if isinstance(e, ValueError | TypeError | MisconfigurationException):
+    if isinstance(e, ValueError | TypeError | ImportError | MisconfigurationException):
         return explained(e) or UsageError(_named(" ".join(str(last).split()), given))
     return None
 
