@@ -312,9 +312,10 @@ def test_grey_models_draw_on_grey(tmp_path):
 
     model = VisionModel(Grey(), Blobs, ["bright"], preprocessing=Preprocessing(64, channels=1)).eval()
     Image.fromarray(scene((64, 64), (10, 10, 40, 40))).save(tmp_path / "a.png")
+    (tmp_path / "any.ckpt").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
-        predict_to_folder("any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True)
+        predict_to_folder(tmp_path / "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True)
     with Image.open(tmp_path / "out" / "images" / "00000_a.jpg") as picture:
         assert (picture.mode, picture.size) == ("RGB", (64, 64))
 
@@ -333,9 +334,9 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
     real = Results.opened
     monkeypatch.setattr(files_module, "load_image", load)
 
-    def opened(self, extra):
+    def opened(self, extra, before=None):
         self.writers.append(Counted())
-        return real(self, extra)
+        return real(self, extra, before)
 
     class Counted:
         outputs = ()
@@ -358,8 +359,9 @@ def test_windows_of_a_detector_to_a_folder(tmp_path, monkeypatch):
     model = detector(64)
     monkeypatch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
     Image.fromarray(scene((190, 210), *BOXES)).save(tmp_path / "a.png")
+    (tmp_path / "any.ckpt").touch()
     done = predict_to_folder(
-        "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", views=Views(window=64), precision="32",
+        tmp_path / "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", views=Views(window=64), precision="32",
         formats=["coco", "yolo"], save_images=True, min_score=0.5,
     )  # fmt: skip
     record = json.loads(done.records.read_text())
