@@ -17,6 +17,7 @@ from PIL import Image
 import visionkit
 from tests.pictures import colour_of
 from visionkit.cli.main import COMMANDS, run
+from visionkit.core.output import OUTPUT_MARK
 
 SMALL = [
     "--model.backbone.layers=[1,1,1,1]",
@@ -63,7 +64,7 @@ def test_run_folder_holds_what_it_should(trained):
     assert [r["epoch"] for r in rows] == ["1", "2", "3", "4"]
     best = json.loads((out / "metrics.json").read_text())
     assert best["val/top1"] == pytest.approx(max(float(r["val/top1"]) for r in rows), abs=1e-5)
-    assert not list(out.rglob(".*")), "no temporary files are left"
+    assert [p.name for p in out.rglob(".*")] == [OUTPUT_MARK], "no temporary files are left"
 
 
 def test_saved_config_is_complete_and_runs_again_to_the_same_weights(trained, tmp_path):

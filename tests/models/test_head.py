@@ -94,7 +94,7 @@ def test_impossible_settings_are_refused():
         LinearHead(FEATURES, 4, multilabel=True, loss="cross_entropy")
     with pytest.raises(UsageError, match="label_smoothing"):
         LinearHead(FEATURES, 4, label_smoothing=1.5)
-    with pytest.raises(UsageError, match="at least one hidden layer"):
+    with pytest.raises(UsageError, match="an MLP has 1 to 1000 hidden layers"):
         MLPHead(FEATURES, 4, layers=0)
 
 

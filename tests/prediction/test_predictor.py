@@ -315,7 +315,9 @@ def test_grey_models_draw_on_grey(tmp_path):
     (tmp_path / "any.ckpt").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
-        predict_to_folder(tmp_path / "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True)
+        predict_to_folder(
+            tmp_path / "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True
+        )
     with Image.open(tmp_path / "out" / "images" / "00000_a.jpg") as picture:
         assert (picture.mode, picture.size) == ("RGB", (64, 64))
 

@@ -406,7 +406,7 @@ def test_what_cannot_be_put_together_is_refused(tmp_path, tiny_model, monkeypatc
         predict_to_folder(
             tmp_path / "m.ckpt", written(tmp_path, blocks(50, 60)[0]), tmp_path / "out", views=views, save_images=True
         )
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")] == []
     done = predict_to_folder(tmp_path / "m.ckpt", written(tmp_path, blocks(50, 60)[0]), tmp_path / "one")
     assert json.loads(done.records.read_text())["said"] == ["blue", "green", "red"]
 
@@ -435,12 +435,14 @@ class Lines:
 
 
 @pytest.fixture
-def loaded(monkeypatch):
+def loaded(monkeypatch, tmp_path_factory):
     model = segmenter()
     monkeypatch.setattr(inference_module.checkpoint, "load", lambda *_, **__: model)
     monkeypatch.setattr(Brightest, "writers", {"lines": Lines})
     monkeypatch.setattr(Brightest, "standard", ())
-    return "any.ckpt"
+    path = tmp_path_factory.mktemp("model") / "any.ckpt"
+    path.touch()
+    return path
 
 
 def test_records_hold_columns_and_shares(tmp_path, loaded):

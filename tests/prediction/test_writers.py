@@ -45,7 +45,7 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path):
         assert list(csv.reader(file)) == [
             ["image", "score", "scores/=x", "label", "'=note", "more"],
             ["'=a.jpg", "-0.5", "1", "", "", ""],
-            [r"b\nc.jpg", "", "", "'@SUM(1+1)", "-3", ""],
+            ["b\nc.jpg", "", "", "'@SUM(1+1)", "-3", ""],
             ["'+d.jpg", "", "", "", "", ""],
         ]
 

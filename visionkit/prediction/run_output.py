@@ -105,8 +105,12 @@ class Results:
                 yield opened
                 for writer in self.writers:
                     writer.finish()
-        except OSError as e:
-            raise unwritable(self.out, e) from e
+        except BaseException as e:
+            if not self.count:
+                self.records.unlink(missing_ok=True)  # nothing was done that a file should stand for
+            if isinstance(e, OSError):
+                raise unwritable(self.out, e) from e
+            raise
 
     def _mark(self) -> None:
         """Mark what is written as output, so that it never becomes data."""

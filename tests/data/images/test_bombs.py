@@ -131,7 +131,7 @@ def test_too_little_memory_is_no_damage(monkeypatch, fail):
 
 def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     running, most = [], []
-    convert = decoding._rgb
+    convert = decoding.rgb_of
 
     def slow(im, remarks):
         running.append(1)
@@ -140,7 +140,7 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         running.pop()
         return convert(im, remarks)
 
-    monkeypatch.setattr(decoding, "_rgb", slow)
+    monkeypatch.setattr(decoding, "rgb_of", slow)
     files = [tmp_path / f"{i}.pgm" for i in range(8)]
     for file in files:
         Image.new("L", (5, 4)).save(file)

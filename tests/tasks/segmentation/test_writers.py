@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from visionkit import FCNHead
+from visionkit.core.errors import DataError
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.draw import PALETTE, draw_classes, palette
 from visionkit.prediction.writers import WriterJob
@@ -96,7 +97,7 @@ def test_a_mask_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be written \(disk full\)"):
         write(tmp_path, ["a.jpg"])
     assert (tmp_path / "masks" / "a.png").read_bytes() == before
     assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["a.png", "classes.txt"]
