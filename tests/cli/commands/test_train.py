@@ -29,11 +29,7 @@ class TestComplete:
         assert ("--ckpt_path FILE" in str(raised.value)) == (command != "fit")
 
     def test_a_checkpoint_stands_for_a_config_and_the_command_line_comes_after_it(self, tiny_model, tmp_path):
-        content = {
-            "state_dict": {f"model.{k}": v for k, v in tiny_model.state_dict().items()},
-            "visionkit": visionkit.models.checkpoint.spec_of_model(tiny_model, task="visionkit.Classifier"),
-        }
-        visionkit.models.checkpoint.write(content, tmp_path / "m.ckpt")
+        visionkit.save(tiny_model, tmp_path / "m.ckpt", task="visionkit.Classifier")
         asked = ["--ckpt_path", str(tmp_path / "m.ckpt"), "--data.size", "64", "--data.root", "photos"]
         completed = _complete("validate", asked)
         assert completed[0] == "-c"

@@ -23,7 +23,7 @@ PYTHONS = (
 KEYS = {
     "segment.yaml": [
         *("seed_everything", "trainer", "trainer.max_epochs", "model.backbone.depth", "model.head.losses"),
-        *("model.head.losses.dice", "model.recipe.optimizer.lr", "data.batch_size", "data.crop_scale"),
+        *("model.head.losses.dice", "model.recipe.optimizer.lr", "data.batch_size", "data.crop_scale", "data.augment"),
     ],
     "multitask.yaml": [
         *("model.heads", "model.heads.segmentation", "model.heads.segmentation.losses.dice", "model.balance"),
@@ -66,6 +66,7 @@ SAID = {
     ("segment", "--model.neck=null"): "--model.neck needs a class: IdentityNeck, FPN, got null",
     ("segment", "--model.recipe.backbone_lr=null"): "--model.recipe.backbone_lr needs a number, got null",
     ("segment", "--data.cache=null"): "--data.cache needs one of 'none', 'ram', 'disk', got null",
+    ("segment", "--data.augment=word"): "--data.augment: expected list, got word",
     ("segment", "--trainer=word"): "--trainer takes a mapping of its keys, or a YAML file with one",
     ("segment", "--seed_everything=-1"): "--seed_everything -1: a whole number from 0 to 4294967295",
     ("segment", "--data=ClassificationData"): "--data: a Segmenter needs SegmentationData, got ClassificationData",

@@ -25,6 +25,7 @@ NO_CLASS = re.compile(
     re.IGNORECASE,
 )
 NESTED = re.compile(r"Given value: NestedArg\(key='([^']+)'")
+NESTED_VALUE = re.compile(r"^NestedArg\(key='[^']+', val='?(.*?)'?\)$")
 REQUIRED = re.compile(r"the following arguments are required: (?:\w+\.)?(\w+)")
 KIND = re.compile(r"Expected an? (?!path but|dot import path)((?:(?!Got value).)+)")
 GIVEN = re.compile(r"Given value: (.*)")
@@ -65,6 +66,7 @@ def explain(message: str, arguments: Sequence[str]) -> str:
             kinds.append(match.group(1))
         if given is None and (match := GIVEN.match(text)):
             given = match.group(1).partition(". Got value: Namespace(")[0]
+            given = NESTED_VALUE.sub(r"\1", given)
         if NO_OPTION.search(text):
             leaf = text
             break
