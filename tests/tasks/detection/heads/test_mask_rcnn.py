@@ -12,6 +12,7 @@ from visionkit import FeatureSpec, UsageError
 from visionkit.core.component import build, spec_of
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks
+from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.necks.fpn import FPN
 from visionkit.tasks.detection.heads.faster_rcnn import FasterRCNNHead
 from visionkit.tasks.detection.heads.mask_rcnn import MaskRCNNHead
@@ -368,7 +369,8 @@ def test_four_pictures_are_learnt_by_heart():
         return MaskRCNNHead(spec, k, width=64, mask_channels=16, mask_depth=1, rois_per_image=32, post_nms_train=100)
 
     backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
-    model = VisionModel(backbone, make, data.classes, lambda spec: FPN(spec, 32, min_level=2, max_level=5)).train()
+    neck = lambda spec: FPN(spec, 32, min_level=2, max_level=5)  # noqa: E731
+    model = VisionModel(backbone, make, data.classes, neck, preprocessing=Preprocessing(128)).train()
     optimizer = torch.optim.AdamW(model.parameters())
     steps = 60
     for step in range(steps):
