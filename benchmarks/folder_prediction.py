@@ -123,7 +123,7 @@ def main() -> None:
             lightning_case(options, weights, pictures, out)
         else:
             backend, _, precision = options.case.partition(", ")
-            how = ["--backend", backend, "--precision", precision or "auto"]
+            how = ["--backend", backend, "--precision", precision or "auto", "--reduced-decode"]
             if status := run(["predict", "--ckpt", str(ckpt), "--out", str(out.parent), *how, str(pictures)]):
                 sys.exit(status)
         seconds = time.perf_counter() - start

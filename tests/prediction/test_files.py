@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,23 @@ class TestPredictToFolder:
             assert (out / name).read_text() == (whole / name).read_text()
         assert predict_to_folder(ckpt, pictures, out, resume=True).count == again.count, "nothing is left to do"
         assert (out / "predictions.csv").read_text() == (whole / "predictions.csv").read_text()
+
+    def test_several_labels_and_further_columns_come_back_on_going_on(self, pictures, tmp_path):
+        torch.manual_seed(0)
+        head = partial(visionkit.LinearHead, multilabel=True)
+        model = visionkit.VisionModel(
+            visionkit.ResNet(layers=(1, 1, 1, 1), block="basic"), head, ["a", "b", "c"],
+            preprocessing=visionkit.Preprocessing(32),
+        )  # fmt: skip
+        visionkit.save(model.eval(), tmp_path / "m.ckpt")
+        asked = [ImageFile(p.path, {"n": k, "label": f"mine {k}"}) for k, p in enumerate(pictures)]
+        predict_to_folder(tmp_path / "m.ckpt", asked, tmp_path / "whole")
+        predict_to_folder(tmp_path / "m.ckpt", asked, tmp_path / "out")
+        records = tmp_path / "out" / "predictions.jsonl"
+        records.write_text("".join(records.read_text().splitlines(keepends=True)[:3]))
+        predict_to_folder(tmp_path / "m.ckpt", asked, tmp_path / "out", resume=True)
+        for name in ("predictions.jsonl", "predictions.csv"):
+            assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
     def test_what_was_made_otherwise_is_not_gone_on_with(self, ckpt, pictures, tmp_path):
         out = tmp_path / "out"

@@ -7,13 +7,12 @@ import os
 import re
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
-from visionkit.core.files import unwritable
+from visionkit.core.files import MANY_OPEN, unwritable
 
 __all__ = ["explained"]
 
 _LESS = "lower --data.batch_size (or --batch-size) or --data.size"
 _MEMORY = f"{_LESS} or --data.num_workers, or stop other programs that take memory"
-_HANDLES = "too many files are open; raise the limit (ulimit -n 4096) or use fewer workers (--data.num_workers 2)"
 _WORDS = (
     (
         "CUDA out of memory|CUDA error: out of memory|MPS backend out of memory",
@@ -35,7 +34,7 @@ _WORDS = (
         f"not enough memory; {_MEMORY}",
     ),
     ("No space left on device|unexpected pos \\d+ vs", "no space left on the disk; free some or choose another folder"),
-    ("Too many open files|items of ancdata", _HANDLES),
+    ("Too many open files|items of ancdata", MANY_OPEN),
     (
         "Expected more than 1 value per channel when training",
         "a batch of one picture is too small for BatchNorm at this size; use --data.batch_size 2 or more, or a larger "
@@ -72,7 +71,7 @@ def explained(e: BaseException) -> VisionkitError | None:
         if isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
             return _of_file(os.fsdecode(cause.filename), cause)
         if isinstance(cause, EOFError) and not str(cause):  # a batch that comes from a reader: its handle does not
-            return DataError(_HANDLES)
+            return DataError(MANY_OPEN)
         known = isinstance(cause, _OF_MACHINE) or type(cause).__name__ in ("SafetensorError", "error")  # cv2.error
         words = next((words for pattern, words in _WORDS if known and re.search(pattern, str(cause))), None)
         if words is not None:

@@ -29,8 +29,9 @@ from visionkit.models import checkpoint as checkpoints
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
+from visionkit.models.run_folder import BEST, FOLDER, LAST
 from visionkit.training.datamodule import VisionDataModule
-from visionkit.training.run.checkpoints import FOLDER, BestAndLast, SafeCheckpointIO
+from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
 from visionkit.training.run.progress import EpochLines, QuietBar
@@ -240,7 +241,7 @@ class CLI(LightningCLI):
     def _choose_checkpoint(self, config: Namespace) -> None:
         asked = config.get("ckpt_path")
         if not asked and self.subcommand != "fit":
-            if home_of(self.given) is None or not (self.folder / FOLDER / "best.ckpt").is_file():
+            if home_of(self.given) is None or not (self.folder / FOLDER / BEST).is_file():
                 raise UsageError(f"{self.subcommand} needs --ckpt_path FILE (or best, last of the run folder)")
             asked = "best"  # of the run whose config is given
         if asked == "auto" and self.subcommand == "fit":
@@ -338,7 +339,7 @@ def _report_labels(datamodule: VisionDataModule[Any]) -> None:
 
 
 def _holds_run(folder: Path) -> bool:
-    return (folder / FOLDER / "last.ckpt").is_file()
+    return (folder / FOLDER / LAST).is_file()
 
 
 def _is_first() -> bool:

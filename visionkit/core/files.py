@@ -19,6 +19,9 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "MANY_OPEN",
+    "NO_HANDLES",
+    "NO_ROOM",
     "locked",
     "make_folder",
     "open_binary",
@@ -127,8 +130,9 @@ def _instead(facts: os.stat_result) -> str:
     return "give a file in it" if stat.S_ISDIR(facts.st_mode) else "give a file, or remove it"
 
 
-_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_NO_HANDLES = (errno.EMFILE, errno.ENFILE)
+NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+NO_HANDLES = (errno.EMFILE, errno.ENFILE)
+MANY_OPEN = "too many files are open; raise the limit (ulimit -n 4096) or use fewer workers (--data.num_workers 2)"
 _TEMPORARY = "abcdefghijklmnopqrstuvwxyz0123456789_"
 """What the random part of a temporary name is made of."""
 
@@ -141,16 +145,13 @@ def unwritable(path: str | os.PathLike[str], e: OSError, needed: int | None = No
         e: What the system said.
         needed: Bytes that it would have, where that is known.
     """
-    if e.errno in _NO_ROOM:
+    if e.errno in NO_ROOM:
         size = "" if needed is None else f" ({needed / 1e6:.1f} MB needed)"
         return DataError(f"{path}: no space left on the disk{size}; free some or choose another folder")
     if e.errno == errno.EFBIG:
         return DataError(f"{path}: larger than files may be here; raise the limit (ulimit -f) or choose another folder")
-    if e.errno in _NO_HANDLES:
-        return DataError(
-            f"{path}: too many files are open; raise the limit (ulimit -n 4096) or use fewer workers "
-            "(--data.num_workers 2)"
-        )
+    if e.errno in NO_HANDLES:
+        return DataError(f"{path}: {MANY_OPEN}")
     why = {errno.EACCES: "no permission", errno.EPERM: "no permission", errno.EROFS: "the disk is read-only"}
     words = why.get(e.errno or 0) or e.strerror or str(e)
     return DataError(f"{path}: cannot be written ({words}); choose another folder or change its permissions")

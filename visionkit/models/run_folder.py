@@ -8,7 +8,7 @@ from pathlib import Path
 from visionkit.core.errors import DataError
 from visionkit.core.text import say
 
-__all__ = ["find_checkpoint"]
+__all__ = ["BEST", "FOLDER", "LAST", "find_checkpoint"]
 
 FOLDER = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"

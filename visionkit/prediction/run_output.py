@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
-from visionkit.core.files import remove_left_over, replacing, unwritable
+from visionkit.core.files import NO_HANDLES, NO_ROOM, remove_left_over, replacing, unwritable
 from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
@@ -24,7 +24,7 @@ from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)  # no picture's fault
+_OF_THE_DISK = (*NO_ROOM, *NO_HANDLES, errno.EROFS, errno.EIO)  # no picture's fault
 _MAX_NAME = 180  # bytes of a picture's name in the name of a file that is made of it; file systems have 255
 
 
@@ -99,7 +99,7 @@ class Results:
                 self.records.open("w" if before is None else "a", encoding="utf-8") as file,
                 open_table(self.out / TABLE, columns) as rows,
             ):
-                opened = _Open(self, file, rows)
+                opened = _Open(self, file, rows, frozenset(key for one in extra for key in one))
                 for record in before or ():
                     opened.recall(record)
                 yield opened
@@ -132,6 +132,7 @@ class _Open:
     results: Results
     file: TextIO
     rows: Table
+    further: frozenset[str]  # columns that pictures bring along
 
     def add(self, sample: Sample[Any], prediction: Prediction, number: int) -> None:
         """Write the prediction of a picture.
@@ -179,19 +180,14 @@ class _Open:
         """
         results, names = self.results, self.results.names
         collecting = [w for w in results.writers if not getattr(w, "per_picture", False)]
-        extra = {k: v for k, v in record.items() if k not in results.head.columns}
-        first = {k: v for k, v in extra.items() if k == "image" or k in self.columns}
-        body = {k: v for k, v in record.items() if k not in first}
+        extra = {k: v for k, v in record.items() if k in self.further}
+        first = {**extra, "image": record["image"]}
         try:
-            prediction = results.head.recall(body, names)
+            prediction = results.head.recall(record, names)
             rows = prediction.rows(names)
-            parts = (body, *(part for part in body.values() if isinstance(part, Mapping)))  # of several heads each one
+            parts = (record, *(part for part in record.values() if isinstance(part, Mapping)))  # of several heads each
             sizes = [(part["height"], part["width"]) for part in parts if part.get("height") and part.get("width")]
-            info = ImageInfo(
-                str(record["image"]),
-                sizes[0] if sizes else (0, 0),
-                extra={k: v for k, v in first.items() if k != "image"},
-            )
+            info = ImageInfo(str(record["image"]), sizes[0] if sizes else (0, 0), extra=extra)
             for writer in collecting:
                 writer.add(info, prediction)
         except (DataError, UsageError, AttributeError) as e:  # AttributeError: of a record that stands for a prediction
@@ -202,11 +198,6 @@ class _Open:
         for row in rows:
             self.rows.add({**first, **row})
         results.count += 1
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Columns of the table so far."""
-        return self.rows.columns
 
 
 def outputs_of(out: Path, *, save_images: bool) -> list[Path]:

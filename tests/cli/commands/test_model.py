@@ -22,6 +22,8 @@ def trained(tmp_path, photos, monkeypatch):
 def test_the_model_alone_predicts_the_same(trained, tmp_path, capsys):
     assert run(["model", "export", "run/checkpoints/best.ckpt", "out/m.ckpt"]) == 0
     assert "written  out/m.ckpt" in capsys.readouterr().out
+    assert run(["model", "export", "out/again.ckpt", "--ckpt", "run"]) == 0, "a run folder, under the other name"
+    assert Path("out/again.ckpt").stat().st_size == Path("out/m.ckpt").stat().st_size
     whole = torch.load(trained, weights_only=True)
     alone = torch.load("out/m.ckpt", weights_only=True)
     assert set(alone) == {"state_dict", "visionkit"}

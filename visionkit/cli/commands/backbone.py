@@ -69,11 +69,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         found = inspect_weights(options.file)
         say(*json.dumps(found.plain(), indent=2).splitlines() if options.json else _lines(found))
         return 0
-    out = Path(options.out)
-    if out.suffix != ".safetensors":
-        raise UsageError(f"{out}: the file is written as safetensors: give it a name that ends in .safetensors")
-    if out.is_dir() or (out.exists() and not options.overwrite):
-        raise UsageError(f"{out} exists: choose another name" + ("" if out.is_dir() else ", or add --overwrite"))
+    out = new_file(options.out, ".safetensors", "written as safetensors", overwrite=options.overwrite)
 
     from visionkit.models.backbone_file import export_backbone
 
@@ -81,6 +77,26 @@ def main(command: str, arguments: Sequence[str]) -> int:
     say(*str(passport).splitlines())
     say(f"written  {out}")
     return 0
+
+
+def new_file(path: str, suffix: str, what: str, *, overwrite: bool) -> Path:
+    """Return where a command writes a file, once it may.
+
+    Args:
+        path: As given.
+        suffix: How its name must end.
+        what: What the file is, for messages.
+        overwrite: Whether it may replace one.
+
+    Raises:
+        UsageError: It has another ending, or is there already.
+    """
+    out = Path(path)
+    if out.suffix != suffix:
+        raise UsageError(f"{out}: the file is {what}: give it a name that ends in {suffix}")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise UsageError(f"{out} exists: choose another name" + ("" if out.is_dir() else ", or add --overwrite"))
+    return out
 
 
 def _lines(found: Inspection) -> list[str]:

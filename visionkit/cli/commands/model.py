@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from visionkit.cli.commands.backbone import new_file
 from visionkit.cli.commands.predict import Parser
-from visionkit.core.errors import UsageError
+from visionkit.cli.config.short_names import first_positional
 from visionkit.core.text import say
 
 __all__ = ["main"]
@@ -16,7 +16,8 @@ def parser() -> Parser:
     """Return the parser of ``visionkit model``."""
     p = Parser(
         prog="visionkit model",
-        description="Write the whole model of a checkpoint alone into a file.",
+        description="Write the whole model of a checkpoint alone into a file. CKPT may be written --ckpt CKPT, or "
+        "--ckpt_path CKPT.",
         allow_abbrev=False,
     )
     verbs = p.add_subparsers(dest="verb", metavar="export", required=True, parser_class=Parser)
@@ -40,12 +41,8 @@ def parser() -> Parser:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command."""
-    options = parser().parse_args(arguments)
-    out = Path(options.out)
-    if out.suffix != ".ckpt":
-        raise UsageError(f"{out}: the file is a checkpoint: give it a name that ends in .ckpt")
-    if out.is_dir() or (out.exists() and not options.overwrite):
-        raise UsageError(f"{out} exists: choose another name" + ("" if out.is_dir() else ", or add --overwrite"))
+    options = parser().parse_args(first_positional(arguments))
+    out = new_file(options.out, ".ckpt", "a checkpoint", overwrite=options.overwrite)
 
     from visionkit.models import checkpoint
 

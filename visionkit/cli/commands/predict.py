@@ -172,27 +172,31 @@ def main(command: str, arguments: Sequence[str]) -> int:
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     views = Views(**given) if given else None
     pictures = find_images(options.pictures)
-    result = predict_to_folder(
-        options.ckpt,
-        pictures,
-        options.out,
-        batch_size=options.batch_size,
-        num_workers=options.num_workers,
-        device=options.device,
-        precision=options.precision,
-        save_images=options.save_images,
-        overwrite=options.overwrite,
-        trust=options.trust,
-        formats=options.formats,
-        annotations=options.coco_annotations,
-        min_score=options.min_score,
-        views=views,
-        backend=options.backend,
-        calibrate=None if options.calibrate is None else find_images(options.calibrate),
-        tell=_tell,
-        reduced=options.reduced_decode,
-        resume=options.resume,
-    )
+    try:
+        result = predict_to_folder(
+            options.ckpt,
+            pictures,
+            options.out,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            device=options.device,
+            precision=options.precision,
+            save_images=options.save_images,
+            overwrite=options.overwrite,
+            trust=options.trust,
+            formats=options.formats,
+            annotations=options.coco_annotations,
+            min_score=options.min_score,
+            views=views,
+            backend=options.backend,
+            calibrate=None if options.calibrate is None else find_images(options.calibrate),
+            tell=_tell,
+            reduced=options.reduced_decode,
+            resume=options.resume,
+        )
+    except KeyboardInterrupt:
+        say("the same command with --resume goes on", error=True)
+        raise
     if result.problems:
         count = f"{len(result.problems)} of {len(pictures)}"
         say(*result.problems, f"error: {count} pictures could not be read", error=True)

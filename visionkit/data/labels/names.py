@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -57,34 +57,24 @@ class Folders:
 
     def find(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path of a file, normalised, or None where it is not there or several can be meant."""
-        whole = os.path.normpath(path)
-        if "\0" in whole or len(whole) > _MAX_PATH:
-            return None
-        if os.path.isfile(whole):
-            return whole
-        if whole.isascii():
-            return None  # a decomposed name has characters beyond ASCII
-        folder, name = os.path.split(whole)
-        if not os.path.isdir(folder or "."):
-            parent = self.folder(folder)
-            return None if parent is None else self.find(os.path.join(parent, name))
-        actual = self._names(folder).get(composed(name))
-        found = None if actual is None else os.path.join(folder, actual)
-        return found if found is not None and os.path.isfile(found) else None
+        return self._find(os.path.normpath(path), os.path.isfile)
 
     def folder(self, path: str | os.PathLike[str]) -> str | None:
         """Return the path of a folder, as :meth:`find` does of a file."""
-        whole = os.path.normpath(path)
-        if "\0" in whole or len(whole) > _MAX_PATH:
+        return self._find(os.path.normpath(path), os.path.isdir)
+
+    def _find(self, path: str, is_there: Callable[[str], bool]) -> str | None:
+        if "\0" in path or len(path) > _MAX_PATH:
             return None
-        if os.path.isdir(whole):
-            return whole
-        above, name = os.path.split(whole)
-        if not name or whole.isascii():
+        if is_there(path):
+            return path
+        above, name = os.path.split(path)
+        if not name or path.isascii():  # a decomposed name has characters beyond ASCII
             return None
-        parent = self.folder(above or ".")
+        parent = self._find(above or ".", os.path.isdir)
         actual = None if parent is None else self._names(parent).get(composed(name))
-        return None if parent is None or actual is None else os.path.join(parent, actual)
+        found = None if parent is None or actual is None else os.path.normpath(os.path.join(parent, actual))
+        return found if found is not None and is_there(found) else None
 
     def _names(self, folder: str) -> dict[str, str]:
         if folder not in self._listed:

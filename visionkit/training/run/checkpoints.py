@@ -15,6 +15,7 @@ from visionkit.core.errors import DataError
 from visionkit.core.files import make_folder, open_binary, replacing
 from visionkit.core.text import say
 from visionkit.models import checkpoint as checkpoints
+from visionkit.models.run_folder import BEST, FOLDER, LAST
 from visionkit.training.run.folder import RunFolder
 
 __all__ = ["FOLDER", "BestAndLast", "SafeCheckpointIO"]
@@ -27,8 +28,6 @@ _OF_TRAINING = {
     "loops": dict,
     "callbacks": dict,
 }
-FOLDER = "checkpoints"
-"""Where a run folder keeps its checkpoints."""
 
 
 class BestAndLast(Checkpoint):
@@ -46,8 +45,8 @@ class BestAndLast(Checkpoint):
         self.run = run
         run.deferred = True
         self._started = False
-        self.last_model_path = str(run.folder / FOLDER / "last.ckpt")
-        self.best_model_path = str(run.folder / FOLDER / "best.ckpt")
+        self.last_model_path = str(run.folder / FOLDER / LAST)
+        self.best_model_path = str(run.folder / FOLDER / BEST)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After a resume bring the best epochs' files in line with what its checkpoint says of them.
