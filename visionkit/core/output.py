@@ -6,8 +6,6 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from visionkit.core.files import write_text
-
 __all__ = ["OUTPUT_MARK", "is_output", "mark_output"]
 
 OUTPUT_MARK = ".visionkit-output"
@@ -35,7 +33,7 @@ def mark_output(folder: str | os.PathLike[str], *, own: Collection[str] = ()) ->
         return True
     if any(not name.startswith(".") and name not in own for name in os.listdir(path)):
         return False
-    write_text(path / OUTPUT_MARK, _TEXT)
+    (path / OUTPUT_MARK).write_text(_TEXT, encoding="utf-8")  # at once: it counts by being there, and is never half
     return True
 
 
