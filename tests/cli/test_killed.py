@@ -97,6 +97,7 @@ def test_killed_between_last_and_best_and_after_the_last_epoch(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("links", ["links", "no links"])
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_at_every_rename(task, links, tmp_path):

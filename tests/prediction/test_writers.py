@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from visionkit.prediction.writers import WriterJob, files_beside, open_table
+from visionkit.prediction.writers import WriterJob, files_beside, open_table, safe_name
 from visionkit.tasks.detection.writers import YoloWriter
 from visionkit.tasks.segmentation.writers import MaskWriter
 from visionkit.training.plots import write_confusion_matrix
@@ -65,3 +65,12 @@ def test_a_name_is_one_line_of_the_class_names(tmp_path, make, text):
     writer = make(WriterJob(tmp_path, ("a\n0 b", "c"), ()))
     writer.finish()
     assert next(tmp_path.glob("*/classes.txt")).read_text() == text
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\nb", "gpj.\u202eb", "\udcff", "n" * 250, "日" * 80])
+def test_names_of_files_are_short_and_only_show(name, tmp_path):
+    made = safe_name(name)
+    assert made.isprintable()
+    assert made != safe_name(name + "x"), "two names stay two"
+    (tmp_path / f".{made}.12345678.png").touch()
+    assert safe_name("Füchse 狐 1.5") == "Füchse 狐 1.5"

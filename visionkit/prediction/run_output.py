@@ -17,15 +17,13 @@ from visionkit.core.files import NO_HANDLES, NO_ROOM, remove_left_over, replacin
 from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
-from visionkit.core.text import printable
 from visionkit.models.head import Head
-from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table
+from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table, safe_name
 
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
 _OF_THE_DISK = (*NO_ROOM, *NO_HANDLES, errno.EROFS, errno.EIO)  # no picture's fault
-_MAX_NAME = 180  # bytes of a picture's name in the name of a file that is made of it; file systems have 255
 
 
 @dataclass
@@ -222,6 +220,5 @@ def _rgb(image: Tensor) -> Tensor:
 def _save_image(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
     from PIL import Image
 
-    stem = printable(Path(info.id).stem).encode("utf-8")[:_MAX_NAME].decode("utf-8", "ignore").replace("\\", "_")
-    with replacing(folder / f"{number:05d}_{stem}.jpg") as temporary:
+    with replacing(folder / f"{number:05d}_{safe_name(Path(info.id).stem)}.jpg") as temporary:
         Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(temporary, quality=92)

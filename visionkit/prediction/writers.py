@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -13,9 +14,11 @@ from typing import Any, Protocol
 
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
-from visionkit.core.text import cell
+from visionkit.core.text import cell, is_printable, printable
 
-__all__ = ["WriterFactory", "WriterJob", "Writer", "Table", "files_beside", "flatten", "open_table"]
+__all__ = ["WriterFactory", "WriterJob", "Writer", "Table", "files_beside", "flatten", "open_table", "safe_name"]
+
+_MAX_NAME = 200  # bytes of a name; file systems have 255, and a temporary name is longer
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,25 @@ def files_beside(pictures: Sequence[str], suffix: str, *, reserved: Sequence[str
     stems = Counter(_stem(path) for path in [*set(relative.values()), *map(PurePath, reserved)])
     crowded = {path.parent for path in relative.values() if stems[_stem(path)] > 1}
     return {
-        p: path.with_name(f"{path.name if path.parent in crowded else path.stem}{suffix}")
+        p: PurePath(*map(safe_name, path.parent.parts), safe_name(_name(path, crowded)) + suffix)
         for p, path in relative.items()
     }
+
+
+def _name(path: PurePath, crowded: Collection[PurePath]) -> str:
+    return path.name if path.parent in crowded else path.stem
+
+
+def safe_name(name: str) -> str:
+    """Return a name for a file that is made of another one: as it is, unless it would act on a terminal or is too long.
+
+    What is changed ends in a hash of the name, so that two names stay two.
+    """
+    clean = printable(name).replace("\\", "_") if not is_printable(name) else name
+    if clean == name and len(name.encode("utf-8", "surrogateescape")) <= _MAX_NAME:
+        return name
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return clean.encode("utf-8", "replace")[: _MAX_NAME - 9].decode("utf-8", "ignore") + "-" + digest
 
 
 def _stem(path: PurePath) -> str:

@@ -35,11 +35,13 @@ def test_paths_are_absolute_and_kept_as_given(tmp_path, monkeypatch):
 
 
 def test_a_config_belongs_to_the_folder_in_which_a_run_wrote_it(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text("# visionkit 1: ...\na: 1\n")
-    assert home_of(["fit", "-c", str(path)]) is None, "no run lies there"
+    path, other = tmp_path / "config.yaml", tmp_path / "mine.yaml"
+    for file in (path, other):
+        file.write_text("# visionkit 1: visionkit fit -c THIS_FILE repeats the training\na: 1\n")
+    assert home_of(["fit", "-c", str(path), "--a", "b"]) == tmp_path, "its checkpoints are gone, not those of another"
+    assert home_of(["fit", "-c", str(other)]) is None, "a copy under a name of somebody's"
     (tmp_path / "checkpoints").mkdir()
-    assert home_of(["fit", "-c", str(path), "--a", "b"]) == tmp_path
+    assert home_of(["fit", "-c", str(path), "--a", "b"]) == home_of(["fit", "-c", str(other)]) == tmp_path
     path.write_text("a: 1\n")
     assert home_of(["fit", "-c", str(path)]) is None, "a person wrote it"
     assert home_of(["fit"]) is None

@@ -199,6 +199,6 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise
     if result.problems:
         count = f"{len(result.problems)} of {len(pictures)}"
-        say(*result.problems, f"error: {count} pictures could not be read", error=True)
+        say(*result.problems, f"error: {count} pictures could not be predicted", error=True)
     say(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
     return 1 if result.problems else 0

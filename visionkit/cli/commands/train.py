@@ -99,7 +99,7 @@ def _run_folders(command: str, arguments: list[str]) -> list[str]:
     found = last if last is not None and command == "fit" else find_checkpoint(asked)  # training goes on with the last
     kept = [word for option in options_of(arguments) if option.name != "--ckpt_path" for word in option.words]
     config = Path(asked, "config.yaml")
-    if command != "fit" and not configs.paths(arguments) and config.is_file():  # it knows the data of the run
+    if not configs.paths(arguments) and config.is_file():  # it knows the data of the run
         others = sorted(name for name in configs.classes_of(config) if name.partition(".")[0] not in KNOWN)
         if others:
             raise UsageError(f"{config} names the class {others[0]}, outside visionkit: to use it, say -c {config}")

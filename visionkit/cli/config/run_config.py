@@ -14,10 +14,12 @@ from visionkit import __version__
 from visionkit.cli.config import configs
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
+from visionkit.models.run_folder import FOLDER
 
 __all__ = ["config_text", "home_of"]
 
 HEADER = "# visionkit "
+NAME = "config.yaml"
 PATHS = ("root", "cache_folder", "weights")
 """Keys whose values are files or folders; of others those are that hold a slash and exist."""
 ALWAYS = ("root", "cache_folder")
@@ -52,7 +54,9 @@ def home_of(arguments: Sequence[str]) -> Path | None:
     """
     for path in configs.paths(arguments)[-1:]:
         try:
-            if (path.parent / "checkpoints").is_dir() and read_text(path).startswith(HEADER):
+            first = read_text(path).partition("\n")[0]
+            written = first.startswith(HEADER) and "THIS_FILE" in first
+            if written and (path.name == NAME or (path.parent / FOLDER).is_dir()):
                 return path.parent
         except DataError:  # its reader says so
             pass

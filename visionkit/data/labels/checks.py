@@ -14,7 +14,24 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.formats import BadImageError, open_image, orientation
 from visionkit.data.images.twins import first_twins
 
-__all__ = ["UnlabelledError", "header_size", "other_size", "refuse_leaks", "refuse_missing"]
+__all__ = ["RepeatedKeyError", "UnlabelledError", "header_size", "once", "other_size", "refuse_leaks", "refuse_missing"]
+
+
+class RepeatedKeyError(ValueError):
+    """A key stands twice in a mapping of a file."""
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a mapping of a JSON file, for ``json.loads(..., object_pairs_hook=once)``.
+
+    Raises:
+        RepeatedKeyError: A key stands twice: the last would win without a word.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedKeyError(f"{next(n for n in names if names.count(n) > 1)!r:.60} comes twice")
+    return found
 
 
 class UnlabelledError(DataError):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.checks import UnlabelledError, refuse_missing
+from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 
@@ -185,11 +185,13 @@ class _Object(NamedTuple):
 def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
     text = read_text(file)
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as e:
         raise DataError(
             f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
         ) from None
+    except RepeatedKeyError as e:
+        raise DataError(f"{file}: no valid JSON (the key {e} in an object); write the file anew") from None
     except (ValueError, RecursionError) as e:
         long = None if isinstance(e, RecursionError) else _LONG_NUMBER.search(text)
         why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"

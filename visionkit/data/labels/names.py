@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-__all__ = ["Folders", "composed", "last_part", "only_composed", "same_folder", "spellings"]
+__all__ = ["Folders", "composed", "last_part", "only_composed", "only_composed_stems", "same_folder", "spellings"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URL_END = re.compile(r"[?#].*", re.DOTALL)
@@ -35,6 +35,16 @@ def only_composed(names: Iterable[str]) -> dict[str, str]:
         if found.setdefault(key, name) != name:
             twice.add(key)
     return {key: name for key, name in found.items() if key not in twice}
+
+
+def only_composed_stems(names: Iterable[str]) -> dict[str, str]:
+    """Return names of files by their composed form without ending, as it is written before other forms of it."""
+    found: dict[str, str] = {}
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        if composed(stem) not in found or stem == composed(stem):
+            found[composed(stem)] = name
+    return found
 
 
 def spellings(name: str) -> list[str]:

@@ -537,3 +537,8 @@ def test_real_photos_divided_automatically():
     assert [len(splits.train), len(splits.val)] == [800, 200]
     assert all(splits.val.labels.count((i,)) == 20 for i in range(10))
     assert {tuple(splits.train[i].image.shape) for i in range(0, 800, 80)} == {(3, 224, 224)}
+
+
+def test_a_key_that_stands_twice_in_a_line_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.jsonl:1: no valid JSON \('label' comes twice\)"):
+        manifest(tmp_path, '{"path": "a.png", "label": "x", "label": "y"}\n', "m.jsonl")

@@ -1,6 +1,7 @@
 """Label files as other tools write them: the right boxes, or a refusal that names file, line and unit; never others."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from PIL import Image
 
 from tests.pictures import colour_of
 from visionkit.core.errors import DataError
+from visionkit.data.formats import find_splits
 from visionkit.tasks.detection.readers.coco import CocoDataset
+from visionkit.tasks.detection.readers.formats import FORMATS
 from visionkit.tasks.detection.readers.voc import VocDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.detection.writers import _find_images
@@ -292,3 +295,40 @@ def test_json_out_of_bounds_is_named(tmp_path, broken):
     file = text(tmp_path / "a.json", f'{{"images": [],\n"annotations": {broken}')
     with pytest.raises(DataError, match=r"a\.json:\d+: no valid JSON \((nested too deep|a number of thousands)"):
         CocoDataset(file)
+
+
+class TestNothingIsPassedOver:
+    @pytest.mark.parametrize(
+        ("kind", "words"), [("pipe", "is a pipe, not a file"), ("folder", "is a folder"), ("link", "no such file")]
+    )
+    def test_what_has_the_name_of_a_label_file_is_one(self, tmp_path, kind, words):
+        yolo(tmp_path, BOX)
+        file = tmp_path / "labels" / "0.txt"
+        file.unlink()
+        {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda path: os.symlink("nowhere", path)}[kind](file)
+        with pytest.raises(DataError, match=rf"labels/0\.txt: {words}"):
+            YoloDataset(tmp_path)
+
+    def test_upper_case_endings_are_read_and_files_of_no_image_told(self, tmp_path):
+        yolo(tmp_path, BOX)
+        (tmp_path / "labels" / "0.txt").rename(tmp_path / "labels" / "0.TXT")
+        text(tmp_path / "labels" / "classes.txt", "red\n")
+        text(tmp_path / "labels" / "img9.txt", f"{BOX}\n")
+        assert all(len(found) == 1 for found in boxes(YoloDataset(tmp_path)).values())
+        source = find_splits(tmp_path, FORMATS).source
+        assert "1 label files are of no image (first:" in source
+        assert "img9.txt" in source
+        (tmp_path / "labels" / "img9.txt").unlink()
+        assert "of no image" not in find_splits(tmp_path, FORMATS).source
+
+    def test_a_key_that_stands_twice_is_refused(self, tmp_path):
+        yolo(tmp_path / "yolo", BOX, yaml="nc: 1\nnames: [green]\n")
+        with pytest.raises(DataError, match=r"data\.yaml:4: no valid YAML \(the key 'names' stands twice\)"):
+            YoloDataset(tmp_path / "yolo" / "data.yaml")
+        picture(tmp_path / "coco" / "0.png")
+        file = coco(tmp_path / "coco", ["0.png"])
+        file.write_text(file.read_text()[:-1] + ', "annotations": []}')
+        with pytest.raises(
+            DataError, match=r"a\.json: no valid JSON \(the key 'annotations' comes twice in an object\)"
+        ):
+            CocoDataset(file)

@@ -15,6 +15,7 @@ from visionkit.core.files import read_text
 from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
+from visionkit.data.labels.checks import once
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.names import Folders, spellings
 from visionkit.data.split import SPLIT_WORDS
@@ -188,9 +189,9 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         if not content.strip():
             continue
         try:
-            cells = json.loads(content)
+            cells = json.loads(content, object_pairs_hook=once)
         except (ValueError, RecursionError) as e:  # the latter where it is nested by the thousands
-            why = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else _WRONG[type(e)]
+            why = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else _WRONG.get(type(e), str(e))
             raise DataError(
                 f"{path}:{line}: no valid JSON ({why}); each line must be one object such as "
                 '{"path": "a.jpg", "label": "cat"}'

@@ -8,15 +8,24 @@ from functools import partial
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import UnlabelledError, header_size
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.data.labels.names import Folders, same_folder
+from visionkit.data.labels.names import composed, only_composed_stems, same_folder
+from visionkit.data.split import split_word
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
-from visionkit.tasks.detection.readers.yolo_layout import MAX_CLASSES, YAML_SUFFIXES, YoloLayout, find_yolo, list_split
+from visionkit.tasks.detection.readers.yolo_layout import (
+    MAX_CLASSES,
+    NAME_FILES,
+    YAML_SUFFIXES,
+    YoloLayout,
+    find_yolo,
+    list_split,
+)
 from visionkit.tasks.detection.readers.yolo_lines import read_lines
 
 __all__ = ["FORMAT", "YoloDataset"]
@@ -49,6 +58,9 @@ class YoloDataset(BoxDataset):
         UsageError: There is no such split, or ``classes`` is empty or has a name twice.
     """
 
+    lonely: list[Path]
+    """Label files that belong to no image."""
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -75,7 +87,7 @@ class YoloDataset(BoxDataset):
         images = list_split(places, layout.folder, channels)
         if not images:
             raise DataError(f"{', '.join(map(str, places))}: no images; add some or correct the path")
-        labels = _labels(images, path)
+        labels, self.lonely = _labels(images, path)
         lines = read_lines(labels, layout.points)
         fixed = None if classes is None else check_classes(classes)
         known = layout.names or fixed
@@ -109,17 +121,26 @@ class YoloDataset(BoxDataset):
         self.root = path
 
 
-def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
-    """Return the label file of each image, in the folder of labels or else beside it, or None where there is none."""
-    disk = Folders()
+def _labels(images: Sequence[Path], root: Path) -> tuple[list[Path | None], list[Path]]:
+    """Return the label file of each image, and label files of no image.
+
+    An image's lies in the folder of labels or else beside it; None where there is none. What has its name counts,
+    whether it can be read or not: its reader says so.
+    """
     folders: dict[Path, Path] = {}
+    beside: dict[Path, dict[str, Path]] = {}
     found: list[Path | None] = []
     for image in images:
         folder = folders.get(image.parent)
         if folder is None:
             folder = folders[image.parent] = _label_folder(image.parent)
-        file = disk.find(folder / f"{image.stem}.txt") or disk.find(image.with_suffix(".txt"))
-        found.append(None if file is None else Path(file))
+            for place in (folder, image.parent):
+                if place not in beside:
+                    beside[place] = _text_files(place)
+        stem = composed(image.stem)
+        found.append(beside[folder].get(stem) or beside[image.parent].get(stem))
+    used = set(found)
+    lonely = [f for folder in set(folders.values()) for f in beside[folder].values() if f not in used]
     if not any(found):
         searched = sorted({str(f) for pair in folders.items() for f in pair})
         more = f" and {len(searched) - 3} more" if len(searched) > 3 else ""
@@ -127,7 +148,14 @@ def _labels(images: Sequence[Path], root: Path) -> list[Path | None]:
             f"{root}: none of {len(images)} images has a label file; looked in {', '.join(searched[:3])}{more} "
             f"for files such as {images[0].stem}.txt"
         )
-    return found
+    return found, sorted(f for f in lonely if f.name not in NAME_FILES and not split_word(f.stem))
+
+
+def _text_files(folder: Path) -> dict[str, Path]:
+    """Return the text files of a folder by their names without ending, in Unicode's composed form."""
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    texts = [n for n in names if n.lower().endswith(".txt") and not n.startswith(".")]
+    return {stem: folder / f"{name}" for stem, name in only_composed_stems(texts).items()}
 
 
 def _label_folder(folder: Path) -> Path:
@@ -182,7 +210,13 @@ def _read(layout: YoloLayout, request: Request) -> DataSplits[BoxDataset]:
         )
         for n, places in layout.splits.items()
     }
-    return read_boxes(FORMAT.name, parts, request, masks=bool(request.options.get("masks")))
+    found = read_boxes(FORMAT.name, parts, request, masks=bool(request.options.get("masks")))
+    parts_read = (found.train, found.val, found.test)
+    lonely = [f for data in parts_read if isinstance(data, YoloDataset) for f in data.lonely]
+    if not lonely:
+        return found
+    told = f"{found.source}; {len(lonely)} label files are of no image (first: {printable(lonely[0])})"
+    return DataSplits(found.train, found.val, found.test, told)
 
 
 FORMAT = Format[BoxDataset](

@@ -15,12 +15,12 @@ from visionkit.data.images.reading import SUFFIXES, list_images
 from visionkit.data.labels.names import Folders, same_folder, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
-__all__ = ["MAX_CLASSES", "YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
+__all__ = ["MAX_CLASSES", "NAME_FILES", "YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
 
 YAML_SUFFIXES = (".yaml", ".yml")
 MAX_CLASSES = 10_000  # without names; a larger class id is a broken file
 _INDEX = re.compile("0|[1-9][0-9]{0,5}")  # a class id that is written as text
-_NAME_FILES = ("classes.txt", "obj.names", "names.txt")
+NAME_FILES = ("classes.txt", "obj.names", "names.txt")
 
 
 class YoloLayout(NamedTuple):
@@ -152,7 +152,7 @@ def _by_split(folder: Path) -> dict[str, Path]:
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(read_text(file))
+        content = yaml.load(read_text(file), Loader=_Once)  # noqa: S506  # a safe one
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
@@ -167,6 +167,22 @@ def _load(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds no keys; write train:, val: and names:")
     return content
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping: the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _is_data_yaml(file: Path) -> bool:
@@ -275,7 +291,7 @@ def _shown(value: Any) -> str:
 
 def _names_file(folder: Path) -> Path | None:
     places = [folder, *filter(None, [same_folder(folder, "labels")])]
-    return next((f for p in places for n in _NAME_FILES if (f := p / n).is_file()), None)
+    return next((f for p in places for n in NAME_FILES if (f := p / n).is_file()), None)
 
 
 def _names_beside(folder: Path) -> tuple[str, ...] | None:

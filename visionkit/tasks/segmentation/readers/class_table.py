@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
+from visionkit.data.labels.checks import once
 
 __all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
 
@@ -233,7 +234,7 @@ def _number(cell: str, where: str) -> int:
 
 def _from_json(file: Path, text: str) -> _Rows:
     try:
-        content = json.loads(text, object_pairs_hook=_once)
+        content = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as e:
         raise DataError(f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); correct it") from None
     except (ValueError, RecursionError) as e:
@@ -270,14 +271,6 @@ def _json_row(item: Any, position: int, where: str) -> ClassRow:
     if not numbers or len(colour) != 3 or min(colour) < 0:
         raise DataError(f"{where}: color is {colour!r:.40}; give [red, green, blue], 0..255 each")
     return ClassRow(id, item["name"].strip(), (colour[0], colour[1], colour[2]))
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(k for k, _ in pairs if sum(k == o for o, _ in pairs) > 1)
-        raise ValueError(f"{twice!r} comes twice")
-    return found
 
 
 def _spoken(colour: Colour) -> str:
