@@ -375,7 +375,7 @@ def test_predict_goes_on_past_corrupt_pictures_and_never_overwrites(trained, tmp
     assert run(arguments) == 1
     captured = capsys.readouterr()
     assert "1.png: " in captured.err
-    assert "1 of 3 pictures could not be read" in captured.err
+    assert "1 of 3 pictures could not be predicted" in captured.err
     written = (tmp_path / "p" / "predictions.jsonl").read_text()
     assert [Path(json.loads(line)["image"]).name for line in written.splitlines()] == ["0.png", "2.png"]
     assert run(arguments) == 2

@@ -58,7 +58,7 @@ class PredictionRun:
     Args:
         records: The JSONL file.
         count: Records in it.
-        problems: One line for each picture that could not be read.
+        problems: One line for each picture that could not be predicted.
         seconds: Wall time, loading of the checkpoint included.
     """
 

@@ -147,7 +147,7 @@ def _window(text: str) -> int | tuple[int, int]:
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
-    """Run the command; the status is 1 when some pictures could not be read (the others are predicted)."""
+    """Run the command; the status is 1 when some pictures could not be predicted (the others are)."""
     options = parser().parse_args(arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
