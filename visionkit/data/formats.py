@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -13,11 +14,12 @@ from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
+from visionkit.data.labels.faults import attempt
 from visionkit.data.split import divide
 
 __all__ = [
     *("Format", "Formats", "Holds", "Part", "Recognised", "Request"),
-    *("find_splits", "recognise"),
+    *("find_splits", "read_labels", "recognise"),
     *("below", "make_splits", "read_parts", "require_train", "tell_parts"),
 ]
 
@@ -172,7 +174,7 @@ def find_splits(
     if root is None:
         found = _draw(table, request, seed)
     else:
-        found = _tell_passed_over(_read(table, request), request.place)
+        found = _tell_passed_over(read_labels(table, request), request.place)
         leaks = refuse_leaks(found, root)
         found = replace(found, source="\n         ".join([found.source, *map(printable, leaks)]))
     if found.train is not None:
@@ -206,7 +208,17 @@ def _draw(table: Formats[D], request: Request, seed: int) -> DataSplits[D]:
     return DataSplits(train, val, None, f"drawn shapes: {numbers} (seed {seed})")
 
 
-def _read(table: Formats[D], request: Request) -> DataSplits[D]:
+def read_labels(table: Formats[D], request: Request) -> DataSplits[D]:
+    """Read the labels below a root, in the first of the formats that it is of, and divide nothing.
+
+    Args:
+        table: The formats of the task.
+        request: What is asked.
+
+    Raises:
+        DataError: Images or labels are missing or wrong.
+        UsageError: Several files or folders can be meant, or the format lacks what is asked.
+    """
     root = request.place
     if not root.exists():
         raise DataError(f"{root}: no such folder or file; check the path; {table.understood()}")
@@ -286,13 +298,16 @@ def read_parts(parts: Mapping[str, Part[D]], request: Request, **options: Any) -
     done: dict[str, D] = {}
     for name in ("train", "val", "test"):
         if name in places:
+            read = partial(places[name].read, classes=classes, channels=request.channels, **options)
             try:
-                done[name] = places[name].read(classes=classes, channels=request.channels, **options)
+                data = attempt("label-unreadable", read)
             except UnlabelledError:
                 if name != "test" or name in request.need:
                     raise
                 continue  # training needs none; it is told
-            classes = done[name].classes if classes is None else classes
+            if data is not None:
+                done[name] = data
+                classes = data.classes if classes is None else classes
     return done
 
 
@@ -304,7 +319,7 @@ def tell_parts(where: Mapping[str, str], done: Mapping[str, D], count: Callable[
         done: The data sets by split.
         count: Says how much a data set holds.
     """
-    if "" in where:
+    if "" in where and "train" in done:
         return f"{count(done['train'])} ({where['']})"
     told = [f"{name} {count(data)} ({where[name]})" for name, data in done.items()]
     told += [f"{name} has no labels and is not read ({place})" for name, place in where.items() if name not in done]

@@ -13,6 +13,7 @@ from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.formats import BadImageError, open_image, orientation
 from visionkit.data.images.twins import first_twins
+from visionkit.data.labels.faults import fault_each
 
 __all__ = ["RepeatedKeyError", "UnlabelledError", "header_size", "once", "other_size", "refuse_leaks", "refuse_missing"]
 
@@ -92,8 +93,7 @@ def refuse_missing(missing: Sequence[str], source: str, looked: str) -> None:
     Raises:
         DataError: There are any; the first ten and their number.
     """
-    if missing:
-        raise DataError(*shortened(missing), f"{source}: {len(missing)} image files are missing; looked in {looked}")
+    fault_each("image-missing", missing, f"{source}: {len(missing)} image files are missing; looked in {looked}")
 
 
 def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[str]) -> list[str]:

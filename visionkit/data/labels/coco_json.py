@@ -15,6 +15,7 @@ from visionkit.core.files import read_text
 from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
+from visionkit.data.labels.faults import attempt, fault
 
 __all__ = ["CocoFile", "CocoImage", "CocoObject", "coco_ids", "mostly_shares", "number", "read_coco"]
 
@@ -106,10 +107,12 @@ def read_coco(
     objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
     for o in annotated:
         if o.image not in objects:
-            raise DataError(f"{o.where}: image_id {o.image!r} is not the id of one of the images; correct it")
-        if o.category not in categories:
-            raise DataError(f"{o.where}: category_id {o.category!r} is not the id of one of the categories; correct it")
-        objects[o.image].append(o)
+            fault("label-orphan", f"{o.where}: image_id {o.image!r} is not the id of one of the images; correct it")
+        elif o.category not in categories:
+            what = f"category_id {o.category!r} is not the id of one of the categories"
+            fault("class-unknown", f"{o.where}: {what}; correct it")
+        else:
+            objects[o.image].append(o)
     names = _default_classes(file, records) if classes is None else check_classes(classes)
     ids = {name: i for i, name in enumerate(names)}
     finder = ImageFinder(file, None if images is None else Path(images), [p.name for p in pictures.values()])
@@ -121,12 +124,15 @@ def read_coco(
             missing.append(f"{picture.name}: no such file")
             continue
         if path in found:
-            raise DataError(f"{picture.where}: {picture.name} is the file of another image too; keep one of them")
+            fault("image-twice", f"{picture.where}: {picture.name} is the file of another image too; keep one of them")
+            continue
         labelled: list[CocoObject] = []
         for o in objects[image_id]:
             name = categories[o.category]
             if name not in ids:
-                raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
+                what = unknown_class(name, names)
+                fault("class-unknown", f"{o.where}: {what}; rename the category or remove its boxes")
+                continue
             labelled.append(CocoObject(ids[name], o.record, o.where))
         found[path] = CocoImage(picture.id, path, finder.key(path), picture.size, tuple(labelled))
     refuse_missing(missing, str(file), finder.looked())
@@ -259,11 +265,13 @@ def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> N
         ]
         shares = mostly_shares((where, _numbers_of(values)) for where, values in found)
         if shares:
-            raise DataError(
+            fault(
+                "label-units",
                 f"{shares[0]}: {len(shares)} of {len(found)} {what} lie within 0..1, as this one: these are shares of "
                 "the picture (normalised), and COCO JSON counts in pixels; multiply x and width by its width, "
-                "y and height by its height"
+                "y and height by its height",
             )
+            return
 
 
 def mostly_shares(found: Iterable[tuple[str, Iterable[float]]]) -> list[str]:
@@ -311,11 +319,16 @@ def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Image
     found: dict[Any, _Image] = {}
     for i, record in enumerate(records):
         where = f"{file}: images[{i}]"
-        id, name = _id(record, "id", where), record.get("file_name")
+        id, name = attempt("label-syntax", _id, record, "id", where), record.get("file_name")
+        if id is None:
+            continue
         if not isinstance(name, str) or not name.strip() or "\0" in name:
-            raise DataError(f"{where}: file_name is {name!r}; give the name of the image file")
+            fault("label-syntax", f"{where}: file_name is {name!r}; give the name of the image file")
+            continue
         if id in found:
-            raise DataError(f"{where}: id {record['id']!r} is that of {found[id].name} too; give each image its own id")
+            what = f"id {record['id']!r} is that of {found[id].name} too"
+            fault("image-twice", f"{where}: {what}; give each image its own id")
+            continue
         sides = [s for k in ("height", "width") if (s := number(record.get(k))) is not None]
         known = len(sides) == 2 and all(1 <= s < 2**24 and s == int(s) for s in sides)
         found[id] = _Image(record["id"], name, (int(sides[0]), int(sides[1])) if known else None, where)
@@ -327,7 +340,9 @@ def _objects(file: Path, records: Sequence[dict[str, Any]]) -> Iterable[_Object]
         _refuse_no_object(file, "annotations", i, record)
         id = record.get("id")
         where = f"{file}: annotations[{i}]" if id is None else f"{file}: annotation {id!r:.40} (annotations[{i}])"
-        yield _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
+        image, category = (attempt("label-syntax", _id, record, key, where) for key in ("image_id", "category_id"))
+        if image is not None and category is not None:
+            yield _Object(image, category, record, where)
 
 
 def _id(record: dict[str, Any], key: str, where: str) -> Any:

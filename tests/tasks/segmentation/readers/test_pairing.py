@@ -87,7 +87,7 @@ def test_lists(tmp_path):
     file.write_text("b\na.jpg\r\n\nb\n")
     assert [p.key for p in pair_masks(images, masks, listed=file).found] == ["a.jpg", "b.jpg"]
     file.write_text("c\nd\n")
-    assert pair_masks(images, masks, listed=file) == ([], 2)
+    assert pair_masks(images, masks, listed=file) == ([], (str(images / "c.jpg"), str(images / "d.jpg")))
     file.write_text("a\nc\n")
     with pytest.raises(DataError, match=rf"^{file}:2: c: no mask in {masks}; add it or remove the line$"):
         pair_masks(images, masks, listed=file)

@@ -13,6 +13,7 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request, make_splits, read_parts
 from visionkit.data.images.listing import SUFFIXES, list_folders, list_images, passed_over
 from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
+from visionkit.data.labels.faults import fault, fault_each, is_gathering
 from visionkit.data.labels.names import composed
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry, need_two_classes, unknown_to_train
@@ -46,11 +47,10 @@ class FolderDataset(ClassDataset):
         folders = class_folders(folder)
         loose = loose_images(folder)
         if loose and folders:
-            raise DataError(
-                f"{loose[0]}: an image beside the class folders ({len(loose)} in all), its class is unknown; "
-                "move it into a class folder or away"
-            )
-        if loose:
+            what = f"an image beside the class folders ({len(loose)} in all), its class is unknown"
+            every = loose if is_gathering() else loose[:1]
+            fault_each("image-unlabelled", [f"{f}: {what}; move it into a class folder or away" for f in every])
+        elif loose:
             raise DataError(
                 f"{folder}: holds {len(loose)} images but no class folders; put the images of each class into a folder "
                 "with the name of the class, or list them in a manifest with the columns path,label"
@@ -68,7 +68,7 @@ class FolderDataset(ClassDataset):
         """Names of folders without images, which are no classes."""
         for name in self.empty:
             if kinds := passed_over([folder / name]).lines():
-                raise DataError(f"{folder / name}: no images for class {name}: {kinds[0]}")
+                fault("class-empty", f"{folder / name}: no images for class {name}: {kinds[0]}")
         named = _by_class(folder, [n for n in images if images[n]])
         if classes is None:
             names = tuple(sorted(named))
@@ -83,11 +83,12 @@ class FolderDataset(ClassDataset):
             names = check_classes(classes)
             for name, place in named.items():
                 if name not in map(composed, names):
-                    raise DataError(f"{folder / place}: {unknown_class(name, names)}; rename or remove the folder")
+                    what = unknown_class(name, names)
+                    fault("class-unknown", f"{folder / place}: {what}; rename or remove the folder")
         ids = {composed(name): i for i, name in enumerate(names)}
         entries = [
             Entry(str(file), (ids[name],), file.relative_to(folder).as_posix())
-            for name in sorted(named, key=lambda n: ids[n])
+            for name in sorted(ids.keys() & named.keys(), key=lambda n: ids[n])
             for file in images[named[name]]
         ]
         super().__init__(entries, names, channels=channels)
@@ -192,7 +193,7 @@ def _read_folder(
     if request.classes is None and classes is not None:  # those of the training images
         folders = [f for f in class_folders(folder) if list_images(f, channels=channels)]
         unknown = [f.name for f in folders if composed(f.name) not in classes]
-        if unknown:
+        if unknown and not is_gathering():  # else each folder is told
             raise DataError(unknown_to_train(folder, name, unknown, classes))
     return FolderDataset(folder, classes=classes, channels=channels)
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
-from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.checks import once
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.faults import attempt, fault, fault_each
 from visionkit.data.labels.names import Folders, spellings
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.folder import split_folders
@@ -77,7 +77,8 @@ class ManifestDataset(ClassDataset):
         columns = {name for row in rows for name in row.cells}
         several = _label_column(path, columns) == "labels"
         multilabel = several if multilabel is None else multilabel
-        names = [_labels(row, multilabel) for row in rows]
+        labelled = [(row, attempt("label-syntax", _labels, row, multilabel)) for row in rows]
+        rows, names = [r for r, ns in labelled if ns is not None], [ns for _, ns in labelled if ns is not None]
         known = sorted({n for ns in names for n in ns}) if classes is None else check_classes(classes)
         if not known:
             raise DataError(f"{path}: no image has a class; fill the column {'labels' if several else 'label'}")
@@ -89,25 +90,24 @@ class ManifestDataset(ClassDataset):
         first: dict[str, str] = {}
         missing: list[str] = []
         for row, ns in zip(rows, names, strict=True):
-            for n in ns:
-                if n not in ids:
-                    raise DataError(f"{row.where}: {unknown_class(n, known)}")
-            entry = _entry(row, tuple(sorted({ids[n] for n in ns})), path.parent, "split" in columns, disk)
+            if strange := [n for n in ns if n not in ids]:
+                fault("class-unknown", f"{row.where}: {unknown_class(strange[0], known)}")
+                continue
+            labels = tuple(sorted({ids[n] for n in ns}))
+            entry = attempt("label-syntax", _entry, row, labels, path.parent, "split" in columns, disk)
+            if entry is None:
+                continue
             other = entries.setdefault(entry.id, entry)
             if other is entry:
                 first[entry.id] = row.where
                 if not os.path.isfile(entry.id):
                     missing.append(f"{row.where}: {entry.id}")
             elif other.labels != entry.labels:
-                raise DataError(
-                    f"{row.where}: {entry.key} has other labels than in {first[entry.id]}; keep one of the lines, "
-                    "or put several classes into one `labels` cell, separated by |"
-                )
+                cure = "keep one of the lines, or put several classes into one `labels` cell, separated by |"
+                fault("image-twice", f"{row.where}: {entry.key} has other labels than in {first[entry.id]}; {cure}")
             elif other.split != entry.split:
-                raise DataError(
-                    f"{row.where}: {entry.key} is in split {entry.split}, in {first[entry.id]} in {other.split}; "
-                    "keep one of the lines"
-                )
+                what = f"{entry.key} is in split {entry.split}, in {first[entry.id]} in {other.split}"
+                fault("leak-exact", f"{row.where}: {what}; keep one of the lines")
         _refuse_missing(path, missing)
         _refuse_partial_groups(path, entries.values())
         found = {e.split for e in entries.values()}
@@ -159,10 +159,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 header = [c.strip() for c in cells]
                 _check_header(path, header)
             elif len(cells) != len(header):
-                raise DataError(
-                    f"{path}:{reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
-                    f'put a text that holds a "{"tab" if delimiter == chr(9) else delimiter}" into double quotes'
-                )
+                what = f"{len(cells)} cells where the header has {len(header)}"
+                cure = f'put a text that holds a "{"tab" if delimiter == chr(9) else delimiter}" into double quotes'
+                fault("label-syntax", f"{path}:{reader.line_num}: {what}; {cure}")
             else:
                 yield reader.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as e:
@@ -192,15 +191,15 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             cells = json.loads(content, object_pairs_hook=once)
         except (ValueError, RecursionError) as e:  # the latter where it is nested by the thousands
             why = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else _WRONG.get(type(e), str(e))
-            raise DataError(
-                f"{path}:{line}: no valid JSON ({why}); each line must be one object such as "
-                '{"path": "a.jpg", "label": "cat"}'
-            ) from None
+            cure = 'each line must be one object such as {"path": "a.jpg", "label": "cat"}'
+            fault("label-syntax", f"{path}:{line}: no valid JSON ({why}); {cure}")
+            continue
         if not isinstance(cells, dict):
-            raise DataError(f'{path}:{line}: no JSON object; write {{"path": "a.jpg", "label": "cat"}}')
-        if "path" not in {_column(k) for k in cells}:
-            raise DataError(f"{path}:{line}: {_no_path(list(cells))}")
-        yield line, cells
+            fault("label-syntax", f'{path}:{line}: no JSON object; write {{"path": "a.jpg", "label": "cat"}}')
+        elif "path" not in {_column(k) for k in cells}:
+            fault("label-syntax", f"{path}:{line}: {_no_path(list(cells))}")
+        else:
+            yield line, cells
 
 
 def _label_column(path: Path, columns: set[str]) -> str:
@@ -257,20 +256,15 @@ def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: b
 
 
 def _refuse_missing(path: Path, missing: Sequence[str]) -> None:
-    if not missing:
-        return
-    lines = shortened([f"{m}: no such file" for m in missing])
-    raise DataError(
-        *lines, f"{path}: {len(missing)} image files are missing; paths count from the folder {path.parent}"
-    )
+    total = f"{path}: {len(missing)} image files are missing; paths count from the folder {path.parent}"
+    fault_each("image-missing", [f"{m}: no such file" for m in missing], total)
 
 
 def _refuse_partial_groups(path: Path, entries: Sequence[Entry] | Any) -> None:
     without = [e.key for e in entries if e.group is None]
     if without and len(without) < len(entries):
-        raise DataError(
-            f"{path}: {len(without)} images have no group ({without[0]}, ...); give every image one, or none"
-        )
+        what = f"{len(without)} images have no group ({without[0]}, ...)"
+        fault("label-syntax", f"{path}: {what}; give every image one, or none")
 
 
 def _find(root: Path) -> Path | None:
@@ -301,7 +295,8 @@ def _read(file: Path, request: Request) -> DataSplits[ClassDataset]:
         for name, part in parts.items():
             unknown = sorted({every.classes[i] for labels in part.labels for i in labels if i not in trained})
             if unknown:
-                raise DataError(unknown_to_train(file, name, unknown, [every.classes[i] for i in sorted(trained)]))
+                known = [every.classes[i] for i in sorted(trained)]
+                fault("class-unknown", unknown_to_train(file, name, unknown, known))
     _refuse_shared_groups(file, parts)
     names = ", ".join(f"{n} ({len(p)} images)" for n, p in parts.items())
     return make_splits(parts, f"{names}: the split column of {file}")
@@ -312,10 +307,9 @@ def _refuse_shared_groups(path: Path, parts: Mapping[str, ManifestDataset]) -> N
     for name, part in parts.items():
         for group in part.groups or ():
             if side.setdefault(group, name) != name:
-                raise DataError(
-                    f"{path}: group {group!r} is in both {side[group]} and {name}, so the score would flatter; keep "
-                    "each group on one side, or remove the split column for an automatic split"
-                )
+                what = f"group {group!r} is in both {side[group]} and {name}, so the score would flatter"
+                cure = "keep each group on one side, or remove the split column for an automatic split"
+                fault("leak-group", f"{path}: {what}; {cure}")
 
 
 FORMAT = Format[ClassDataset](

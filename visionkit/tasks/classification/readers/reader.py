@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionkit.core.errors import DataError, UsageError
+from visionkit.core.errors import UsageError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.dataset import EntryDataset
+from visionkit.data.labels.faults import fault
 from visionkit.tasks.classification.types import ClassTarget
 
 __all__ = ["ClassDataset", "Entry", "need_two_classes", "unknown_to_train"]
@@ -109,9 +110,8 @@ def need_two_classes(classes: Sequence[str], where: str) -> None:
         DataError: There is one class only.
     """
     if len(classes) == 1:
-        raise DataError(
-            f"{where}: only one class ({classes[0]}), so there is nothing to tell apart; add images of another class"
-        )
+        what = f"only one class ({classes[0]}), so there is nothing to tell apart"
+        fault("class-empty", f"{where}: {what}; add images of another class")
 
 
 def unknown_to_train(where: Path, name: str, unknown: Sequence[str], classes: Sequence[str]) -> str:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.data.labels.faults import is_gathering
 from visionkit.data.labels.masks import Outline
 
-__all__ = ["Correction", "RawBox", "clean", "without_mask"]
+__all__ = ["Correction", "RawBox", "clean", "kept_places", "without_mask"]
 
 TOLERANCE = 1.0  # pixels outside that are cut off silently: formats count from 0 or 1 and round
 MIN_BOX_SIDE = 1e-3  # pixels; what is thinner is no box
@@ -41,13 +42,16 @@ class RawBox(NamedTuple):
 class Correction(NamedTuple):
     """What was done to a box, in one line.
 
-    And whether it is gone, or stays but is not learnt, or lost a part of its outline; else it was clipped.
+    And whether it is gone, or stays but is not learnt, or lost a part of its outline; else it was clipped. ``kind`` is
+    the finding that it is, ``index`` the position of the box among those of its picture that :func:`clean` got.
     """
 
     text: str
     dropped: bool
     ignored: bool = False
     part: bool = False
+    kind: str = "outline-missing"
+    index: int = -1
 
 
 def without_mask(raw: RawBox, why: str) -> tuple[RawBox, Correction]:
@@ -93,7 +97,7 @@ def clean(
         keep = np.asarray(whole & (sides > 0).all(1) & (sides >= thinnest).all(1))
         outside = np.maximum(-found, found - limit).max(1, initial=-math.inf)
     wrong = np.flatnonzero(~keep | (outside > tolerance)).tolist()
-    corrections = [_correction(raw[i], boxes[i], bool(keep[i]), size, classes) for i in wrong]
+    corrections = [_correction(raw[i], boxes[i], bool(keep[i]), size, classes)._replace(index=i) for i in wrong]
     facts = np.array([(r.label, r.crowd, r.area if _is_area(r.area) else 0) for r in raw], np.float32).reshape(-1, 3)
     facts[:, 2] = np.where(facts[:, 2] > 0, facts[:, 2], sides.prod(1))
     rows = np.concatenate([boxes, facts], 1)
@@ -113,17 +117,31 @@ def _correction(
     of = "" if size is None or size == (1, 1) else f" of {size[1]:g} x {size[0]:g}"  # 1: shares of it
     if kept:
         return Correction(
-            f"{raw.where}: {box} reaches out of the picture{of}; clipped to {_numbers(clipped.tolist())}", False
+            f"{raw.where}: {box} reaches out of the picture{of}; clipped to {_numbers(clipped.tolist())}",
+            False,
+            kind="box-outside",
         )
+    kind = "box-degenerate"
     if not all(map(math.isfinite, raw.box)):
         what = "has a coordinate that is no finite number"
     elif not (x1 < x2 and y1 < y2):
         what = "has no area"
     elif clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
-        what = f"lies outside of the picture{of}"
+        what, kind = f"lies outside of the picture{of}", "box-outside"
     else:
         what = "is too thin"
-    return Correction(f"{raw.where}: {box} {what}; dropped", True)
+    return Correction(f"{raw.where}: {box} {what}; dropped", True, kind=kind)
+
+
+def kept_places(raw: Sequence[RawBox], corrections: Sequence[Correction]) -> tuple[str, ...]:
+    """Return the places of the boxes that were kept, where faults are gathered: else nobody asks for them.
+
+    Args:
+        raw: The boxes of one picture, as :func:`clean` got them.
+        corrections: What it returned.
+    """
+    gone = {c.index for c in corrections if c.dropped}
+    return tuple(r.where for i, r in enumerate(raw) if i not in gone) if is_gathering() else ()
 
 
 def _numbers(values: Sequence[float]) -> str:

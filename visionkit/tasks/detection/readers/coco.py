@@ -16,8 +16,9 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import CocoObject, number, read_coco
+from visionkit.data.labels.faults import attempt
 from visionkit.data.labels.masks import read_polygons, read_segmentation
-from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, kept_places, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 
@@ -66,7 +67,9 @@ class CocoDataset(BoxDataset):
             stated = picture.size or (_mask_size(picture.objects) if masks else None)
             size = stated or header_size(picture.path)
             for o in picture.objects:
-                box = _box(o)
+                box = attempt("label-syntax", _box, o)
+                if box is None:
+                    continue
                 if isinstance(box, Correction):
                     lost.append(box)
                     continue
@@ -85,6 +88,7 @@ class CocoDataset(BoxDataset):
                 BoxEntry(
                     picture.path, picture.key, rows, present(rows), stated, False, str(self.file),
                     (*lost, *corrections), {"image_id": picture.id}, outlines if masks else None,
+                    kept_places(raw, corrections),
                 )
             )  # fmt: skip
         refuse_no_masks(entries, self.file)
@@ -119,7 +123,7 @@ def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:
         (x1, y1), (x2, y2) = corners.min(0).tolist(), corners.max(0).tolist()
         return x1, y1, x2, y2
     what = "only a run-length mask" if isinstance(polygons, dict) else "no polygon either"
-    return Correction(f"{o.where}: no bbox and {what}; dropped", True)
+    return Correction(f"{o.where}: no bbox and {what}; dropped", True, kind="box-missing")
 
 
 def _area(record: dict[str, Any]) -> float | None:

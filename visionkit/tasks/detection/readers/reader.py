@@ -14,8 +14,9 @@ from visionkit.core.errors import DataError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.dataset import EntryDataset
 from visionkit.data.labels.checks import header_size, other_size
+from visionkit.data.labels.faults import fault
 from visionkit.data.labels.masks import ObjectMasks, Outline
-from visionkit.tasks.detection.readers.box_cleaning import MIN_BOX_SIDE, Correction, RawBox, clean
+from visionkit.tasks.detection.readers.box_cleaning import MIN_BOX_SIDE, Correction, RawBox, clean, kept_places
 from visionkit.tasks.detection.types import BoxTarget
 
 __all__ = ["BoxDataset", "BoxEntry", "make_entry", "present", "refuse_no_masks"]
@@ -36,6 +37,7 @@ class BoxEntry:
         corrections: What was wrong with boxes and what was done.
         extra: Further facts that come back with the prediction.
         outlines: The N masks, polygons in the unit of the boxes; None where they are not read.
+        places: Where each of the N objects stands (file:line); known only where faults are gathered.
     """
 
     id: str
@@ -48,6 +50,7 @@ class BoxEntry:
     corrections: tuple[Correction, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     outlines: tuple[Outline, ...] | None = None
+    places: tuple[str, ...] = ()
 
     def target(self, size: tuple[int, int]) -> BoxTarget:
         """Return the boxes in pixels of the picture.
@@ -103,7 +106,10 @@ def make_entry(
         extra: Further facts that come back with the prediction.
     """
     objects, corrections, _ = clean(raw, size or header_size(id), classes)
-    return BoxEntry(id, key, objects, present(objects), size, False, source, tuple(corrections), extra or {})
+    return BoxEntry(
+        id, key, objects, present(objects), size, False, source, tuple(corrections), extra or {},
+        places=kept_places(raw, corrections),
+    )  # fmt: skip
 
 
 def present(objects: NDArray[np.float32]) -> tuple[int, ...]:
@@ -119,7 +125,8 @@ def refuse_no_masks(entries: Sequence[BoxEntry], source: str | os.PathLike[str])
     """
     ignored = [c for e in entries for c in e.corrections if c.ignored]
     if ignored and not any(e.labels for e in entries):
-        raise DataError(f"{source}: none of its objects has a mask ({ignored[0].text}); add masks, or leave masks out")
+        what = f"none of its objects has a mask ({ignored[0].text}); add masks, or leave masks out"
+        fault("outline-missing", f"{source}: {what}")
 
 
 class BoxDataset(EntryDataset[BoxTarget, BoxEntry]):

@@ -16,6 +16,7 @@ from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
 from visionkit.data.labels.coco_json import mostly_shares
+from visionkit.data.labels.faults import attempt, fault
 from visionkit.data.labels.names import Folders, composed
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
@@ -65,7 +66,8 @@ class VocDataset(BoxDataset):
             what = "is a file, not a folder" if folder.exists() else "no such folder"
             raise DataError(f"{folder}: {what}; give the folder that holds Annotations/ and JPEGImages/")
         files, home = _files(folder, split)
-        pictures = [_read(file) for file in files]
+        read = [(file, attempt("label-syntax", _read, file)) for file in files]
+        files, pictures = [f for f, p in read if p is not None], [p for _, p in read if p is not None]
         _refuse_shares(files, pictures)
         if classes is None:
             names = tuple(sorted({o.name for p in pictures for o in p.objects}))
@@ -84,7 +86,8 @@ class VocDataset(BoxDataset):
         for file, picture, folders, path in zip(files, pictures, below, own, strict=True):
             for o in picture.objects:
                 if o.name not in ids:
-                    raise DataError(f"{file}:{o.line}: {unknown_class(o.name, names)}; rename or remove the object")
+                    what = unknown_class(o.name, names)
+                    fault("class-unknown", f"{file}:{o.line}: {what}; rename or remove the object")
             said = images.said(picture.filename, folders) if path is None else None
             path = said if renamed else path
             if path is None:
@@ -94,10 +97,14 @@ class VocDataset(BoxDataset):
                 missing.append(f"{file}: no image {other if said else picture.filename or file.stem + '.jpg'}")
                 continue
             if path in entries:
-                raise DataError(
-                    f"{file}: its image {path} is that of {entries[path].source} too; correct <filename> or keep one"
-                )
-            raw = [RawBox(o.box, ids[o.name], f"{file}:{o.box_line}", o.difficult) for o in picture.objects]
+                what = f"its image {path} is that of {entries[path].source} too"
+                fault("image-twice", f"{file}: {what}; correct <filename> or keep one")
+                continue
+            raw = [
+                RawBox(o.box, ids[o.name], f"{file}:{o.box_line}", o.difficult)
+                for o in picture.objects
+                if o.name in ids
+            ]
             key = Path(os.path.relpath(path, folder)).as_posix()
             entries[path] = make_entry(path, key, raw, names, size=picture.size, source=str(file))
         refuse_missing(missing, str(folder), ", ".join(map(str, images.folders)))
@@ -145,9 +152,10 @@ def _refuse_shares(files: Sequence[Path], pictures: Sequence[_Image]) -> None:
     boxes = [(f"{file}:{o.box_line}", o.box) for file, p in zip(files, pictures, strict=True) for o in p.objects]
     shares = mostly_shares(boxes)
     if shares:
-        raise DataError(
+        fault(
+            "label-units",
             f"{shares[0]}: {len(shares)} of {len(boxes)} boxes lie within 0..1, as this one: these are shares of the "
-            "picture (normalised), and Pascal VOC counts in pixels; multiply x by the picture's width, y by its height"
+            "picture (normalised), and Pascal VOC counts in pixels; multiply x by the picture's width, y by its height",
         )
 
 
@@ -198,7 +206,8 @@ def _listed(file: Path, place: Path) -> list[Path]:
         xml = next((p for n in names if (p := disk.find(place / f"{n.lstrip('/')}.xml")) is not None), None)
         if xml is None:
             missing = place / stem.rpartition("/")[2]
-            raise DataError(f"{file}:{number}: {missing}.xml: no such file; add it or remove the line")
+            fault("label-missing", f"{file}:{number}: {missing}.xml: no such file; add it or remove the line")
+            continue
         found[Path(xml)] = None
     return list(found)
 
@@ -266,7 +275,8 @@ def _read(file: Path) -> _Image:
         raise DataError(f"{file}:{top.line}: <{top.tag}> where Pascal VOC has <annotation>; remove the file")
     named = top.child("filename")
     filename = PureWindowsPath(named.text).name if named is not None else ""
-    return _Image(filename, _size(top.child("size")), [_object(file, n) for n in top.children if n.tag == "object"])
+    objects = [attempt("label-syntax", _object, file, n) for n in top.children if n.tag == "object"]
+    return _Image(filename, _size(top.child("size")), [o for o in objects if o is not None])
 
 
 def _size(node: Node | None) -> tuple[int, int] | None:

@@ -13,9 +13,10 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import UnlabelledError, header_size
 from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.faults import fault, is_gathering
 from visionkit.data.labels.names import composed, only_composed_stems, same_folder
 from visionkit.data.split import split_word
-from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
+from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, kept_places, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.tasks.detection.readers.yolo_layout import (
@@ -101,14 +102,13 @@ class YoloDataset(BoxDataset):
             raw = []
             for o in objects:
                 if o.id >= len(known):
-                    raise DataError(
-                        f"{o.where}: class {o.id}, but there are {len(known)} names, so 0 to {len(known) - 1}; correct "
-                        "the line or the names"
-                    )
+                    what = f"class {o.id}, but there are {len(known)} names, so 0 to {len(known) - 1}"
+                    fault("class-unknown", f"{o.where}: {what}; correct the line or the names")
+                    continue
                 if known[o.id] not in ids:
-                    raise DataError(
-                        f"{o.where}: {unknown_class(known[o.id], names)}; rename the class or remove the line"
-                    )
+                    what = unknown_class(known[o.id], names)
+                    fault("class-unknown", f"{o.where}: {what}; rename the class or remove the line")
+                    continue
                 found = RawBox(o.box, ids[known[o.id]], o.where, outline=o.outline if masks else None)
                 if masks and o.outline is None:
                     found, ignored = without_mask(found, f"{o.where}: a box without a polygon has no mask")
@@ -182,7 +182,7 @@ def _entry(
         outlines = tuple(o if isinstance(o, bytes) else tuple(p * size[::-1] for p in o) for o in outlines)
     return BoxEntry(
         image, key, objects, present(objects), relative=size is None, corrections=(*wrong, *corrections),
-        outlines=outlines if masks else None,
+        outlines=outlines if masks else None, places=kept_places(raw, corrections),
     )  # fmt: skip
 
 
@@ -202,8 +202,8 @@ def _find(root: Path) -> YoloLayout | None:
 
 def _read(layout: YoloLayout, request: Request) -> DataSplits[BoxDataset]:
     for name, message in layout.missing.items():
-        if name in request.need or not layout.splits:
-            raise DataError(message)
+        if name in request.need or not layout.splits or is_gathering():
+            fault("split-missing", message)
     parts = {
         n: Part[BoxDataset](
             ", ".join(told_place(p, layout.folder) for p in places), partial(YoloDataset, request.place, n or None)

@@ -12,6 +12,7 @@ import yaml
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.images.reading import SUFFIXES, list_images
+from visionkit.data.labels.faults import fault
 from visionkit.data.labels.names import Folders, same_folder, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
@@ -88,7 +89,9 @@ def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path
             paths = (disk.find(base / n) for n in names for base in (place.parent, folder))
             image = next((p for p in paths if p is not None), None)
             if image is None:
-                raise DataError(f"{place}:{number}: {name}: no such image, looked in {place.parent}; correct the line")
+                what = f"{name}: no such image, looked in {place.parent}"
+                fault("image-missing", f"{place}:{number}: {what}; correct the line")
+                continue
             found[Path(image)] = None
     return list(found)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
+from visionkit.data.labels.faults import attempt, fault
 from visionkit.data.labels.masks import Outline
 from visionkit.tasks.detection.readers.box_cleaning import Correction
 
@@ -49,17 +50,19 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
     Raises:
         DataError: A line is wrong, with its place; or the lines are no shares, or have key points that nothing tells.
     """
-    found = [_lines(file, points) if file is not None else ([], []) for file in files]
+    read = [attempt("label-syntax", _lines, file, points) if file is not None else None for file in files]
+    found: list[Lines] = [lines or ([], []) for lines in read]
     objects = [o for os_, _ in found for o in os_]
     if points is None:  # first: their visibilities of 2 are no pixels
         _refuse_points([o for o in objects if o.outline is not None])
     far = [o for o in objects if _FAR <= max(map(abs, o.box)) < math.inf]  # NaN and infinite ones are told one by one
     if len(far) > len(objects) // 2:
         box = ", ".join(f"{v:.6g}" for v in far[0].box)
-        raise DataError(
+        fault(
+            "label-units",
             f"{far[0].where}: the object's corners are {box}, as are those of {len(far)} of {len(objects)} objects: "
             "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
-            "y and height by its height"
+            "y and height by its height",
         )
     return found
 
@@ -74,10 +77,14 @@ def _lines(file: Path, points: tuple[int, int] | None) -> Lines:
         if not cells:
             continue
         where = f"{file}:{number}"
-        values = _values(cells, where, points)
+        values = attempt("label-syntax", _values, cells, where, points)
+        if values is None:
+            continue
         before = first.setdefault(values, number)
         if before != number:
-            twice.append(Correction(f"{where}: the same object as in line {before}; dropped", True))
+            twice.append(
+                Correction(f"{where}: the same object as in line {before}; dropped", True, kind="box-repeated")
+            )
             continue
         if len(values) == 5 or points is not None:
             _, cx, cy, w, h = values[:5]
@@ -121,11 +128,13 @@ def _refuse_points(polygons: Sequence[YoloObject]) -> None:
         if polygons and all(_has_points(o, dims) for o in polygons) and (dims == 3 or len(polygons) >= _SURE_LINES):
             assert polygons[0].outline is not None
             count = (_flat(polygons[0]).size - 4) // dims
-            raise DataError(
+            fault(
+                "label-units",
                 f"{polygons[0].where}: {count} points lie within the box that the first four numbers make, as in all "
                 f"{len(polygons)} such lines: these look like key points, not polygons; write kpt_shape: "
-                f"[{count}, {dims}] into data.yaml"
+                f"[{count}, {dims}] into data.yaml",
             )
+            return
 
 
 def _has_points(o: YoloObject, dims: int) -> bool:

@@ -18,6 +18,7 @@ from visionkit.data.formats import Format, Part, Request, below, make_splits, re
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import CocoImage, number, read_coco
+from visionkit.data.labels.faults import fault
 from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
@@ -72,10 +73,9 @@ class CocoMaskDataset(MaskDataset):
         content = read_coco(annotations, images)
         records = [o.record for p in content.pictures for o in p.objects]
         if records and not any(r.get("segmentation") for r in records):
-            raise DataError(
-                f"{self.file}: none of its {len(records)} annotations has a segmentation, only boxes; give a file with "
-                "polygons or run lengths, or train a detector"
-            )
+            what = f"none of its {len(records)} annotations has a segmentation, only boxes"
+            cure = "give a file with polygons or run lengths, or train a detector"
+            fault("outline-missing", f"{self.file}: {what}; {cure}")
         first = next((i for i, n in enumerate(content.classes) if n.lower() == "background"), None)
         names = content.classes if first is not None else ("background", *content.classes)
         used = {names[o.label + (first is None)] for p in content.pictures for o in p.objects} | {names[first or 0]}
@@ -168,7 +168,7 @@ def _find(root: Path) -> dict[str, Part[CocoMaskDataset]] | None:
 def _read_split(file: Path, name: str, **asked: Any) -> CocoMaskDataset:
     data = CocoMaskDataset(file, **asked)
     if name in ("train", "") and not data.count_objects():
-        raise DataError(f"{file}: no training image has an object; label some")
+        fault("image-unlabelled", f"{file}: no training image has an object; label some")
     return data
 
 

@@ -18,7 +18,7 @@ from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTabl
 from visionkit.tasks.segmentation.readers.mask_files import FoundIds, MaskFile, find_ids, gray, pack, unpack
 from visionkit.tasks.segmentation.types import MAX_CLASSES
 
-__all__ = ["VOID_NAMES", "MaskCode", "complete_table", "make_code"]
+__all__ = ["VOID_NAMES", "MaskCode", "MaskValueError", "complete_table", "make_code"]
 
 VOID_NAMES = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "ignore_label", "don't care", "dontcare")
 """Names whose pixels are ignored, however they are written (Void, Don't_Care)."""
@@ -26,6 +26,10 @@ VOID_NAMES = ("void", "unlabeled", "unlabelled", "ignore", "ignored", "ignore_la
 Mask: TypeAlias = NDArray[np.uint8]
 _UNKNOWN = 256
 _MAX_SHOWN_IDS = 5  # unknown ids that a message lists
+
+
+class MaskValueError(DataError):
+    """A mask holds ids or colours that are not known."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class MaskCode:
         unknown = held[self._lookup[held] == _UNKNOWN].tolist()
         if unknown:
             shown = _listed("id", [(str(i), int(counts[i])) for i in unknown])
-            raise DataError(
+            raise MaskValueError(
                 f"{path}: holds {shown}, which {self.table.source} does not name; "
                 f"{self.table.advice_on_id(unknown[0])} or correct the mask"
             )
@@ -104,7 +108,7 @@ class MaskCode:
 
     def _refuse_colours(self, found: NDArray[np.uint32], counts: NDArray[np.int64], path: str) -> None:
         shown = [(" ".join(map(str, unpack(int(c)))), int(n)) for c, n in zip(found, counts, strict=True)]
-        raise DataError(
+        raise MaskValueError(
             f"{path}: holds {_listed('colour', shown)}, which {self.table.source} does not name; "
             f"{self.table.advice_on_colour(unpack(int(found[0])))} or correct the mask"
         )

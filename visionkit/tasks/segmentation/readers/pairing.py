@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.core.text import shortened
 from visionkit.data.images.listing import SUFFIXES, list_images
+from visionkit.data.labels.faults import fault, fault_each, is_gathering
 from visionkit.data.labels.names import composed
 
 __all__ = ["MASK_ENDING", "Pair", "Pairs", "pair_masks"]
@@ -42,11 +42,16 @@ class Pairs(NamedTuple):
 
     Args:
         found: By ``key``.
-        unmasked: Number of images that have none.
+        without: Files of the images that have none.
     """
 
     found: list[Pair]
-    unmasked: int
+    without: tuple[str, ...]
+
+    @property
+    def unmasked(self) -> int:
+        """Number of images that have none."""
+        return len(self.without)
 
 
 def pair_masks(
@@ -87,7 +92,7 @@ def pair_masks(
         if image is None:
             lonely.append(file)
         elif image in found:
-            raise DataError(f"{pictures[image]}: has two masks, {found[image]} and {file}; keep one of them")
+            fault("mask-twice", f"{pictures[image]}: has two masks, {found[image]} and {file}; keep one of them")
         else:
             found[image] = file
     chosen = sorted(pictures) if listed is None else _listed(listed, pictures, found, images, masks)
@@ -95,14 +100,13 @@ def pair_masks(
         looked = f"looked in {masks} for files such as {_expected(sorted(pictures))}"
         raise DataError(f"{images}: none of {len(pictures)} images has a mask; {looked}")
     if listed is None and lonely:
-        lines = shortened([f"{f}: no image of this name" for f in lonely])
-        raise DataError(
-            *lines, f"{masks}: {len(lonely)} masks have no image in {images}; add the images or remove the masks"
-        )
+        total = f"{masks}: {len(lonely)} masks have no image in {images}; add the images or remove the masks"
+        fault_each("label-orphan", [f"{f}: no image of this name" for f in lonely], total)
     pairs = [
         Pair(str(pictures[n]), str(found[n]), pictures[n].relative_to(images).as_posix()) for n in chosen if n in found
     ]
-    return Pairs(sorted(pairs, key=lambda p: p.key), sum(n not in found for n in chosen))
+    without = tuple(str(pictures[n]) for n in chosen if n not in found)
+    return Pairs(sorted(pairs, key=lambda p: p.key), without)
 
 
 def _name(file: Path, folder: Path) -> str:
@@ -114,9 +118,9 @@ def _by_name(files: Sequence[Path], folder: Path) -> dict[str, Path]:
     for file in files:
         name = _name(file, folder)
         if name in found:
-            raise DataError(
-                f"{file}: has the same name as {found[name].name} beside it, so its mask is unclear; rename one"
-            )
+            what = f"has the same name as {found[name].name} beside it, so its mask is unclear"
+            fault("image-twice", f"{file}: {what}; rename one")
+            continue
         found[name] = file
     return found
 
@@ -137,11 +141,13 @@ def _listed(
         stem, suffix = os.path.splitext(name)
         name = composed(stem if suffix.lower() in SUFFIXES else name)
         if name not in pictures:
-            raise DataError(f"{file}:{number}: {name}: no such image in {image_folder}; add it or remove the line")
+            what = f"{name}: no such image in {image_folder}"
+            fault("image-missing", f"{file}:{number}: {what}; add it or remove the line")
+            continue
         places.setdefault(name, number)
     lacking = [n for n in places if n not in masks]
     if lacking and len(lacking) < len(places):
-        raise DataError(
-            f"{file}:{places[lacking[0]]}: {lacking[0]}: no mask in {mask_folder}; add it or remove the line"
-        )
+        what = f"no mask in {mask_folder}; add it or remove the line"
+        every = lacking if is_gathering() else lacking[:1]
+        fault_each("label-missing", [f"{file}:{places[name]}: {name}: {what}" for name in every])
     return list(places)

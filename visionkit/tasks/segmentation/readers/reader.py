@@ -175,6 +175,7 @@ class MaskFileDataset(MaskDataset):
         super().__init__(entries, code.classes, channels=channels)
         self.code = code
         self.unmasked = pairs.unmasked
+        self.without_mask = pairs.without
 
     def read_mask(self, index: int) -> Mask:
         """Read the mask of image ``index`` alone, uint8 [H, W], 255 for pixels that are ignored.
