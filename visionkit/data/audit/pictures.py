@@ -1,4 +1,4 @@
-"""One pass over the picture files of a data set: what each file is, whether it can be read, what it looks like small."""
+"""One pass over the picture files of a data set: what each file is, if it can be read, what it looks like small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
