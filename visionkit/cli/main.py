@@ -20,6 +20,10 @@ from visionkit.core.text import say
 __all__ = ["COMMANDS", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "check": (
+        "visionkit.cli.commands.check",
+        "look at a data set first: damaged pictures, wrong labels, leaks: visionkit check FOLDER",
+    ),
     "fit": ("visionkit.cli.commands.train", "train a model: visionkit fit -c classify.yaml [--KEY VALUE ...]"),
     "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),

@@ -14,7 +14,7 @@ from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
-from visionkit.data.labels.faults import attempt
+from visionkit.data.labels.faults import attempt, reading_split
 from visionkit.data.split import divide
 
 __all__ = [
@@ -300,7 +300,8 @@ def read_parts(parts: Mapping[str, Part[D]], request: Request, **options: Any) -
         if name in places:
             read = partial(places[name].read, classes=classes, channels=request.channels, **options)
             try:
-                data = attempt("label-unreadable", read)
+                with reading_split(name):
+                    data = attempt("label-unreadable", read)
             except UnlabelledError:
                 if name != "test" or name in request.need:
                     raise

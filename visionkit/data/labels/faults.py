@@ -10,7 +10,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from visionkit.core.errors import DataError
 from visionkit.core.text import shortened
 
-__all__ = ["Fault", "attempt", "fault", "fault_each", "gathering", "is_gathering"]
+__all__ = ["Fault", "attempt", "fault", "fault_each", "gathering", "is_gathering", "reading_split"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,12 +22,15 @@ class Fault(NamedTuple):
     Args:
         kind: The finding that it is, a word such as ``label-syntax``.
         message: Its place (file, line), what is wrong and what to do, in a line.
+        split: The split that was being read; "" where that is not known.
     """
 
     kind: str
     message: str
+    split: str = ""
 
 
+_reading: ContextVar[str] = ContextVar("reading", default="")
 _gathered: ContextVar[list[Fault] | None] = ContextVar("gathered", default=None)
 
 
@@ -47,6 +50,20 @@ def gathering() -> Iterator[list[Fault]]:
         yield found
     finally:
         _gathered.reset(token)
+
+
+@contextmanager
+def reading_split(name: str) -> Iterator[None]:
+    """Note with the faults in this block that they are of a split.
+
+    Args:
+        name: ``train``, ``val`` or ``test``.
+    """
+    token = _reading.set(name)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
 
 
 def is_gathering() -> bool:
@@ -83,7 +100,7 @@ def fault_each(kind: str, messages: Sequence[str], *total: str) -> None:
     found = _gathered.get()
     if found is None:
         raise DataError(*shortened(messages), *total)
-    found += [Fault(kind, m) for m in messages]
+    found += [Fault(kind, m, _reading.get()) for m in messages]
 
 
 def attempt(kind: str, read: Callable[P, R], *args: P.args, **options: P.kwargs) -> R | None:
@@ -104,5 +121,5 @@ def attempt(kind: str, read: Callable[P, R], *args: P.args, **options: P.kwargs)
         found = _gathered.get()
         if found is None:
             raise
-        found += [Fault(kind, line) for line in e.lines]
+        found += [Fault(kind, line, _reading.get()) for line in e.lines]
         return None

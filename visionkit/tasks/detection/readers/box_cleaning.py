@@ -43,7 +43,7 @@ class Correction(NamedTuple):
     """What was done to a box, in one line.
 
     And whether it is gone, or stays but is not learnt, or lost a part of its outline; else it was clipped. ``kind`` is
-    the finding that it is, ``index`` the position of the box among those of its picture that :func:`clean` got.
+    the finding that it is, ``position`` that of the box among those of its picture that :func:`clean` got.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Correction(NamedTuple):
     ignored: bool = False
     part: bool = False
     kind: str = "outline-missing"
-    index: int = -1
+    position: int = -1
 
 
 def without_mask(raw: RawBox, why: str) -> tuple[RawBox, Correction]:
@@ -97,7 +97,7 @@ def clean(
         keep = np.asarray(whole & (sides > 0).all(1) & (sides >= thinnest).all(1))
         outside = np.maximum(-found, found - limit).max(1, initial=-math.inf)
     wrong = np.flatnonzero(~keep | (outside > tolerance)).tolist()
-    corrections = [_correction(raw[i], boxes[i], bool(keep[i]), size, classes)._replace(index=i) for i in wrong]
+    corrections = [_correction(raw[i], boxes[i], bool(keep[i]), size, classes)._replace(position=i) for i in wrong]
     facts = np.array([(r.label, r.crowd, r.area if _is_area(r.area) else 0) for r in raw], np.float32).reshape(-1, 3)
     facts[:, 2] = np.where(facts[:, 2] > 0, facts[:, 2], sides.prod(1))
     rows = np.concatenate([boxes, facts], 1)
@@ -140,7 +140,7 @@ def kept_places(raw: Sequence[RawBox], corrections: Sequence[Correction]) -> tup
         raw: The boxes of one picture, as :func:`clean` got them.
         corrections: What it returned.
     """
-    gone = {c.index for c in corrections if c.dropped}
+    gone = {c.position for c in corrections if c.dropped}
     return tuple(r.where for i, r in enumerate(raw) if i not in gone) if is_gathering() else ()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, below, make_splits, require_train, tell_parts
+from visionkit.data.labels.faults import reading_split
 from visionkit.tasks.segmentation.readers.class_table import ClassTable, find_table
 from visionkit.tasks.segmentation.readers.layouts import (
     MaskLayout,
@@ -29,7 +30,7 @@ def _read(layout: MaskLayout, request: Request) -> DataSplits[MaskDataset]:
     root = request.place
     places = {"train": layout.splits[""]} if "" in layout.splits else layout.splits
     require_train(places, request)
-    paired = {n: _pair(p, request) for n, p in places.items()}
+    paired = {n: _pair(n, p, request) for n, p in places.items()}
     empty = [n for n in places if not paired[n].found]  # lists of images whose masks are secret
     notes = [*layout.notes, *(f"the {paired[n].unmasked} images of {n} have no masks and are left out" for n in empty)]
     pairs = {n: p for n, p in paired.items() if n not in empty}
@@ -53,8 +54,11 @@ def _read(layout: MaskLayout, request: Request) -> DataSplits[MaskDataset]:
     return make_splits(done, "; ".join([f"{layout.name} of {root}: {told}", *notes]))
 
 
-def _pair(place: MaskPlace, request: Request) -> Pairs:
-    return pair_masks(place.images, place.masks, channels=request.channels, listed=place.listed, ending=place.ending)
+def _pair(name: str, place: MaskPlace, request: Request) -> Pairs:
+    with reading_split(name):
+        return pair_masks(
+            place.images, place.masks, channels=request.channels, listed=place.listed, ending=place.ending
+        )
 
 
 def _complete(

@@ -1,0 +1,110 @@
+"""Checks of images that are there more than once, within a split and across them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from visionkit.data.audit.findings import Example, Finding
+from visionkit.data.audit.snapshot import Labelled, Snapshot
+
+__all__ = ["CHECKS"]
+
+SERIES = 5  # images that hang together from which they are called a series, such as frames of a video
+
+
+def exact(s: Snapshot) -> list[Finding]:
+    """Images with the same bytes."""
+    leaks: list[Example] = []
+    copies: list[Example] = []
+    conflicts: list[Example] = []
+    for twins in s.twins:
+        if twins.kind != "identical":
+            continue
+        one, other = s.images[twins.one], s.images[twins.other]
+        differ = not _alike(one, other)
+        if differ:
+            conflicts.append(_pair(s, one, other, "the same picture with other labels than"))
+        if one.split != other.split:
+            text = "the same file as" if one.path == other.path else "byte for byte the same as"
+            leaks.append(_pair(s, one, other, text, mended="train" in (one.split, other.split)))
+        elif not differ:
+            copies.append(_pair(s, one, other, "byte for byte the same as", mended=True))
+    told = sorted({" and ".join(e.splits) for e in leaks})
+    return [
+        *Finding.of("leak-exact", leaks, what=f"images that are in two splits ({', '.join(told)}): {len(leaks)}"),
+        *Finding.of("duplicate-exact", copies),
+        *Finding.of("duplicate-conflict", conflicts),
+    ]
+
+
+def _alike(one: Labelled, other: Labelled) -> bool:
+    """Return whether two images have the same labels, as far as they are known."""
+    if one.path == other.path:
+        return True
+    if one.boxes is None or other.boxes is None:
+        known = one.pixels is not None and other.pixels is not None
+        if known and one.pixels is not None and other.pixels is not None:
+            return one.pixels.tolist() == other.pixels.tolist()
+        return one.classes == other.classes
+    rows = [
+        sorted([int(i), *(round(float(v)) for v in b)] for i, b in zip(x.ids, x.boxes, strict=True))
+        for x in (one, other)
+        if x.boxes is not None
+    ]
+    return len(rows[0]) == len(rows[1]) and all(
+        a[0] == b[0] and max(abs(p - q) for p, q in zip(a, b, strict=True)) <= 1 for a, b in zip(*rows, strict=True)
+    )
+
+
+def near(s: Snapshot) -> list[Finding]:
+    """Images that show nearly the same: by series, not by pairs."""
+    series_of = {member: k for k, series in enumerate(s.series) for member in series.members}
+    alike: dict[int, list[tuple[int, int]]] = {}
+    for t in s.twins:
+        if t.kind != "identical" and t.one in series_of:
+            alike.setdefault(series_of[t.one], []).append((t.one, t.other))
+    across: list[Example] = []
+    within: list[Example] = []
+    frames: list[Example] = []
+    parted = 0
+    for k, inside in sorted(alike.items()):
+        members = [s.images[m] for m in s.series[k].members]
+        crossing = sorted(p for p in inside if s.images[p[0]].split != s.images[p[1]].split)
+        if crossing:
+            first = (s.images[crossing[0][0]], s.images[crossing[0][1]])
+            others = [m for m in members if m not in first]
+            across.append(_series(s, [*first, *others], "nearly the same as"))
+            parted += len(crossing)
+        elif len(members) >= SERIES:
+            frames.append(_series(s, members, "of a series with"))
+        else:
+            within.append(_series(s, members, "nearly the same as"))
+    return [
+        *Finding.of("leak-near", across, what=f"pairs of images that are nearly the same across splits: {parted}, in {len(across)} groups"),
+        *Finding.of("duplicate-near", within, what=f"groups of images that are nearly the same: {len(within)}"),
+        *Finding.of("duplicate-frames", frames, what=f"series of pictures such as frames of a video: {len(frames)}"),
+    ]
+
+
+def _pair(s: Snapshot, one: Labelled, other: Labelled, text: str, *, mended: bool = False) -> Example:
+    """Return an example of two images, that of training first."""
+    one, other = sorted((one, other), key=lambda i: ("train", "val", "test").index(i.split))
+    across = one.split != other.split
+    told = f"{one.path} ({one.split}): {text} {other.path} ({other.split})"
+    if not across:
+        told = f"{other.path}: {text} {one.path}"
+    splits = (one.split, other.split) if across else (one.split,)
+    paths = (one.path,) if one.path == other.path else (one.path, other.path)
+    return Example(told, one.path if across else other.path, None, paths, splits, mended=mended)
+
+
+def _series(s: Snapshot, members: list[Labelled], text: str) -> Example:
+    one, other, *rest = members
+    more = f", and {len(rest)} more" if rest else ""
+    told = f"{one.path} ({one.split}): {text} {other.path} ({other.split}){more}"
+    splits = tuple(n for n in ("train", "val", "test") if any(m.split == n for m in members))
+    return Example(told, one.path, None, tuple(m.path for m in members), splits)
+
+
+CHECKS: tuple[Callable[[Snapshot], list[Finding]], ...] = (exact, near)
+"""All of this file."""
