@@ -44,7 +44,8 @@ def collect(
         progress: Called with (done, total) after each picture.
     """
     settings = candidate.settings
-    channels = settings.get("channels") if isinstance(settings.get("channels"), int) else 3
+    asked = settings.get("channels")
+    channels = asked if isinstance(asked, int) else 3
     classes = settings.get("classes")
     request = Request(candidate.root, classes, channels, (), candidate.data_options)
     with gathering() as faults:

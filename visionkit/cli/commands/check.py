@@ -36,25 +36,34 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     p.add_argument("data", metavar="FOLDER_OR_YAML",
-                   help="the folder of a data set, the file that lists it (manifest, COCO .json, data.yaml), or a config "
-                   "whose data are checked")  # fmt: skip
-    p.add_argument("--task", choices=TASKS,
-                   help="what is to be learnt, where the folder can be taken for several (default: the likeliest)")  # fmt: skip
+                   help="the folder of a data set, the file that lists it (manifest, COCO .json, data.yaml), or a "
+                   "config whose data are checked")  # fmt: skip
+    p.add_argument(
+        "--task",
+        choices=TASKS,
+        help="what is to be learnt, where the folder can be taken for several (default: the likeliest)",
+    )
     p.add_argument("--size", type=_size, metavar="PX",
-                   help="side (or HxW) that the model would see, for what is too small (default: data.size of the config, "
-                   "else 320)")  # fmt: skip
-    p.add_argument("--only", type=_words, action="extend", default=[], metavar="ID,...",
-                   help="look for these findings alone: ids (leak-near) or families (leak, box, picture, class, ...)")  # fmt: skip
+                   help="side (or HxW) that the model would see, for what is too small (default: data.size of the "
+                   "config, else 320)")  # fmt: skip
+    p.add_argument(
+        "--only",
+        type=_words,
+        action="extend",
+        default=[],
+        metavar="ID,...",
+        help="look for these findings alone: ids (leak-near) or families (leak, box, picture, class, ...)",
+    )
     p.add_argument("--skip", type=_words, action="extend", default=[], metavar="ID,...",
                    help="leave these findings out")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="count warnings as errors")
     p.add_argument("--json", action="store_true", help="print all findings with all their places as JSON, and no words")
     p.add_argument("--report", metavar="OUT.html", help="write one page with pictures of what was found")
     p.add_argument("--pictures", type=int, default=200, metavar="N", help="most pictures in the report (default: 200)")
-    p.add_argument("--fix", metavar="OUT",
-                   help="write a repaired copy of the data set into this folder, which must be empty or not there: what "
-                   "is certain is mended, the rest left as it is; the original is never touched")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace OUT.html where it exists")
+    p.add_argument("--fix", metavar="OUT",
+                   help="write a repaired copy of the data set into this folder, which must be empty or not there: "
+                   "what is certain is mended, the rest left as it is; the original is never touched")  # fmt: skip
     return p
 
 

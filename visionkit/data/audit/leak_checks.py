@@ -17,24 +17,37 @@ def exact(s: Snapshot) -> list[Finding]:
     leaks: list[Example] = []
     copies: list[Example] = []
     conflicts: list[Example] = []
-    for twins in s.twins:
-        if twins.kind != "identical":
-            continue
-        one, other = s.images[twins.one], s.images[twins.other]
-        differ = not _alike(one, other)
-        if differ:
-            conflicts.append(_pair(s, one, other, "the same picture with other labels than"))
-        if one.split != other.split:
-            text = "the same file as" if one.path == other.path else "byte for byte the same as"
-            leaks.append(_pair(s, one, other, text, mended="train" in (one.split, other.split)))
-        elif not differ:
-            copies.append(_pair(s, one, other, "byte for byte the same as", mended=True))
-    told = sorted({" and ".join(e.splits) for e in leaks})
+    for members in _identical(s):
+        by_split = {n: [m for m in members if m.split == n] for n in ("train", "val", "test")}
+        measured = [m for n in ("val", "test") for m in by_split[n]]
+        for image in by_split["train"] if measured else ():
+            text = "is the same file as" if image.path == measured[0].path else "is byte for byte the same as"
+            leaks.append(_pair(image, measured[0], text, mended=True))
+        if by_split["val"] and by_split["test"]:
+            leaks.append(_pair(by_split["val"][0], by_split["test"][0], "is byte for byte the same as"))
+        for one, other in ((m[0], o) for m in by_split.values() for o in m[1:]):
+            if _alike(one, other):
+                copies.append(_pair(one, other, "is byte for byte the same as", mended=True))
+        conflicts += [
+            _pair(members[0], m, "is the same picture with other labels than")
+            for m in members[1:]
+            if not _alike(members[0], m)
+        ]
+    told = ", ".join(sorted({" and ".join(e.splits) for e in leaks}))
     return [
-        *Finding.of("leak-exact", leaks, what=f"images that are in two splits ({', '.join(told)}): {len(leaks)}"),
+        *Finding.of("leak-exact", leaks, what=f"images that are in two splits ({told}): {len(leaks)}"),
         *Finding.of("duplicate-exact", copies),
         *Finding.of("duplicate-conflict", conflicts),
     ]
+
+
+def _identical(s: Snapshot) -> list[list[Labelled]]:
+    """Return the images with the same bytes, each of which is paired with the first."""
+    found: dict[int, list[int]] = {}
+    for twins in s.twins:
+        if twins.kind == "identical":
+            found.setdefault(twins.one, [twins.one]).append(twins.other)
+    return [[s.images[m] for m in members] for members in found.values()]
 
 
 def _alike(one: Labelled, other: Labelled) -> bool:
@@ -52,7 +65,7 @@ def _alike(one: Labelled, other: Labelled) -> bool:
         if x.boxes is not None
     ]
     return len(rows[0]) == len(rows[1]) and all(
-        a[0] == b[0] and max(abs(p - q) for p, q in zip(a, b, strict=True)) <= 1 for a, b in zip(*rows, strict=True)
+        a[0] == b[0] and all(abs(p - q) <= 1 for p, q in zip(a, b, strict=True)) for a, b in zip(*rows, strict=True)
     )
 
 
@@ -73,32 +86,35 @@ def near(s: Snapshot) -> list[Finding]:
         if crossing:
             first = (s.images[crossing[0][0]], s.images[crossing[0][1]])
             others = [m for m in members if m not in first]
-            across.append(_series(s, [*first, *others], "nearly the same as"))
+            across.append(_series([*first, *others], "is nearly the same as"))
             parted += len(crossing)
         elif len(members) >= SERIES:
-            frames.append(_series(s, members, "of a series with"))
+            frames.append(_series(members, "is of a series with"))
         else:
-            within.append(_series(s, members, "nearly the same as"))
+            within.append(_series(members, "is nearly the same as"))
     return [
-        *Finding.of("leak-near", across, what=f"pairs of images that are nearly the same across splits: {parted}, in {len(across)} groups"),
+        *Finding.of(
+            "leak-near",
+            across,
+            what=f"pairs of images that are nearly the same across splits: {parted}, in {len(across)} groups",
+        ),
         *Finding.of("duplicate-near", within, what=f"groups of images that are nearly the same: {len(within)}"),
         *Finding.of("duplicate-frames", frames, what=f"series of pictures such as frames of a video: {len(frames)}"),
     ]
 
 
-def _pair(s: Snapshot, one: Labelled, other: Labelled, text: str, *, mended: bool = False) -> Example:
-    """Return an example of two images, that of training first."""
-    one, other = sorted((one, other), key=lambda i: ("train", "val", "test").index(i.split))
-    across = one.split != other.split
-    told = f"{one.path} ({one.split}): {text} {other.path} ({other.split})"
-    if not across:
-        told = f"{other.path}: {text} {one.path}"
-    splits = (one.split, other.split) if across else (one.split,)
+def _pair(one: Labelled, other: Labelled, text: str, *, mended: bool = False) -> Example:
+    """Return an example of two images; within a split it is at the second of them."""
+    if one.split == other.split:
+        told, file, splits = f"{other.path}: {text} {one.path}", other.path, (one.split,)
+    else:
+        told, file = f"{one.path} ({one.split}): {text} {other.path} ({other.split})", one.path
+        splits = (one.split, other.split)
     paths = (one.path,) if one.path == other.path else (one.path, other.path)
-    return Example(told, one.path if across else other.path, None, paths, splits, mended=mended)
+    return Example(told, file, None, paths, splits, mended=mended)
 
 
-def _series(s: Snapshot, members: list[Labelled], text: str) -> Example:
+def _series(members: list[Labelled], text: str) -> Example:
     one, other, *rest = members
     more = f", and {len(rest)} more" if rest else ""
     told = f"{one.path} ({one.split}): {text} {other.path} ({other.split}){more}"

@@ -78,14 +78,14 @@ def flat(s: Snapshot) -> list[Finding]:
 
 def sizes(s: Snapshot) -> list[Finding]:
     """Pictures of extreme sizes."""
-    known = [(f, *sorted((f.width, f.height))) for f in _read(s) if f.width and f.height]
-    small = [_example(s, f, f"{f.path}: {f.width} x {f.height} pixels") for f, short, _ in known if short < MIN_SIDE]
-    thin = [
-        _example(s, f, f"{f.path}: {f.width} x {f.height} pixels")
-        for f, short, long in known
-        if long > MAX_ASPECT * short
+    known = [f for f in _read(s) if f.width and f.height]
+    small = [f for f in known if min(f.width, f.height) < MIN_SIDE]
+    thin = [f for f in known if max(f.width, f.height) > MAX_ASPECT * min(f.width, f.height)]
+    return [
+        finding
+        for id, found in (("picture-small", small), ("picture-shape", thin))
+        for finding in Finding.of(id, (_example(s, f, f"{f.path}: {f.width} x {f.height} pixels") for f in found))
     ]
-    return [*Finding.of("picture-small", small), *Finding.of("picture-shape", thin)]
 
 
 def _read(s: Snapshot) -> Iterator[PictureFacts]:

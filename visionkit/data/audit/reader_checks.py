@@ -10,7 +10,7 @@ from visionkit.data.labels.faults import Fault
 
 __all__ = ["CHECKS"]
 
-_MENDED = ("box-degenerate", "box-outside", "box-missing", "box-repeated", "image-missing")
+_MENDED = ("box-degenerate", "box-outside", "box-missing", "box-repeated", "image-missing", "mask-unreadable")
 
 
 def faults(s: Snapshot) -> list[Finding]:
@@ -26,7 +26,7 @@ def faults(s: Snapshot) -> list[Finding]:
 def _example(s: Snapshot, f: Fault) -> Example:
     file, line = located(f.message)
     splits = (f.split,) if f.split else s.split_of.get(file, ())
-    shown = (file,) if file in s.pictures else ()
+    shown = (file,) if file in s.pictures else s.image_of.get(file, ())
     return Example(f.message, file, line, shown, splits, mended=f.kind in _MENDED)
 
 

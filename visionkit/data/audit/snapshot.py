@@ -147,6 +147,14 @@ class Snapshot:
         return {file: tuple(splits) for file, splits in found.items()}
 
     @cached_property
+    def image_of(self) -> dict[str, tuple[str, ...]]:
+        """The image of each file of labels that is of one alone."""
+        found: dict[str, list[str]] = {}
+        for image in self.images:
+            found.setdefault(image.source, []).append(image.path)
+        return {file: tuple(paths) for file, paths in found.items() if file and len(paths) == 1}
+
+    @cached_property
     def edges_of(self) -> dict[str, tuple[int, int]]:
         """Height and width of each upright picture that can be read."""
         return {

@@ -98,7 +98,7 @@ class YoloDataset(BoxDataset):
         names = fixed or known
         ids = {name: i for i, name in enumerate(names)}
         entries = []
-        for image, (objects, wrong) in zip(images, lines, strict=True):
+        for image, label_file, (objects, wrong) in zip(images, labels, lines, strict=True):
             raw = []
             for o in objects:
                 if o.id >= len(known):
@@ -115,7 +115,8 @@ class YoloDataset(BoxDataset):
                     wrong.append(ignored)
                 raw.append(found)
             key = Path(os.path.relpath(image, layout.folder)).as_posix()
-            entries.append(_entry(str(image), key, raw, names, wrong, masks))
+            source = "" if label_file is None else str(label_file)
+            entries.append(_entry(str(image), key, raw, names, wrong, source, masks=masks))
         refuse_no_masks(entries, path)
         super().__init__(entries, names, channels=channels)
         self.root = path
@@ -170,7 +171,14 @@ def _label_folder(folder: Path) -> Path:
 
 
 def _entry(
-    image: str, key: str, raw: Sequence[RawBox], names: Sequence[str], wrong: Sequence[Correction], masks: bool
+    image: str,
+    key: str,
+    raw: Sequence[RawBox],
+    names: Sequence[str],
+    wrong: Sequence[Correction],
+    source: str,
+    *,
+    masks: bool,
 ) -> BoxEntry:
     """Return an entry; the picture's size is looked up only where it decides what becomes of a box."""
     size = None if all(map(_is_sure, raw)) else header_size(image)
@@ -181,7 +189,7 @@ def _entry(
         objects, corrections, outlines = clean(pixels, size, names)
         outlines = tuple(o if isinstance(o, bytes) else tuple(p * size[::-1] for p in o) for o in outlines)
     return BoxEntry(
-        image, key, objects, present(objects), relative=size is None, corrections=(*wrong, *corrections),
+        image, key, objects, present(objects), relative=size is None, source=source, corrections=(*wrong, *corrections),
         outlines=outlines if masks else None, places=kept_places(raw, corrections),
     )  # fmt: skip
 
