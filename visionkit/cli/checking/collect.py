@@ -24,7 +24,7 @@ from visionkit.tasks.detection.readers.reader import BoxDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.segmentation.readers.mask_code import MaskValueError
 from visionkit.tasks.segmentation.readers.mask_files import in_threads
-from visionkit.tasks.segmentation.readers.reader import MaskDataset, MaskFileDataset
+from visionkit.tasks.segmentation.readers.reader import MaskDataset
 
 __all__ = ["DEFAULT_SIZE", "collect"]
 
@@ -125,9 +125,8 @@ def _of_masks(split: str, data: MaskDataset, faults: list[Fault]) -> Iterator[La
             faults.append(Fault(_kind_of(data, i), message, split))
     for i, entry in enumerate(data.entries):
         counts = data.subset([i]).pixel_counts() if messages[i] is None else None
-        source = entry.mask if isinstance(data, MaskFileDataset) else ""
         shown = () if counts is None else tuple(np.flatnonzero(counts).tolist())
-        yield Labelled(entry.id, split, shown, source, pixels=counts)
+        yield Labelled(entry.id, split, shown, entry.mask, pixels=counts)
 
 
 def _kind_of(data: MaskDataset, index: int) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from visionkit.core.files import read_text, write_text
 from visionkit.data.labels.coco_files import ImageFinder
 from visionkit.data.labels.coco_json import number
+from visionkit.data.labels.faults import gathering
 from visionkit.tasks.classification.readers.manifest import read_rows
 from visionkit.tasks.detection.readers.box_cleaning import RawBox, clean
 
@@ -198,13 +199,13 @@ def rewrite_manifest(file: Path, original: Path, gone: Callable[[str, str], bool
         gone: Takes the path of a line as it is written, and its split; returns whether it is left out.
     """
     lines = read_text(original).split("\n")
-    last = 1 if original.suffix.lower() == ".csv" else 0  # the header stays
     left_out: set[int] = set()
-    for row in read_rows(original):
-        line = int(row.where.rpartition(":")[2])
-        if gone(str(row.cells.get("path") or "").strip(), str(row.cells.get("split") or "").strip().lower()):
-            left_out.update(range(last + 1, line + 1))
-        last = line
+    with gathering():  # lines that are wrong stay
+        for row in read_rows(original):
+            line = int(row.where.rpartition(":")[2])
+            broken = sum(str(v).count("\n") for v in row.cells.values()) if original.suffix.lower() == ".csv" else 0
+            if gone(str(row.cells.get("path") or "").strip(), str(row.cells.get("split") or "").strip().lower()):
+                left_out.update(range(line - broken, line + 1))
     write_text(file, "\n".join(line for n, line in enumerate(lines, 1) if n not in left_out))
 
 

@@ -57,7 +57,7 @@ def _alike(one: Labelled, other: Labelled) -> bool:
     if one.boxes is None or other.boxes is None:
         known = one.pixels is not None and other.pixels is not None
         if known and one.pixels is not None and other.pixels is not None:
-            return one.pixels.tolist() == other.pixels.tolist()
+            return bool((one.pixels == other.pixels).all())
         return one.classes == other.classes
     rows = [
         sorted([int(i), *(round(float(v)) for v in b)] for i, b in zip(x.ids, x.boxes, strict=True))
@@ -106,10 +106,10 @@ def near(s: Snapshot) -> list[Finding]:
 def _pair(one: Labelled, other: Labelled, text: str, *, mended: bool = False) -> Example:
     """Return an example of two images; within a split it is at the second of them."""
     if one.split == other.split:
-        told, file, splits = f"{other.path}: {text} {one.path}", other.path, (one.split,)
+        told, file = f"{other.path}: {text} {one.path}", other.path
     else:
         told, file = f"{one.path} ({one.split}): {text} {other.path} ({other.split})", one.path
-        splits = (one.split, other.split)
+    splits = tuple(dict.fromkeys((one.split, other.split)))
     paths = (one.path,) if one.path == other.path else (one.path, other.path)
     return Example(told, file, None, paths, splits, mended=mended)
 
