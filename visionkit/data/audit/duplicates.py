@@ -108,7 +108,7 @@ def find_duplicates(
             i, j, guesses = i[kept], j[kept], windows[k : k + _SLICE][kept]
             found = align(smooth[i][:, :, ::-1] if mirrored else smooth[i], smooth[j], guesses)
             for at in np.flatnonzero(_same(found)):
-                kind = "flipped" if mirrored else "near" if _is_whole(found.windows[at]) else "cropped"
+                kind: Kind = "flipped" if mirrored else "near" if _is_whole(found.windows[at]) else "cropped"
                 search.join(int(usable[i[at]]), int(usable[j[at]]), kind, float(found.edges[at]))
 
     whole = phash(thumbnails)
@@ -172,7 +172,7 @@ def _ordered(one: Any, other: Any) -> tuple[int, int]:
 
 def _first_of_same_bytes(facts: Sequence[PictureFacts]) -> list[int]:
     first: dict[bytes, int] = {}
-    return [first.setdefault(f.content, i) if f.bytes else i for i, f in enumerate(facts)]
+    return [first.setdefault(f.content, i) if f.file_size else i for i, f in enumerate(facts)]
 
 
 def _same_hash(hashes: Array) -> tuple[Array, Array]:

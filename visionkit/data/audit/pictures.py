@@ -39,7 +39,7 @@ class PictureFacts:
     Args:
         path: The file.
         error: What visionkit's own reader says of it, one line with its path; None where it can be read.
-        bytes: Size of the file.
+        file_size: In bytes.
         content: BLAKE2b digest of the whole file, 16 bytes; empty where it could not be read from the disk.
         format: As Pillow names it (``JPEG``, ``PNG``, ...), or ``NPY``; empty where the head says nothing.
         mode: As Pillow names it (``RGB``, ``L``, ``RGBA``, ``CMYK``, ``P``, ...); empty where Pillow does not know it.
@@ -56,7 +56,7 @@ class PictureFacts:
 
     path: str
     error: str | None = None
-    bytes: int = 0
+    file_size: int = 0
     content: bytes = b""
     format: str = ""
     mode: str = ""
@@ -90,8 +90,9 @@ def survey(
         progress: Called from this thread with (done, total) after each file.
     """
     workers = workers or min(8, available_cores())
+    names = (os.fspath(p) for p in paths)
     found = []
-    for facts in prefetch_map(lambda p: _look(p, channels), map(os.fspath, paths), threads=workers, depth=4 * workers):
+    for facts in prefetch_map(lambda name: _look(name, channels), names, threads=workers, depth=4 * workers):
         found.append(facts)
         if progress is not None:
             progress(len(found), len(paths))
