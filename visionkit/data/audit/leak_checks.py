@@ -87,7 +87,7 @@ def near(s: Snapshot) -> list[Finding]:
             first = (s.images[crossing[0][0]], s.images[crossing[0][1]])
             others = [m for m in members if m not in first]
             across.append(_series([*first, *others], "is nearly the same as"))
-            parted += len(crossing)
+            parted += len(members)
         elif len(members) >= SERIES:
             frames.append(_series(members, "is of a series with"))
         else:
