@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import corpus
 from visionkit import ClassificationData, DetectionData, MultiTaskData, SegmentationData, UsageError, VisionDataModule
 from visionkit.core.component import parameters_of
 from visionkit.training.filedata import FileData, SizedData
@@ -74,3 +75,18 @@ def test_common_options_stand_once(kind):
 def test_the_data_module_itself_is_given_its_data():
     with pytest.raises(UsageError, match="give VisionDataModule its splits"):
         _ = VisionDataModule(preprocessing=ClassificationData().preprocessing).splits
+
+
+@pytest.mark.parametrize("root", ["photos", "my photos"])
+def test_a_hint_where_reading_found_anything(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus.yolo(tmp_path / root)
+    assert DetectionData(root).notes() == []
+    label = tmp_path / root / "labels" / "train" / "train00.txt"
+    label.write_text(label.read_text() * 2)
+    quoted = "photos" if root == "photos" else "'my photos'"
+    assert DetectionData(root).notes() == [f"hint     visionkit check {quoted} shows all that is wrong with the data"]
+    label.write_text(label.read_text().splitlines()[0])
+    folder = tmp_path / root / "images"
+    (folder / "val" / "val00.jpg").write_bytes((folder / "train" / "train00.jpg").read_bytes())
+    assert len(DetectionData(root).notes()) == 1

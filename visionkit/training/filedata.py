@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Generic, Literal, TypeVar
 
 from visionkit.core.sample import Target
@@ -73,3 +74,12 @@ class FileData(SizedData[T], Generic[T]):
         self.fixed_classes = classes
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+
+    def notes(self) -> list[str]:
+        """Say what shows all that is wrong with the data, where reading them has found anything."""
+        told = super().notes()
+        parts = (self.splits.train, self.splits.val, self.splits.test)
+        wrong = any(d is not None and d.problems for d in parts) or "\n" in self.splits.source  # a leak has its line
+        if self.root is not None and wrong:
+            told.append(f"hint     visionkit check {shlex.quote(self.root)} shows all that is wrong with the data")
+        return told

@@ -5,8 +5,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from tests import corpus, faulty
+from visionkit import ResNet
 from visionkit.cli.main import run
 from visionkit.data.audit import checks
 
@@ -31,7 +33,7 @@ def test_nothing_serious(clean, capsys):
     assert lines[0] == f"checked  detection data, YOLO of {clean}: {images}"
     assert lines[2:] == [
         "found    nothing",
-        "would this change your validation number? no: nothing that was found touches the images that it is measured "
+        "Would this change your validation number? No: nothing that was found touches the images that it is measured "
         "on",
     ]
 
@@ -43,7 +45,7 @@ def test_errors_end_with_one(leaky, capsys):
     assert "train00.jpg (train): is byte for byte the same as" in out
     assert "--fix removes them from training." in out
     assert f"mend     visionkit check {leaky} --fix COPY writes a copy without 1 of these places" in out
-    assert "would this change your validation number? yes: images that are in two splits" in out
+    assert "Would this change your validation number? Yes: images that are in two splits" in out
     assert run(["check", str(leaky), "--skip", "leak"]) == 0
 
 
@@ -202,9 +204,47 @@ def test_a_copy_never_reads_the_original(tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data"]
 
 
+def test_a_copy_of_lists_and_of_a_path(tmp_path, capsys):
+    """A list with an image that is not there; a data.yaml that says where it lies."""
+    root = corpus.yolo(tmp_path / "data")
+    for split in ("train", "val"):
+        names = "".join(f"./images/{split}/{split}{i:02}.jpg\n" for i in range(30))
+        (root / f"{split}.txt").write_text(names + f"./images/{split}/gone.jpg\n" * (split == "val"))
+    (root / "data.yaml").write_text(f"path: {root}\ntrain: train.txt\nval: val.txt\nnames: [cat, dog]\n")
+    (root / "images" / "train" / "train02.jpg").write_bytes(b"nothing")
+    copy = tmp_path / "copy"
+    assert run(["check", str(root / "data.yaml"), "--fix", str(copy)]) == 1
+    assert {"image-missing", "picture-unreadable"} <= set(re.findall(r"mended   (\S+):", capsys.readouterr().out))
+    root.rename(tmp_path / "moved")
+    assert run(["check", str(copy / "data.yaml"), "--skip", "split-small"]) == 0
+    assert "59 images (29 train, 30 val)" in capsys.readouterr().out
+
+
 def test_help_lists_it(capsys):
     run(["--help"])
     assert "  check      look at a data set first" in capsys.readouterr().out
+
+
+def test_features_doubt_a_label(photos, tmp_path, capsys):
+    """A picture among those of another class; features of random weights tell colours."""
+    torch.manual_seed(0)
+    weights = tmp_path / "w.pth"
+    torch.save(ResNet(18).state_dict(), weights)
+    (photos / "blue" / "7.png").rename(photos / "red" / "wrong.png")
+    assert run(["check", str(photos), "--only", "label", "--deep", str(weights), "--json"]) == 0
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["id"], finding["severity"]) == ("label-suspect", "note")
+    assert finding["places"][0]["file"] == str(photos / "red" / "wrong.png")
+    assert "labelled red, looks like blue" in finding["places"][0]["text"]
+    assert run(["check", str(photos), "--deep", str(tmp_path / "none.pth")]) == 2
+
+
+def test_features_doubt_a_box(tmp_path, capsys):
+    weights = tmp_path / "w.pth"
+    torch.save(ResNet(18).state_dict(), weights)
+    root = corpus.yolo(tmp_path / "data")
+    assert run(["check", str(root), "--only", "label-suspect", "--deep", str(weights)]) == 0
+    assert "too few to doubt any" in capsys.readouterr().out  # the classes of these pictures say nothing
 
 
 @pytest.mark.slow

@@ -174,9 +174,15 @@ def test_without_validation_copies_can_be_parted():
 
 
 def test_suspects():
-    s = replace(snapshot([image(0)]), suspects=(Suspicion(0, 0, 1, 0.03),))
+    doubted = (Suspicion(0, 0, 1, 0.03), Suspicion(1, 0, 1, 0.4))
+    s = replace(snapshot([image(0), image(1)]), suspects=doubted, agreement=0.9)
     f = found(s, "label-suspect")
-    assert f.examples[0].text == "train0.jpg: labelled cat, looks like dog (3% for the label)"
+    assert [e.text for e in f.examples] == ["train0.jpg: labelled cat, looks like dog (3% for the label)"]
+    assert f.what.endswith("otherwise: 1 (the model agrees with 90% of all labels; 1 more are doubted a little)")
+    assert not verdict(s, [f]).changes
+    assert "too few to doubt any" in found(replace(s, agreement=0.5), "label-suspect").what
+    assert "label-suspect" not in ids(replace(s, suspects=(), agreement=0.9))
+    assert "label-suspect" not in ids(snapshot([image(0)]))
 
 
 # ---- running them
@@ -208,7 +214,7 @@ def test_the_verdict_speaks_of_what_is_measured():
     assert verdict(s, Finding.of("box-outside", [Example("a", splits=("val",))])).changes
     assert verdict(s, Finding.of("label-syntax", [Example("a")])).changes  # of which split is not known
     assert not verdict(s, Finding.of("class-few", [Example("a", splits=("train",))])).changes
-    assert verdict(s, []).sentence.startswith("would this change your validation number? no")
+    assert verdict(s, []).sentence.startswith("Would this change your validation number? No")
 
 
 def test_findings_of_one_kind_become_one():

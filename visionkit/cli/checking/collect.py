@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from visionkit.cli.checking.deep import Doubts, Network, doubts_of
 from visionkit.cli.recognise import TABLES, Candidate
 from visionkit.core.errors import DataError, VisionkitError
 from visionkit.data.audit.duplicates import Duplicates, find_duplicates
@@ -17,32 +18,46 @@ from visionkit.data.audit.snapshot import Labelled, Series, Snapshot, Twins
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Request, read_labels
 from visionkit.data.images.listing import list_images, passed_over
+from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.faults import Fault, gathering
 from visionkit.tasks.classification.readers.folder import FolderDataset
 from visionkit.tasks.classification.readers.reader import ClassDataset
+from visionkit.tasks.detection.advice import advise
 from visionkit.tasks.detection.readers.reader import BoxDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.segmentation.readers.mask_code import MaskValueError
 from visionkit.tasks.segmentation.readers.mask_files import in_threads
 from visionkit.tasks.segmentation.readers.reader import MaskDataset
+from visionkit.training.advice import AUTO, Advice
 
 __all__ = ["DEFAULT_SIZE", "collect"]
 
 DEFAULT_SIZE = 320
-"""Side of the square that the model sees where nothing says it, pixels: that of the data modules."""
+"""Side of the square that the model sees where nothing says it, pixels."""
 _SPLITS = ("train", "val", "test")
 
 
 def collect(
-    candidate: Candidate, *, size: tuple[int, int] | None = None, progress: Callable[[int, int], None] | None = None
+    candidate: Candidate,
+    *,
+    size: tuple[int, int] | None = None,
+    weights: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
     """Return all that checks look at.
 
     Args:
         candidate: What lies there, and how it is taken.
-        size: Height and width that the model would see; None takes what the config says, else ``DEFAULT_SIZE``.
+        size: Height and width that the model would see; None takes what the config says, else what training would
+            choose from the boxes.
+        weights: Pretrained weights whose features propose copies and doubt labels; None does without.
         progress: Called with (done, total) after each picture.
+
+    Raises:
+        UsageError: There are no such weights.
+        DataError: The weights cannot be read.
     """
+    network = None if weights is None else Network(weights)
     settings = candidate.settings
     asked = settings.get("channels")
     channels = asked if isinstance(asked, int) else 3
@@ -58,8 +73,13 @@ def collect(
     paths = list(dict.fromkeys([*(i.path for i in images), *beside])) or _all_images(candidate.root, channels)
     facts = {f.path: f for f in survey(paths, channels=channels, progress=progress)}
     placed = [_in_pixels(i, facts[i.path]) for i in images]
-    found = find_duplicates([facts[i.path] for i in placed])
+    whole = None if network is None else network.features([i.path for i in placed], [None] * len(placed), progress)
+    found = find_duplicates([facts[i.path] for i in placed], features=whole)
+    doubts = Doubts()
+    if network is not None and whole is not None:
+        doubts = doubts_of(placed, whole, found.first, network, progress)
     train = next(iter(parts.values()), None)
+    seen, stride = _seen(candidate, splits)
     return Snapshot(
         root=str(candidate.root),
         task=candidate.task,
@@ -74,8 +94,10 @@ def collect(
         unlabelled=tuple(left_out),
         orphans=tuple(dict.fromkeys(str(f) for d in parts.values() if isinstance(d, YoloDataset) for f in d.lonely)),
         kinds=dict(passed_over([candidate.root]).kinds) if candidate.root.is_dir() else {},
-        size=size or _size(settings),
-        stride=_stride(candidate.model),
+        size=size or seen,
+        stride=stride,
+        suspects=doubts.suspects,
+        agreement=doubts.agreement,
     )
 
 
@@ -164,16 +186,35 @@ def _series(found: Duplicates) -> Iterator[Series]:
     yield from (Series(tuple(members)) for members in found.groups())
 
 
-def _size(settings: Mapping[str, Any]) -> tuple[int, int]:
-    size = settings.get("size", DEFAULT_SIZE)
+def _seen(candidate: Candidate, splits: DataSplits[Any] | None) -> tuple[tuple[int, int], int]:
+    """Return the size that the model would see, and the pixels from one place of its finest feature map to the next.
+
+    Both are those of the config, or what training would choose from the boxes.
+    """
+    advice = Advice(
+        {"check.size": candidate.settings.get("size", AUTO), "model.neck.min_level": _level(candidate.model)}
+    )
+    train = splits.train if splits is not None else None
+    if candidate.task in ("detection", "instance") and train is not None:
+        fitting = train.subset([i for i in range(len(train)) if _fits(train, i)])  # else it refuses the first
+        advise(advice, DataSplits(fitting, None), "check")
+    size, level = advice.get("check.size", DEFAULT_SIZE), advice.get("model.neck.min_level", 3)
     if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size):
-        return size[0], size[1]
-    return (size, size) if isinstance(size, int) and size > 0 else (DEFAULT_SIZE, DEFAULT_SIZE)
+        edges = (size[0], size[1])
+    else:
+        edges = (size, size) if isinstance(size, int) and size > 0 else (DEFAULT_SIZE, DEFAULT_SIZE)
+    return edges, 2**level if isinstance(level, int) and 0 <= level <= 8 else 8
 
 
-def _stride(model: Mapping[str, Any]) -> int:
-    """Return the pixels from one place of the finest feature map of a detector's neck to the next."""
-    options = model.get("init_args") or {}
-    neck = (options.get("neck") or {}) if isinstance(options, dict) else {}
-    level = (neck.get("init_args") or {}).get("min_level", 3) if isinstance(neck, dict) else 3
-    return 2 ** int(level) if isinstance(level, int) and 0 <= level <= 8 else 8
+def _fits(data: Any, index: int) -> bool:
+    """Return whether the labels of a picture are of its size, as far as that is known."""
+    size = header_size(data.ids[index])
+    return size is None or data.entries[index].size in (None, size)
+
+
+def _level(model: Mapping[str, Any]) -> Any:
+    """Return the finest level of a detector's neck as a config gives it, or ``auto``."""
+    options = model.get("init_args")
+    neck = options.get("neck") if isinstance(options, dict) else None
+    own = neck.get("init_args") if isinstance(neck, dict) else None
+    return own.get("min_level", AUTO) if isinstance(own, dict) else AUTO

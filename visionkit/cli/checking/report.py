@@ -50,6 +50,7 @@ figure { margin: 0; border: 1px solid var(--line); border-radius: .3rem; padding
   max-width: 100%; }
 figure div { display: flex; flex-wrap: wrap; gap: .3rem; }
 figure img { display: block; max-width: 12rem; height: auto; }
+figure img.wide { max-width: min(24rem, 100%); }
 figcaption { font-size: .75rem; color: var(--soft); max-width: 24.5rem; }
 table { border-collapse: collapse; font-size: .9rem; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; }
 a { color: var(--note); }
@@ -148,8 +149,8 @@ def _figure(s: Snapshot, e: Example, number: int) -> str:
     for k, path in enumerate(e.pictures[:number]):
         data = _thumbnail(path, e.boxes if k == 0 else ())
         name = _text(os.path.basename(path))
-        alt = f"alt='{name}'"
-        images.append(f"<img {alt} src='{data}'>" if data else f"<span class='soft'>{name} cannot be shown</span>")
+        facts = f"class='{'wide' if k == 0 and e.boxes else 'small'}' alt='{name}'"
+        images.append(f"<img {facts} src='{data}'>" if data else f"<span class='soft'>{name} cannot be shown</span>")
     left = len(e.pictures) - number
     more = f" (and {left} more pictures)" if left > 0 else ""
     return f"<figure><div>{''.join(images)}</div><figcaption>{_text(e.text)}{more}</figcaption></figure>"

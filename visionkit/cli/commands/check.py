@@ -45,7 +45,7 @@ def parser() -> Parser:
     )
     p.add_argument("--size", type=_size, metavar="PX",
                    help="side (or HxW) that the model would see, for what is too small (default: data.size of the "
-                   "config, else 320)")  # fmt: skip
+                   "config, else what fit would choose)")  # fmt: skip
     p.add_argument(
         "--only",
         type=_words,
@@ -56,6 +56,9 @@ def parser() -> Parser:
     )
     p.add_argument("--skip", type=_words, action="extend", default=[], metavar="ID,...",
                    help="leave these findings out")  # fmt: skip
+    p.add_argument("--deep", metavar="WEIGHTS",
+                   help="also compare pictures by features of these pretrained weights (a file or timm/NAME): finds "
+                   "copies that are cut further, and labels of images or boxes that look wrong")  # fmt: skip
     p.add_argument("--strict", action="store_true", help="count warnings as errors")
     p.add_argument("--json", action="store_true", help="print all findings with all their places as JSON, and no words")
     p.add_argument("--report", metavar="OUT.html", help="write one page with pictures of what was found")
@@ -121,7 +124,7 @@ def _check(candidate: Candidate, others: Sequence[str], options: Any) -> int:
     from visionkit.cli.checking.words import as_json, lines_of
     from visionkit.data.audit.checks import run_checks, verdict
 
-    snapshot = collect(candidate, size=options.size, progress=_progress())
+    snapshot = collect(candidate, size=options.size, weights=options.deep, progress=_progress())
     findings = run_checks(snapshot, only=options.only, skip=options.skip)
     answer = verdict(snapshot, findings)
     status = _status(findings, strict=options.strict)

@@ -28,7 +28,7 @@ _OF_VAL = (
     *("picture-unreadable", "picture-truncated", "label-unreadable", "label-syntax", "label-units", "label-size"),
     *("label-missing", "image-missing", "image-twice", "box-degenerate", "box-outside", "box-missing", "box-repeated"),
     *("box-duplicate", "box-contradictory", "outline-missing", "mask-unreadable", "mask-value", "mask-twice"),
-    *("class-unknown", "duplicate-exact", "duplicate-conflict", "label-suspect", "split-missing"),
+    *("class-unknown", "duplicate-exact", "duplicate-conflict", "split-missing"),
 )
 """What moves the number where it is in the images that it is measured on."""
 
@@ -98,7 +98,7 @@ def verdict(snapshot: Snapshot, findings: Sequence[Finding]) -> Verdict:
         snapshot: What was looked at.
         findings: What was found in it.
     """
-    asked = "would this change your validation number?"
+    asked = "Would this change your validation number?"
     has_val = "val" in snapshot.splits or "test" in snapshot.splits
     measured = ("val", "test") if has_val else ("train",)
     reasons = []
@@ -113,5 +113,5 @@ def verdict(snapshot: Snapshot, findings: Sequence[Finding]) -> Verdict:
             reasons.append(f"{f.what}, which an automatic split may part")
     if reasons:
         more = f"; and {len(reasons) - 3} more kinds of findings" if len(reasons) > 3 else ""
-        return Verdict(True, f"{asked} yes: {'; '.join(reasons[:3])}{more}")
-    return Verdict(False, f"{asked} no: nothing that was found touches the images that it is measured on")
+        return Verdict(True, f"{asked} Yes: {'; '.join(reasons[:3])}{more}")
+    return Verdict(False, f"{asked} No: nothing that was found touches the images that it is measured on")

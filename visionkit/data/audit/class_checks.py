@@ -16,6 +16,8 @@ FEW = 10  # examples of a class in training
 IMBALANCE = 50.0  # most frequent / rarest of the classes
 SKEW, SKEW_FROM = 0.1, 30  # difference of shares between splits; examples in each from which it says something
 SMALL_SPLIT = 30  # images
+UNLIKELY = 0.2  # probability of a label below which it is doubted
+LEAST_AGREEMENT = 0.6  # share of the labels that a model must give, too, before it may doubt others
 
 
 def empty(s: Snapshot) -> list[Finding]:
@@ -96,7 +98,17 @@ def small_split(s: Snapshot) -> list[Finding]:
 
 def suspects(s: Snapshot) -> list[Finding]:
     """Labels that cross-validation expects otherwise."""
-    return Finding.of("label-suspect", (_suspect(s, p) for p in s.suspects))
+    if s.agreement is None:
+        return []
+    agrees = f"the model agrees with {s.agreement:.0%} of all labels"
+    if s.agreement < LEAST_AGREEMENT:
+        what = f"{agrees}, too few to doubt any: give weights that know more of such pictures"
+        return Finding.of("label-suspect", [Example(f"{s.root}: {what}")], what=what)
+    certain = [p for p in s.suspects if p.probability < UNLIKELY]
+    milder = len(s.suspects) - len(certain)
+    also = f"; {milder} more are doubted a little" if milder else ""
+    what = f"labels that a model would give otherwise: {len(certain)} ({agrees}{also})"
+    return Finding.of("label-suspect", (_suspect(s, p) for p in certain), what=what)
 
 
 def _suspect(s: Snapshot, p: Suspicion) -> Example:

@@ -151,8 +151,9 @@ _TABLE = (
          "Neighbouring frames are nearly one picture: divide such sets by series, never by picture.",
          "give each series its own group (a column `group` in a manifest), or its own folder in one split"),
     Kind("label-suspect", "note", "labels that a model would give otherwise",
-         "Cross-validation on features of pretrained weights expects another class there: about half of the first "
-         "ones are mistakes of labelling as a rule.", "look at them; the likeliest mistakes stand first"),
+         "Cross-validation on features of pretrained weights expects another class there; many of the first ones are "
+         "mistakes of labelling, and some are pictures that the weights do not understand.",
+         "look at them; the likeliest mistakes stand first"),
     Kind("check-failed", "error", "checks that failed themselves",
          "What they look for is not known.", "tell the makers of visionkit, with the message"),
 )  # fmt: skip

@@ -96,7 +96,7 @@ def near(s: Snapshot) -> list[Finding]:
         *Finding.of(
             "leak-near",
             across,
-            what=f"pairs of images that are nearly the same across splits: {parted}, in {len(across)} groups",
+            what=f"groups of nearly the same images in two splits: {len(across)}, with {parted} images",
         ),
         *Finding.of("duplicate-near", within, what=f"groups of images that are nearly the same: {len(within)}"),
         *Finding.of("duplicate-frames", frames, what=f"series of pictures such as frames of a video: {len(frames)}"),

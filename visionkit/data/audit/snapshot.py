@@ -110,6 +110,7 @@ class Snapshot:
         size: Height and width that the model would see.
         stride: Pixels there from one place of the finest feature map to the next.
         suspects: Labels that a model would give otherwise, the likeliest mistakes first.
+        agreement: Share of the labels that it would give, too; None where it was not asked.
     """
 
     root: str
@@ -128,6 +129,7 @@ class Snapshot:
     size: tuple[int, int] = (320, 320)
     stride: int = 8
     suspects: tuple[Suspicion, ...] = ()
+    agreement: float | None = None
 
     @cached_property
     def splits(self) -> dict[str, list[Labelled]]:
