@@ -13,7 +13,7 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.twins import first_twins
 
-__all__ = ["SPLIT_WORDS", "divide", "split", "split_word"]
+__all__ = ["SPLIT_WORDS", "divide", "join_groups", "split", "split_word"]
 
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What folders and files of a split are called."""
@@ -52,7 +52,7 @@ def divide(
     data = found.get("train")
     if len(data) < 2:
         raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
-    groups = _join_twins(groups, first_twins(data.ids))
+    groups = join_groups(groups, first_twins(data.ids))
     chosen = split(groups, labels, fraction, seed)
     train = data.subset([i for i, v in enumerate(chosen) if not v])
     val = data.subset([i for i, v in enumerate(chosen) if v])
@@ -68,7 +68,7 @@ def divide(
     return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
 
 
-def _join_twins(groups: Sequence[str], first: Sequence[int]) -> list[str]:
+def join_groups(groups: Sequence[str], first: Sequence[int]) -> list[str]:
     """Return the group of each image after groups that share a picture were made one, under the first of their names.
 
     Args:
