@@ -321,6 +321,12 @@ class CLI(LightningCLI):
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
+        files = splits.train.files() if self.subcommand == "fit" and splits.train is not None else [None]
+        if backbone.weights_report is None and files[0] is not None and self._get(self.config, "ckpt_path") is None:
+            say(
+                "hint     it starts from random weights: pretrained ones are often worth more than all else "
+                "(--model.backbone.weights auto fetches some, once)"
+            )
         for report in (backbone.weights_report, model.model.neck.weights_report):
             if report is not None:
                 say(*str(report).splitlines())
