@@ -15,6 +15,7 @@ from visionkit.cli.config import configs
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.models.run_folder import FOLDER
+from visionkit.models.weights.places import AUTO
 
 __all__ = ["config_text", "home_of"]
 
@@ -83,7 +84,7 @@ def _made_absolute(config: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_path(name: str, value: Any) -> bool:
-    if not isinstance(value, str) or not value or os.path.isabs(value):
+    if not isinstance(value, str) or not value or os.path.isabs(value) or (name, value) == ("weights", AUTO):
         return False
     if name in ALWAYS:
         return True
