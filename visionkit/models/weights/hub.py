@@ -27,7 +27,7 @@ from visionkit.models.weights.places import FILE, VARIABLE, cached, mirror_name,
 
 __all__ = ["check_cached", "fetch"]
 
-PATIENCE = 4.0
+PATIENCE = 3.0
 """Seconds in which the hub must have said what it has; after them it counts as not reachable."""
 STALL = 15.0
 """Seconds without a byte after which a download counts as cut."""
