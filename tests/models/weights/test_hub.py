@@ -149,6 +149,12 @@ class TestFetching:
         with pytest.raises(DataError, match=r"no space left on the disk \(.* MB needed\)"):
             find_weights(NAME)
 
+    def test_a_cache_that_cannot_be_written_is_one_line(self, hub, tmp_path):
+        (tmp_path / "cache").write_text("a file")
+        with pytest.raises(DataError, match="a file has the name of this folder") as e:
+            find_weights(NAME)
+        assert len(e.value.lines) == 1
+
 
 class TestNotReachable:
     def refused(self, name=NAME):

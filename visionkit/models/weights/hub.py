@@ -76,14 +76,17 @@ def fetch(repository: str) -> Path:
     remote = _ask(repository, endpoint)
     folder = cache / f"models--{repository.replace('/', '--')}"
     blob = folder / "blobs" / remote.sha256
-    with _only_one(cache / ".locks" / folder.name / f"{remote.sha256}.lock"):
-        if (found := cached(repository)) is not None:  # another process was faster
-            return found
-        if not blob.is_file():
-            make_folder(blob.parent)
-            say(f"weights  {_described(repository, remote, endpoint)}; kept in {cache}", error=True)
-            _download(repository, remote, blob)
-        return _entered(folder, blob, remote.commit)
+    try:
+        with _only_one(cache / ".locks" / folder.name / f"{remote.sha256}.lock"):
+            if (found := cached(repository)) is not None:  # another process was faster
+                return found
+            if not blob.is_file():
+                make_folder(blob.parent)
+                say(f"weights  {_described(repository, remote, endpoint)}; kept in {cache}", error=True)
+                _download(repository, remote, blob)
+            return _entered(folder, blob, remote.commit)
+    except OSError as e:  # of the disk: those of the network are put into words where they come up
+        raise unwritable(e.filename or folder, e, remote.bytes) from e
 
 
 def check_cached(path: Path, sha256: str) -> None:
@@ -147,17 +150,15 @@ def _metadata(repository: str, endpoint: str) -> _Remote:
 def _download(repository: str, remote: _Remote, blob: Path) -> None:
     """Bring a file into place, whole and checked; what is there of it already is gone on with."""
     part, start = blob.with_name(f"{blob.name}.incomplete"), time.monotonic()
-    try:
-        with part.open("ab") as file, _bar(remote.bytes) as show:
-            if file.tell() > remote.bytes:
-                file.truncate(0)
-            before, why = -1, ""
-            while before < file.tell() < remote.bytes:  # again, as long as it brings something
-                before = file.tell()
-                why = _go_on(remote, file, show)
-            size = file.tell()
-    except OSError as e:
-        raise unwritable(part, e, remote.bytes) from e
+    with part.open("ab") as file, _bar(remote.bytes) as show:
+        if file.tell() > remote.bytes:
+            file.truncate(0)
+        before, why = -1, ""
+        while before < file.tell() < remote.bytes:  # again, as long as it brings something
+            before = file.tell()
+            show(before)
+            why = _go_on(remote, file, show)
+        size = file.tell()
     if size < remote.bytes:
         raise DataError(
             f"weights {repository}: the download was cut at {size / 1e6:.1f} of {remote.bytes / 1e6:.1f} MB ({why}): "
@@ -240,13 +241,10 @@ def _entered(folder: Path, blob: Path, commit: str) -> Path:
 def _only_one(lock: Path) -> Iterator[None]:
     """Let no other process fetch the same file meanwhile; the hub's own client holds the same lock."""
     make_folder(lock.parent)
-    try:
-        with locked(lock, wait=False) as held:
-            if held:
-                yield
-                return
-    except OSError as e:
-        raise unwritable(lock, e) from e
+    with locked(lock, wait=False) as held:
+        if held:
+            yield
+            return
     say("weights  another process is fetching them: waiting for it", error=True)
     with locked(lock):
         yield
