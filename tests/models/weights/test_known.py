@@ -1,5 +1,7 @@
 """The table of known weights is true of the networks that it names."""
 
+from functools import cache
+
 import pytest
 import timm
 import torch
@@ -10,14 +12,20 @@ from visionkit.models.weights.known import KNOWN, by_name, network_of, recommend
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+@cache
+def both(network, **arguments):
+    """timm's network and ours, without memory for their weights."""
+    with torch.device("meta"):
+        return timm.create_model(network), ResNet(**arguments)
+
+
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
 def test_each_is_what_it_says(known):
     config = timm.get_pretrained_cfg(known.name)
     assert (config.mean, config.std) == IMAGENET
     assert (config.license, config.hf_hub_id) == (known.licence.lower(), known.source)
     arguments = {"depth": known.depth, **known.style}
-    with torch.device("meta"):
-        theirs, ours = timm.create_model(known.network), ResNet(**arguments)
+    theirs, ours = both(known.network, **arguments)
     shapes = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     assert {k: v.shape for k, v in ours.state_dict().items()} == shapes
     assert sum(p.numel() for p in theirs.parameters()) / 1e6 == pytest.approx(known.parameters, abs=0.06)
