@@ -3,7 +3,6 @@
 import hashlib
 import re
 import threading
-import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,7 +18,8 @@ class Hub:
         self.cuts = []  # for each download to come, bytes after which the connection ends; None for none
         self.sha256 = None  # what it says instead of the truth
         self.ranges = True  # whether it can send a part
-        self.slow = 0.0  # seconds before each download
+        self.open = threading.Event()  # what downloads wait for
+        self.open.set()
         self.url = ""
 
     def downloads(self):
@@ -64,7 +64,7 @@ def serving():
             )
 
         def blob(self, content):
-            time.sleep(hub.slow)
+            hub.open.wait(20)
             start = 0
             if hub.ranges and (asked := self.headers.get("Range")):
                 start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])

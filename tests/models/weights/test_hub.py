@@ -120,17 +120,22 @@ class TestFetching:
         assert tokens == {"me": "Bearer secret", "blob": None}
 
     def test_two_at_once_fetch_once(self, hub, capsys):
-        hub.slow = 0.5
-        found = []
+        hub.open.clear()
+        found, said = [], ""
         threads = [threading.Thread(target=lambda: found.append(find_weights(NAME))) for _ in range(2)]
         for thread in threads:
             thread.start()
+        end = time.monotonic() + 20
+        while "another process is fetching them" not in said and time.monotonic() < end:
+            time.sleep(0.02)
+            said += capsys.readouterr().err
+        hub.open.set()
         for thread in threads:
             thread.join()
         assert len(found) == 2
         assert found[0] == found[1]
         assert len(hub.downloads()) == 1
-        assert "another process is fetching them" in capsys.readouterr().err
+        assert "another process is fetching them" in said
 
     @pytest.mark.parametrize(
         ("name", "licence"),
