@@ -8,15 +8,17 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.config.options import value_of
 from visionkit.cli.config.run_config import config_text, home_of
@@ -30,7 +32,9 @@ from visionkit.models.backbones.base import Backbone
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.prediction.sheet import draw_sheet
 from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.pictures.callback import Pictures
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
@@ -90,6 +94,9 @@ class CLI(LightningCLI):
             for argument, source in base.linked.items():
                 how: dict[str, Any] = {"apply_on": "instantiate"} if "." in source else {"compute_fn": int}
                 parser.link_arguments(source, f"{part}.init_args.{argument}", **how)
+        parser.add_argument(
+            "--pictures", type=Literal["auto", "none"] | PositiveInt, default="auto", help=TOP["pictures"]
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
@@ -128,6 +135,9 @@ class CLI(LightningCLI):
         self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
         callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
+        pictures = self._get(self.config_init, "pictures")
+        if self.subcommand == "fit" and pictures != "none":
+            callbacks.append(Pictures(self.folder, draw_sheet, pictures))
         if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
             callbacks.append(BestAndLast(self.run))
         self.stopping = Stopping(next((c for c in callbacks if isinstance(c, BestAndLast)), None))
