@@ -7,6 +7,8 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +24,10 @@ from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.config.options import value_of
 from visionkit.cli.config.run_config import config_text, home_of
+from visionkit.cli.faults import as_options, lacks_memory
 from visionkit.cli.making import check_data, check_machine, refused
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.core.text import printable, say, shortened
 from visionkit.models import checkpoint as checkpoints
@@ -38,6 +41,7 @@ from visionkit.training.pictures.callback import Pictures
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
+from visionkit.training.run.guidance import read_curves
 from visionkit.training.run.progress import EpochLines, QuietBar
 from visionkit.training.run.stopping import Stopped, Stopping, end_others
 from visionkit.training.task import Task
@@ -133,13 +137,8 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
         self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
-        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
-        pictures = self._get(self.config_init, "pictures")
-        if self.subcommand == "fit" and pictures != "none":
-            callbacks.append(Pictures(self.folder, draw_sheet, pictures))
-        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
-            callbacks.append(BestAndLast(self.run))
+        callbacks = self._callbacks(settings)
         self.stopping = Stopping(next((c for c in callbacks if isinstance(c, BestAndLast)), None))
         if self.subcommand == "fit":
             callbacks.append(self.stopping)
@@ -155,23 +154,23 @@ class CLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         return L.Trainer(**{**settings, **kwargs})
 
+    def _callbacks(self, settings: Any) -> list[L.Callback]:
+        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
+        pictures = self._get(self.config_init, "pictures")
+        if self.subcommand == "fit" and pictures != "none":
+            callbacks.append(Pictures(self.folder, draw_sheet, pictures))
+        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
+            callbacks.append(BestAndLast(self.run))
+        return callbacks
+
     # ---- commands
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Train."""
-        try:
-            with self.stopping.listening(self.trainer):
-                self._announce(model, datamodule)
-                tune(self.trainer.strategy.root_device)
-                self.trainer.fit(model, datamodule=datamodule, **kwargs)
-        except Stopped as e:
-            raise SystemExit(self._stopped(e)) from None
-        except Exception as e:
-            if isinstance(e, MisconfigurationException):  # such as fewer epochs than the checkpoint has
-                raise UsageError(" ".join(str(e).split())) from e
-            if not self.stopping.number:
-                raise
-            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
+        with self._ending(datamodule):
+            self._announce(model, datamodule)
+            tune(self.trainer.strategy.root_device)
+            self.trainer.fit(model, datamodule=datamodule, **kwargs)
         self._report_skipped(datamodule)
         if self.trainer.is_global_zero:
             best = self.run.best
@@ -179,6 +178,44 @@ class CLI(LightningCLI):
                 say(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
             if self.run.rows:
                 say(f"results  {self.folder}")
+                self._guide(model, datamodule)
+
+    @contextmanager
+    def _ending(self, datamodule: VisionDataModule[Any]) -> Iterator[None]:
+        """Say in words what ends a training too early."""
+        try:
+            with self.stopping.listening(self.trainer):
+                yield
+        except Stopped as e:
+            raise SystemExit(self._stopped(e)) from None
+        except Exception as e:
+            if isinstance(e, MisconfigurationException):  # such as fewer epochs than the checkpoint has
+                raise UsageError(" ".join(str(e).split())) from e
+            if (where := lacks_memory(e)) is not None and any(n > 1 for n in datamodule.batch_sizes().values()):
+                halves = {option: max(1, n // 2) for option, n in datamodule.batch_sizes().items()}
+                raise DataError(
+                    f"not enough memory{where} with {as_options(datamodule.batch_sizes())}: try {as_options(halves)}; "
+                    "the same command with --dry-run finds what fits"
+                ) from e
+            if not self.stopping.number:
+                raise
+            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
+
+    def _guide(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
+        """Say in three lines at most what comes next."""
+        if self._get(self.config_init, "trainer.enable_checkpointing") is not False:
+            folder = shlex.quote(str(self.folder))
+            measure = "test" if datamodule.splits.test is not None else "validate"
+            say(
+                f"next     visionkit predict --ckpt {folder} --out predictions PHOTOS; visionkit {measure} --ckpt {folder}"
+            )
+        planned = self.trainer.max_epochs
+        say(
+            *(
+                f"note     {line}"
+                for line in read_curves(self.run.rows, model.monitor, model.monitor_mode, planned=planned)
+            )
+        )
 
     def _stopped(self, e: Stopped) -> int:
         """Say what a signal has ended and how to go on; return the exit status."""
@@ -329,9 +366,12 @@ class CLI(LightningCLI):
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
         if self.subcommand == "fit":
-            source = self._get(self.config, "ckpt_path")
-            run = f"{self.folder}" + (f", from {source}" if source else "")
-            say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
+            self._say_folder()
+
+    def _say_folder(self) -> None:
+        source = self._get(self.config, "ckpt_path")
+        run = f"{self.folder}" + (f", from {source}" if source else "")
+        say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:

@@ -44,7 +44,9 @@ def read_curves(rows: Rows, monitor: str, mode: str, *, planned: int | None = No
             return []
         word = "rising" if mode == "max" else "falling"
         more = 2 * round(rows[-1]["epoch"])
-        return [f"{monitor} was still {word} ({gain:+.3f} over the last third): more epochs, such as --epochs {more}"]
+        return [
+            f"{monitor} was still {word} ({sign * gain:+.3f} over the last third): more epochs, such as --epochs {more}"
+        ]
     return _learnt_by_heart(rows, best)
 
 
