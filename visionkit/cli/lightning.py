@@ -206,16 +206,10 @@ class CLI(LightningCLI):
         if self._get(self.config_init, "trainer.enable_checkpointing") is not False:
             folder = shlex.quote(str(self.folder))
             measure = "test" if datamodule.splits.test is not None else "validate"
-            say(
-                f"next     visionkit predict --ckpt {folder} --out predictions PHOTOS; visionkit {measure} --ckpt {folder}"
-            )
-        planned = self.trainer.max_epochs
-        say(
-            *(
-                f"note     {line}"
-                for line in read_curves(self.run.rows, model.monitor, model.monitor_mode, planned=planned)
-            )
-        )
+            predict = f"visionkit predict --ckpt {folder} --out predictions PHOTOS"
+            say(f"next     {predict}; visionkit {measure} --ckpt {folder}")
+        told = read_curves(self.run.rows, model.monitor, model.monitor_mode, planned=self.trainer.max_epochs)
+        say(*(f"note     {line}" for line in told))
 
     def _stopped(self, e: Stopped) -> int:
         """Say what a signal has ended and how to go on; return the exit status."""
