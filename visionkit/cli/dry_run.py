@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,13 @@ import torch
 from visionkit.cli.faults import as_options, lacks_memory
 from visionkit.cli.lightning import CLI
 from visionkit.core.errors import DataError
-from visionkit.core.machine import tune
+from visionkit.core.machine import return_freed_memory, tune
 from visionkit.core.text import say
 from visionkit.data.caching.images import CacheSettings
 from visionkit.prediction.trained import load
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.checkpoints import BestAndLast
+from visionkit.training.run.stopping import Stopped
 from visionkit.training.run.trial import STEPS, VALIDATION_STEPS, Stopwatch, duration, peak_memory
 from visionkit.training.task import Task
 
@@ -73,6 +75,11 @@ class DryRun(CLI):
     def _say_folder(self) -> None:
         say(f"run      none: a trial of {STEPS} steps, of which nothing is kept")
 
+    def _stopped(self, e: Stopped) -> int:
+        """Say what a signal has ended; return the exit status."""
+        say(f"stopped by {signal.Signals(e.number).name}; nothing is kept", error=True)
+        return 128 + e.number
+
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Try, with fewer pictures a batch while memory does not suffice, and say what came out.
 
@@ -108,8 +115,9 @@ class DryRun(CLI):
             if (where := lacks_memory(e)) is None:
                 raise
         model.zero_grad(set_to_none=True)
-        self.trainer = self.instantiate_trainer()
+        self.trainer = model.trainer = datamodule.trainer = self.instantiate_trainer()
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -17,7 +17,7 @@ _MEMORY = f"{_LESS} or --data.num_workers, or stop other programs that take memo
 _ON_GPU = "CUDA out of memory|CUDA error: out of memory|MPS backend out of memory"
 _NO_MEMORY = (
     "can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|bad_alloc|bad allocation|"
-    "Failed to allocate|Insufficient memory"
+    "Failed to allocate|Insufficient memory|could not create a (primitive|memory)"
 )
 _SHARED = "[Ss]hared memory|file </torch|torch_shm"
 _WORDS = (
