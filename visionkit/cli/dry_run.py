@@ -6,6 +6,7 @@ import gc
 import math
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from visionkit.core.machine import return_freed_memory, tune
 from visionkit.core.text import say
 from visionkit.data.caching.images import CacheSettings
 from visionkit.prediction.trained import load
+from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.checkpoints import BestAndLast
 from visionkit.training.run.stopping import Stopped
@@ -37,12 +39,15 @@ class DryRun(CLI):
     Args:
         argv: The command and its arguments.
         given: The same as a person wrote it, for messages.
+        choices: What was chosen from the data where ``auto`` stood.
         folder: An empty folder for what a training writes; whoever gives it removes it.
     """
 
-    def __init__(self, argv: list[str], given: list[str] | None = None, *, folder: Path) -> None:
+    def __init__(
+        self, argv: list[str], given: list[str] | None = None, *, folder: Path, choices: Sequence[Choice]
+    ) -> None:
         self.scratch = folder
-        super().__init__(argv, given)
+        super().__init__(argv, given, choices=choices)
 
     def _claim(self) -> Path:
         return self.scratch
@@ -88,7 +93,7 @@ class DryRun(CLI):
         """
         later = [name for name, on in (("features", model.backbone_stays), ("cache", datamodule.cache.kind != "none"))
                  if on and (name == "cache" or model.recipe.cache_features is not False)]  # fmt: skip
-        model.recipe = replace(model.recipe, cache_features=False)
+        model.recipe = replace(model.recipe, cache_features=False, probe=False)
         datamodule.cache = CacheSettings()
         where = None
         with self._ending(datamodule):

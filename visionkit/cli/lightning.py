@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
 from visionkit.prediction.sheet import draw_sheet
+from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.pictures.callback import Pictures
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
@@ -62,11 +63,20 @@ class CLI(LightningCLI):
         argv: The command and its arguments.
         given: The same as a person wrote it, with paths of configs, for messages; None where it is the same.
         claim: Holds the run folder; whoever gives it lets go of it.
+        choices: What was chosen from the data where ``auto`` stood, for the first lines and config.yaml.
     """
 
-    def __init__(self, argv: list[str], given: list[str] | None = None, *, claim: Claim | None = None) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        given: list[str] | None = None,
+        *,
+        claim: Claim | None = None,
+        choices: Sequence[Choice] = (),
+    ) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
         self.given = given or argv
+        self.choices = choices
         self.claim = claim or Claim()
         super().__init__(
             Task,
@@ -118,7 +128,7 @@ class CLI(LightningCLI):
         self.folder = self._choose_folder(config)
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
-        self.config_text = config_text(self._parser(self.subcommand), config)
+        self.config_text = config_text(self._parser(self.subcommand), config, self.choices)
         self._choose_checkpoint(config)
         if self.subcommand == "fit" and _is_first():
             self.folder = self._claim()
@@ -347,6 +357,7 @@ class CLI(LightningCLI):
         say(*source.splitlines())
         _report_labels(datamodule)
         say(f"input    {datamodule.preprocessing}")
+        say(*(f"auto     {choice}" for choice in self.choices))
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")

@@ -45,6 +45,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
+        from visionkit.cli.config.auto import resolve
         from visionkit.cli.dry_run import DryRun
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
@@ -55,13 +56,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = io.StringIO() if PRINT in arguments else None
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            argv, given = [command, *drop_replaced(_nulls(arguments))], [command, *given, *arguments]
+            argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
+            argv, given = [command, *argv], [command, *given, *arguments]
             if dry:
                 with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
-                    DryRun(argv, given, folder=Path(folder))
+                    DryRun(argv, given, folder=Path(folder), choices=choices)
             else:
                 with Claim() as claim:
-                    CLI(argv, given, claim=claim)
+                    CLI(argv, given, claim=claim, choices=choices)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first

@@ -117,16 +117,18 @@ class Pictures(Callback):
         assert isinstance(pl_module, Task)
         pl_module.watch_validation = None
         if self._pairs:
-            epoch = trainer.current_epoch + 1
-            self._drawn = epoch
+            epoch = self._drawn = _epochs(trainer)
             groups = [self._pairs[i] for i, _ in self._chosen if i in self._pairs]
-            heading = f"validation after epoch {epoch}: truth | prediction"
+            when = f"after epoch {epoch}" if epoch else "before the first step"
+            heading = f"validation {when}: truth | prediction"
             self._write(trainer, f"val_epoch_{epoch:03d}", lambda: groups, heading, tag="val")
             self._pairs = {}
 
     def _due(self, trainer: L.Trainer) -> bool:
         """Return whether an epoch since the last picture is one of those that are drawn."""
-        epochs = range(self._drawn + 1, trainer.current_epoch + 2)
+        if (now := _epochs(trainer)) == 0:
+            return self._drawn == 0
+        epochs = range(self._drawn + 1, now + 1)
         return any(_is_moment(e, self.every) or e == trainer.max_epochs for e in epochs)
 
     def _dataset(self, trainer: L.Trainer) -> VisionDataset[Any] | None:
@@ -183,6 +185,11 @@ class Pictures(Callback):
     def _stop(self, task: Any) -> None:
         task.watch_training = task.watch_validation = None
         self._pairs = {}
+
+
+def _epochs(trainer: L.Trainer) -> int:
+    """Return after how many epochs a validation is; 0 for one before the first step."""
+    return trainer.current_epoch + 1 if trainer.global_step else 0
 
 
 def _is_moment(epoch: int, every: int | Literal["auto"]) -> bool:
