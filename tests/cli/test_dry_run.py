@@ -53,24 +53,17 @@ def test_memory_and_time_and_nothing_left(tried, tmp_path):
     assert not any("epoch   1" in line for line in (*out, *err))
 
 
-@pytest.mark.parametrize(
-    ("error", "where"),
-    [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), " on the GPU"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), ""),
-        (MemoryError(), ""),
-    ],
-)
-def test_the_batch_that_fits(tried, monkeypatch, error, where):
+def test_the_batch_that_fits(tried, monkeypatch):
+    error = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
     monkeypatch.setattr("visionkit.training.task.Task.training_step", too_large(4, error))
     status, out, err = tried("--dry-run", "--epochs=2", "--batch=16")
     assert status == 1
     assert [line for line in out if line.startswith("try ")] == [
-        f"try      not enough memory{where} with --data.batch_size 16",
-        f"try      not enough memory{where} with --data.batch_size 8",
+        "try      not enough memory on the GPU with --data.batch_size 16",
+        "try      not enough memory on the GPU with --data.batch_size 8",
     ]
     assert any(line.startswith("time     a step of 4 pictures ") for line in out)
-    assert err[-1] == f"error: not enough memory{where} with --data.batch_size 16; what fits: --data.batch_size 4"
+    assert err[-1] == "error: not enough memory on the GPU with --data.batch_size 16; what fits: --data.batch_size 4"
 
 
 def test_not_even_one_picture(tried, monkeypatch):

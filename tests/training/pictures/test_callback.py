@@ -137,6 +137,18 @@ def test_what_cannot_be_drawn_is_said_once_and_ends_no_training(told, capsys):
     assert task.watch_validation is None
 
 
+def test_a_validation_before_the_first_step_is_that_of_epoch_0(told):
+    callback, task, trainer = told
+    callback._pairs, callback._chosen = {"a": [(torch.zeros(3, 9, 9, dtype=torch.uint8), "")]}, [("a", 0)]
+    trainer.global_step = 0
+    assert callback._due(trainer)
+    callback.on_validation_end(trainer, task)
+    assert callback.sheet.calls[0][1] == "validation before the first step: truth | prediction"
+    assert (callback.folder / "val_epoch_000.jpg").is_file()
+    trainer.global_step = 7
+    assert callback._due(trainer), "the first epoch is drawn as well"
+
+
 def test_truth_beside_prediction(told):
     callback, task, trainer = told
     made = batch(2)
