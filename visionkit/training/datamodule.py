@@ -205,6 +205,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         view = EvaluationView(dataset, self.preprocessing)
         return evaluation_loader(view, batch_size=self.batch_size, workers=self._workers(len(dataset)))
 
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the options that say how many pictures a training batch holds, with their values."""
+        return {"--data.batch_size": self.batch_size}
+
+    def halve_batches(self) -> None:
+        """Let training batches hold half of their pictures, one at least."""
+        self.batch_size = max(1, self.batch_size // 2)
+
     def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
         """Move a batch, without Lightning's search for tensors in it."""
         return batch.to(device)

@@ -25,7 +25,14 @@ __all__ = ["flattened", "make_advice", "resolve"]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
-OF_OTHERS = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "ckpt_path", "model.backbone.weights")
+OF_OTHERS = (
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "ckpt_path",
+    "model.backbone.weights",
+    "pictures",
+)
 """Keys for which ``auto`` means something else."""
 CHOSEN = "VISIONKIT_CHOSEN"
 """Tells the processes that Lightning starts what the first one chose."""
