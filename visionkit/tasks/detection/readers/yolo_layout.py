@@ -200,9 +200,12 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
     splits: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
     for name, words in SPLIT_WORDS.items():
-        key = next((w for w in words if content.get(w)), None)
-        if key is None:
+        keys = [w for w in words if content.get(w)]
+        if not keys:
             continue
+        key = keys[0]
+        if any(content[k] != content[key] for k in keys):
+            raise DataError(f"{file}: has both {key} and {keys[1]}; keep one")
         values = content[key] if isinstance(content[key], list) else [content[key]]
         for value in values:
             if not isinstance(value, str):
