@@ -17,17 +17,12 @@ from visionkit.data.images.twins import first_twins
 __all__ = [
     "RepeatedKeyError",
     "UnlabelledError",
-    "flag",
     "header_size",
     "once",
     "other_size",
     "refuse_leaks",
     "refuse_missing",
 ]
-
-
-_YES = ("1", "1.0", "true", "yes")
-_NO = ("", "0", "0.0", "false", "no", "unspecified")
 
 
 class RepeatedKeyError(ValueError):
@@ -45,16 +40,6 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise RepeatedKeyError(f"{next(n for n in names if names.count(n) > 1)!r:.60} comes twice")
     return found
-
-
-def flag(value: Any) -> bool | None:
-    """Return whether a flag of a file is set; None where it says neither yes nor no, such as 2.
-
-    Args:
-        value: 0, 1, true, "no", "Unspecified" or the like; nothing at all is no.
-    """
-    word = "" if value is None else str(value).strip().lower()
-    return True if word in _YES else False if word in _NO else None
 
 
 class UnlabelledError(DataError):

@@ -14,8 +14,8 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.data.labels.coco_json import mostly_shares
 from visionkit.data.labels.names import Folders, composed
+from visionkit.data.labels.numbers import mostly_shares
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place

@@ -7,8 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from visionkit.core.errors import DataError
-from visionkit.data.labels.checks import flag
-from visionkit.data.labels.coco_json import number
+from visionkit.data.labels.numbers import flag, number
 from visionkit.tasks.detection.readers.box_cleaning import around_turned
 from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
 
