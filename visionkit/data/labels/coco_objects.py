@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from visionkit.data.labels.masks import ObjectMasks, Outline, read_polygons
+from visionkit.core.errors import DataError
+from visionkit.data.labels.masks import ObjectMasks, Outline, read_polygons, read_segmentation
 from visionkit.data.labels.numbers import flag, number
 
-__all__ = ["FLAGS", "Apart", "Box", "CocoObject", "box_of", "find_apart"]
+__all__ = ["FLAGS", "Apart", "Box", "CocoObject", "box_of", "find_apart", "read_outline"]
 
 FLAGS = ("iscrowd", "ignore")
 """Keys that take an object from what is learnt and counted; readers know that they are yes or no."""
@@ -64,6 +65,22 @@ def box_of(record: dict[str, Any]) -> Box | None:
         return None
     x, y, w, h = numbers
     return x, y, x + w, y + h
+
+
+def read_outline(o: CocoObject, size: tuple[int, int]) -> tuple[Outline, str | None]:
+    """Return the outline of an annotation, as :func:`read_segmentation` does.
+
+    Args:
+        o: The annotation.
+        size: Height and width of the picture.
+
+    Raises:
+        DataError: It has none, or one without a pixel.
+    """
+    outline, lost = read_segmentation(o.record.get("segmentation"), size, o.where)
+    if isinstance(outline, bytes) and not ObjectMasks((outline,), size).areas()[0]:
+        raise DataError(f"{o.where}: the run lengths of its segmentation hold no pixel; draw it or remove it")
+    return outline, lost
 
 
 def find_apart(o: CocoObject, outline: Outline | None = None, size: tuple[int, int] | None = None) -> Apart | None:

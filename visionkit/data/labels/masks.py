@@ -236,24 +236,17 @@ def read_segmentation(value: Any, size: tuple[int, int], where: str) -> tuple[Ou
             if not all(type(c) is int and c >= 0 for c in counts) or sum(counts) != size[0] * size[1]:
                 raise DataError(f"{where}: the run lengths of its segmentation do not add up to {size[0]} x {size[1]}")
             packed: bytes = coco.frPyObjects({"size": list(size), "counts": counts}, *size)["counts"]
-            return _with_pixels(packed, sum(counts[1::2]), where), None
+            return packed, None
         if isinstance(counts, str):
             packed = counts.encode("ascii", "replace")
-            runs = _runs(packed)
-            if sum(runs) == size[0] * size[1]:
-                return _with_pixels(packed, sum(runs[1::2]), where), None
+            if _runs(packed) == size[0] * size[1]:
+                return packed, None
         raise DataError(f"{where}: the run lengths of its segmentation do not describe {size[0]} x {size[1]} pixels")
     raise DataError(f"{where}: has no segmentation; give polygons or run lengths")
 
 
-def _with_pixels(outline: bytes, pixels: int, where: str) -> bytes:
-    if not pixels:
-        raise DataError(f"{where}: the run lengths of its segmentation hold no pixel; draw it or remove it")
-    return outline
-
-
-def _runs(counts: bytes) -> list[int]:
-    """Return the lengths that compressed run lengths describe, or none where they are wrong (COCO's rleFrString)."""
+def _runs(counts: bytes) -> int:
+    """Return how many pixels compressed run lengths describe, or -1 where they are none (COCO's rleFrString)."""
     runs: list[int] = []
     k = 0
     while k < len(counts):
@@ -261,7 +254,7 @@ def _runs(counts: bytes) -> list[int]:
         more = True
         while more:
             if k >= len(counts) or not 48 <= counts[k] < 112 or shift > 60:
-                return []
+                return -1
             c = counts[k] - 48
             value |= (c & 0x1F) << shift
             more = bool(c & 0x20)
@@ -272,9 +265,9 @@ def _runs(counts: bytes) -> list[int]:
         if len(runs) > 2:
             value += runs[-2]
         if value < 0:
-            return []
+            return -1
         runs.append(value)
-    return runs
+    return sum(runs)
 
 
 def _corners(polygon: Any) -> NDArray[np.float64] | None:

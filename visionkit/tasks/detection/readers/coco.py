@@ -17,8 +17,8 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import read_coco
-from visionkit.data.labels.coco_objects import CocoObject, find_apart
-from visionkit.data.labels.masks import read_polygons, read_segmentation
+from visionkit.data.labels.coco_objects import CocoObject, find_apart, read_outline
+from visionkit.data.labels.masks import read_polygons
 from visionkit.data.labels.numbers import number
 from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, around_turned, clean, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
@@ -79,7 +79,7 @@ class CocoDataset(BoxDataset):
                 found = RawBox(box, o.label, o.where, o.crowd, _area(o.record))
                 if masks:
                     try:
-                        outline, part = read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)
+                        outline, part = read_outline(o, size or (0, 0))
                         found = found._replace(outline=outline)  # without a size: polygons
                         lost += [] if part is None else [Correction(part, False, part=True)]
                     except DataError as e:

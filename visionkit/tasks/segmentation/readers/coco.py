@@ -18,8 +18,8 @@ from visionkit.data.formats import Format, Part, Request, below, make_splits, re
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.coco_files import coco_files
 from visionkit.data.labels.coco_json import CocoImage, read_coco
-from visionkit.data.labels.coco_objects import find_apart
-from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
+from visionkit.data.labels.coco_objects import find_apart, read_outline
+from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline
 from visionkit.data.labels.numbers import number
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
@@ -137,7 +137,7 @@ def _entry(picture: CocoImage, labels: Sequence[int], source: str) -> CocoMaskEn
         if size is None:
             continue
         try:
-            outline, part = read_segmentation(o.record.get("segmentation"), size, o.where)
+            outline, part = read_outline(o, size)
             problems += [] if part is None else [part]
             apart = find_apart(o, outline, size)
             if apart is not None:  # what is at either place is not known
