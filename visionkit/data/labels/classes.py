@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.text import is_printable
 
-__all__ = ["check_class_names", "check_classes", "unknown_class"]
+__all__ = ["check_class_names", "check_classes", "numbered_names", "unknown_class"]
 
+_NUMBERED = (
+    re.compile(r"(?P<id>[0-9]{1,6})(?:\s*[:=,;]\s*|[.)]?\s+)(?P<name>\S.*)"),
+    re.compile(r"(?P<name>\S.*?)(?:\s*[:=,;]\s*|\s+)(?P<id>[0-9]{1,6})"),
+)
 _MARKS = str.maketrans("", "", "\u061c\u200e\u200f")  # of direction: Arabic and Hebrew names hold them
 
 
@@ -48,6 +53,23 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         return check_class_names(classes)
     except DataError as e:
         raise UsageError(f"classes: {e}") from None
+
+
+def numbered_names(lines: Sequence[str]) -> dict[int, str] | None:
+    """Return names by their numbers where each line of a file has its own, as ``0 green``, ``0: green`` or ``green 0``.
+
+    None where the lines are names alone: ``type 1``, ``type 2`` are no numbers of one name, and without a class 0
+    (``2 doors``, ``4 doors``) the numbers are parts of the names.
+
+    Args:
+        lines: Without outer blanks; none is empty.
+    """
+    for pattern in _NUMBERED:
+        found = [m for line in lines if (m := pattern.fullmatch(line))]
+        names = {int(m["id"]): m["name"] for m in found}
+        if 0 in names and len(lines) == len(found) == len(names) == len(set(names.values())):
+            return names
+    return None
 
 
 def unknown_class(name: str, classes: Sequence[str]) -> str:

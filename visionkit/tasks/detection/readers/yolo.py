@@ -19,14 +19,13 @@ from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, c
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.tasks.detection.readers.yolo_layout import (
-    MAX_CLASSES,
-    NAME_FILES,
     YAML_SUFFIXES,
     YoloLayout,
     find_yolo,
     list_split,
 )
 from visionkit.tasks.detection.readers.yolo_lines import read_lines
+from visionkit.tasks.detection.readers.yolo_names import MAX_CLASSES, NAME_FILES
 
 __all__ = ["FORMAT", "YoloDataset"]
 
