@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from visionkit.core.errors import DataError, UsageError
@@ -26,16 +27,31 @@ def check_class_names(classes: Sequence[str], where: object = None) -> tuple[str
 
     Raises:
         DataError: One holds a line end, another control character or bytes that are no text, which would act on
-            terminals, forge lines of tables and lists, and make file names that nobody can type.
+            terminals, forge lines of tables and lists, and make file names that nobody can type. Or two look the same.
     """
+    told = "" if where is None else f"{where}: "
+    seen: dict[str, str] = {}
     for name in classes:
         if not is_printable(name.translate(_MARKS)):
-            told = "" if where is None else f"{where}: "
             raise DataError(
                 f"{told}the class name {name!r} holds characters that are no text (control characters, line ends or "
                 "bytes that are not UTF-8); rename the class"
             )
+        other = seen.setdefault(_looks(name), name)
+        if other != name:
+            raise DataError(
+                f"{told}the class names {other!a} and {name!a} look the same, but for characters that do not "
+                "show or another Unicode form; give them one name"
+            )
     return tuple(classes)
+
+
+def _looks(name: str) -> str:
+    """Return what of a name shows: without marks and blanks of no width, in one Unicode form, with single blanks."""
+    if name.isascii():
+        return " ".join(name.split())
+    shown = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(shown.split())
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:

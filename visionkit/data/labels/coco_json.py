@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
-from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 from visionkit.data.labels.coco_objects import FLAGS, CocoObject, box_of
 from visionkit.data.labels.numbers import flag, mostly_shares, number
@@ -198,7 +198,7 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
         id, name = _id(record, "id", where), record.get("name")
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{where}: name is {name!r}; give the category a name")
-        name = name.strip()
+        (name,) = check_class_names((name.strip(),), where)
         if id in found:
             raise DataError(f"{where}: id {id!r} is that of {found[id]!r} too; give each category its own id")
         if name in found.values():

@@ -542,3 +542,11 @@ def test_real_photos_divided_automatically():
 def test_a_key_that_stands_twice_in_a_line_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"m\.jsonl:1: no valid JSON \('label' comes twice\)"):
         manifest(tmp_path, '{"path": "a.png", "label": "x", "label": "y"}\n', "m.jsonl")
+
+
+@pytest.mark.parametrize("mark", ["\0", "\x1b", "\x07"])
+def test_control_characters_in_labels_are_named_with_their_line(tmp_path, mark):
+    write(tmp_path, "a.png", "b.png")
+    file = text(tmp_path / "m.csv", f"path,label\na.png,dog\nb.png,c{mark}at\n")
+    with pytest.raises(DataError, match=r"m\.csv:3: the class name .* holds characters that are no text"):
+        ManifestDataset(file)

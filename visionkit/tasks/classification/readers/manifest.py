@@ -16,7 +16,7 @@ from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
 from visionkit.data.labels.checks import once
-from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.names import Folders, spellings
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.classification.readers.folder import split_folders
@@ -222,6 +222,7 @@ def _labels(row: ManifestRow, multilabel: bool) -> list[str]:
         if not (v is None or isinstance(v, str | int)) or isinstance(v, bool):
             raise DataError(f"{row.where}: label {v!r} is no text; write the name of a class")
     names = [n for n in ("" if v is None else str(v).strip() for v in values) if n]
+    check_class_names(names, row.where)
     if not multilabel and len(names) != 1:
         what = f"{len(names)} labels ({', '.join(names)})" if names else "no label"
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from visionkit.core.errors import DataError
+from visionkit.data.labels.classes import check_class_names
 from visionkit.data.labels.numbers import flag, number
 from visionkit.tasks.detection.readers.box_cleaning import around_turned
 from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
@@ -87,6 +88,7 @@ def _object(node: Node) -> VocObject:
     name = node.child("name")
     if name is None or not name.text:
         raise DataError(f"{(name or node).where}: an object without a name; write its class into <name>")
+    check_class_names((name.text,), name.where)
     box = node.child("bndbox")
     if box is None:
         raise DataError(f"{node.where}: an object without <bndbox>; add its box or remove it")

@@ -10,7 +10,7 @@ import yaml
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.classes import numbered_names
+from visionkit.data.labels.classes import check_class_names, numbered_names
 from visionkit.data.labels.names import same_folder
 
 __all__ = ["MAX_CLASSES", "NAME_FILES", "as_written", "load_data", "names_beside", "names_file", "names_of", "shown"]
@@ -174,4 +174,4 @@ def _each_once(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise DataError(f"{where}: {', '.join(twice)} comes twice; give each class its own name")
-    return names
+    return check_class_names(names, where)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.labels.checks import once
-from visionkit.data.labels.classes import numbered_names
+from visionkit.data.labels.classes import check_class_names, numbered_names
 
 __all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
 
@@ -157,6 +157,7 @@ def read_table(path: str | os.PathLike[str]) -> ClassTable:
         if row.colour is not None and max(row.colour) > 255:
             raise DataError(f"{where}: the colour {_spoken(row.colour)} is not within 0..255; correct it")
         seen[row.id] = row.name
+        check_class_names((row.name,), where)
     return ClassTable(tuple(sorted((r for _, r in rows), key=lambda r: r.id)), str(file), form)  # type: ignore[arg-type]
 
 
