@@ -16,6 +16,7 @@ from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once
 from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 from visionkit.data.labels.coco_objects import FLAGS, CocoObject, box_of
+from visionkit.data.labels.foreign import foreign_kind
 from visionkit.data.labels.numbers import flag, mostly_shares, number
 
 __all__ = ["CocoFile", "CocoImage", "coco_ids", "read_coco"]
@@ -169,6 +170,10 @@ def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
         why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"
         line = text.count("\n", 0, 0 if long is None else long.start()) + 1
         raise DataError(f"{file}:{line}: no valid JSON ({why}); write the file anew") from None
+    if not isinstance(content, dict) or not {"images", "annotations"} & set(content):
+        foreign = foreign_kind(file)
+        if foreign is not None:
+            raise DataError(foreign.refusal())
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
