@@ -62,3 +62,19 @@ def test_masks_of_several_frames_are_said(tmp_path):
     assert data.notes() == ["masks    2 files hold several (animations, pages): the first of each is taken"]
     (index,) = (i for i, id in enumerate(data.splits.train.ids) if id.endswith("1.png"))
     assert (data.splits.train.read_mask(index) == 1).all()
+
+
+def test_palettes_that_differ_are_said(tmp_path):
+    for i in range(6):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (i * 30, 0, 0)).save(tmp_path / f"images/{i}.png")
+        mask = Image.frombytes("P", (8, 8), bytes(i % 2 for i in range(64)))
+        mask.putpalette([0, 0, 0, 255, 0, 0] if i < 4 else [0, 0, 0, 0, 255, 0])
+        mask.save(tmp_path / f"masks/{i}.png")
+    (tmp_path / "classes.txt").write_text("background\nroad\n")
+    data = SegmentationData(str(tmp_path), num_workers=0, size=32, val_fraction=0.01)
+    data.setup("fit")
+    (note,) = data.notes()
+    numbers = (len([1 for id in data.splits.train.ids if id.endswith(("4.png", "5.png"))]),)
+    assert note.startswith(f"masks    {numbers[0]} files have other palettes than those before: their ids count")

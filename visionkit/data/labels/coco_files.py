@@ -116,6 +116,8 @@ def _is_coco(file: Path) -> bool:
     try:
         with open_binary(file) as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = [data.find(b'"%s"' % key) >= 0 for key in (b"images", b"annotations", b"categories")]
-            return any(found[1:]) and (found[0] or foreign_kind(file) is None)
+            if found[0]:
+                return any(found[1:])
+            return found[1] and foreign_kind(file) is None  # Label Studio's notes.json has categories alone
     except (DataError, OSError, ValueError):  # ValueError: an empty file
         return False

@@ -95,3 +95,35 @@ def test_two_keys_of_one_split(tmp_path):
     (tmp_path / "data.yaml").write_text("train: images\nval: images\nvalid: other\nnames: [a]")
     with pytest.raises(DataError, match=r"data\.yaml: has both val and valid; keep one"):
         find_yolo(tmp_path)
+
+
+def data_yaml(folder, content):
+    for name in ("images", "labels"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "data.yaml").write_text(f"train: images\n{content}")
+    return folder
+
+
+def test_names_of_data_yaml_and_of_a_file_beside(tmp_path):
+    (tmp_path / "classes.txt").write_text("red\nblue\n")
+    assert find_yolo(data_yaml(tmp_path, "nc: 2")).names == ("red", "blue")
+    assert find_yolo(data_yaml(tmp_path, "names: [cat, dog]")).names == ("cat", "dog")
+    with pytest.raises(DataError, match=r"data\.yaml: nc is 3, but .*classes\.txt has 2 names; correct one of them"):
+        find_yolo(data_yaml(tmp_path, "nc: 3"))
+    with pytest.raises(DataError, match=r"data\.yaml: names has the classes in another order than .*classes\.txt"):
+        find_yolo(data_yaml(tmp_path, "names: [blue, red]"))
+    (tmp_path / "obj.names").write_text("blue\nred\n")
+    assert find_yolo(data_yaml(tmp_path, "names: [blue, red]")).names == ("blue", "red")
+    with pytest.raises(
+        DataError, match=r"classes\.txt and .*obj\.names name the classes differently; keep one of them"
+    ):
+        find_yolo(data_yaml(tmp_path, ""))
+
+
+def test_keys_of_splits_in_upper_case(tmp_path):
+    for name in ("images/a", "images/b", "labels"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text("Train: images/a\nValidation: images/b\nNames: [red]")
+    found = find_yolo(tmp_path)
+    assert found.splits == {"train": [tmp_path / "images/a"], "val": [tmp_path / "images/b"]}
+    assert found.names == ("red",)

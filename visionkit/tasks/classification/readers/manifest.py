@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,7 @@ class ManifestDataset(ClassDataset):
         several = _label_column(path, columns) == "labels"
         multilabel = several if multilabel is None else multilabel
         names = [_labels(row, multilabel) for row in rows]
+        _refuse_joined(rows, names)
         known = sorted({n for ns in names for n in ns}) if classes is None else check_classes(classes)
         if not known:
             raise DataError(f"{path}: no image has a class; fill the column {'labels' if several else 'label'}")
@@ -229,6 +231,19 @@ def _labels(row: ManifestRow, multilabel: bool) -> list[str]:
             f"{row.where}: {what} for {row.cells['path']!r}; write one class, or set multilabel for several or none"
         )
     return names
+
+
+def _refuse_joined(rows: Sequence[ManifestRow], names: Sequence[Sequence[str]]) -> None:
+    """Refuse a label that is several of the others in one text, such as ``cat,dog`` beside ``cat`` and ``dog``."""
+    known = {n for ns in names for n in ns}
+    joined = {n for n in known if len(parts := re.split("[|,;]", n)) > 1 and {p.strip() for p in parts} <= known}
+    for row, ns in zip(rows if joined else (), names, strict=False):
+        for n in ns:
+            if n in joined:
+                raise DataError(
+                    f"{row.where}: label {n!r} is several of the other labels in one; write them into a column "
+                    "`labels`, separated by | (in JSONL as a list)"
+                )
 
 
 def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: bool, disk: Folders) -> Entry:

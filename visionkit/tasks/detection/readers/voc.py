@@ -14,7 +14,7 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.data.labels.names import Folders, composed
+from visionkit.data.labels.names import Folders, composed, split_list
 from visionkit.data.labels.numbers import mostly_shares
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
@@ -161,13 +161,7 @@ def _visible(place: Path) -> list[Path]:
 
 def _list(folder: Path, words: Sequence[str]) -> Path | None:
     places = (folder / "ImageSets" / "Main", folder / "ImageSets", folder)
-    for place in places:
-        found = [file for w in words if (file := place / f"{w}.txt").is_file()]
-        if len(found) > 1:
-            raise DataError(f"{place}: has both {found[0].name} and {found[1].name}; keep one")
-        if found:
-            return found[0]
-    return None
+    return next((file for place in places if (file := split_list(place, words)) is not None), None)
 
 
 def _files(folder: Path, split: str | None) -> tuple[list[Path], Path]:

@@ -17,7 +17,7 @@ from visionkit.tasks.detection.readers.yolo_names import (
     load_data,
     names_beside,
     names_file,
-    names_of,
+    names_with,
     shown,
 )
 
@@ -155,7 +155,7 @@ def _by_split(folder: Path) -> dict[str, Path]:
 
 def _is_data_yaml(file: Path) -> bool:
     try:
-        return bool({"train", "val", "names"} & set(load_data(file)))
+        return bool({"train", "val", "names"} & {str(k).lower() for k in load_data(file)})
     except DataError:
         return False
 
@@ -167,6 +167,7 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
         folder = next((Path(place) for place in said if place is not None), folder)
     splits: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
+    content = {**{k.lower(): v for k, v in content.items() if isinstance(k, str)}, **content}  # CVAT: Train
     for name, words in SPLIT_WORDS.items():
         keys = [w for w in words if content.get(w)]
         if not keys:
@@ -189,7 +190,7 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
         splits = _from_folders(folder)
         if not splits:
             raise DataError(f"{file}: has no key train or val, and no images/ and labels/ beside it; add them")
-    names = names_of(file, content) or names_beside(folder)
+    names = names_with(file, content, folder)
     return YoloLayout(file, folder, names, splits, missing, _points(file, content))
 
 

@@ -13,7 +13,17 @@ from visionkit.core.files import read_text
 from visionkit.data.labels.classes import check_class_names, numbered_names
 from visionkit.data.labels.names import same_folder
 
-__all__ = ["MAX_CLASSES", "NAME_FILES", "as_written", "load_data", "names_beside", "names_file", "names_of", "shown"]
+__all__ = [
+    "MAX_CLASSES",
+    "NAME_FILES",
+    "as_written",
+    "load_data",
+    "names_beside",
+    "names_file",
+    "names_of",
+    "names_with",
+    "shown",
+]
 
 MAX_CLASSES = 10_000  # without names; a larger class id is a broken file
 NAME_FILES = ("classes.txt", "obj.names", "names.txt")
@@ -133,10 +143,45 @@ def names_of(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
     return _each_once(tuple(as_written(n).strip() for n in names), f"{file}: names")
 
 
+def names_with(file: Path, content: dict[str, Any], folder: Path) -> tuple[str, ...] | None:
+    """Return the class names of a data.yaml, or where it has none those of a file beside.
+
+    Args:
+        file: The data.yaml, for messages.
+        content: What it holds.
+        folder: The folder of the data set.
+
+    Raises:
+        DataError: Names are wrong, not as many as ``nc``, or in another order than in the file beside.
+    """
+    names = names_of(file, content)
+    if content.get("names") is None:
+        beside = names_beside(folder)
+        if names is not None and beside is not None and len(names) != len(beside):
+            raise DataError(
+                f"{file}: nc is {len(names)}, but {names_file(folder)} has {len(beside)} names; correct one of them"
+            )
+        return beside or names
+    try:
+        beside = names_beside(folder)
+    except DataError:  # not what counts
+        return names
+    if names is not None and beside is not None and names != beside and sorted(names) == sorted(beside):
+        raise DataError(
+            f"{file}: names has the classes in another order than {names_file(folder)}, and labels count in one of "
+            "them; keep the right one"
+        )
+    return names
+
+
 def names_file(folder: Path) -> Path | None:
     """Return the file of class names in a folder or its labels/, or None."""
+    return next(iter(_names_files(folder)), None)
+
+
+def _names_files(folder: Path) -> list[Path]:
     places = [folder, *filter(None, [same_folder(folder, "labels")])]
-    return next((f for p in places for n in NAME_FILES if (f := p / n).is_file()), None)
+    return [f for p in places for n in NAME_FILES if (f := p / n).is_file()]
 
 
 def names_beside(folder: Path) -> tuple[str, ...] | None:
@@ -145,11 +190,17 @@ def names_beside(folder: Path) -> tuple[str, ...] | None:
     Lines may have the id before or behind the name, all of them alike.
 
     Raises:
-        DataError: A line is no name, a name comes twice, or ids are not those from 0 without gaps.
+        DataError: A line is no name, a name comes twice, ids are not those from 0 without gaps, or two files differ.
     """
-    file = names_file(folder)
-    if file is None:
-        return None
+    files = _names_files(folder)
+    found = {file: _read_names(file) for file in files}
+    other = next((f for f in files if found[f] != found[files[0]]), None)
+    if other is not None:
+        raise DataError(f"{folder}: {files[0]} and {other} name the classes differently; keep one of them")
+    return found[files[0]] if files else None
+
+
+def _read_names(file: Path) -> tuple[str, ...]:
     lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if not line:
