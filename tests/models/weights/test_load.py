@@ -337,7 +337,7 @@ class TestFaultyFiles:
 class TestFinding:
     @pytest.mark.parametrize("name", ["nothere.pth", "timm/nothere.pth", "some/where", "https://x.org/w.pth"])
     def test_no_such_file(self, name):
-        with pytest.raises(UsageError, match=f"{name}: file not found"):
+        with pytest.raises(UsageError, match=f"{name}: no such file; check the path"):
             find_weights(name)
 
     def test_a_folder_without_a_run_is_no_file(self, tmp_path):
