@@ -163,7 +163,7 @@ class TestFaults:
             (["look"], 2, "invalid choice: 'look'"),
             (["inspect"], 2, "required: FILE"),
             (["inspect", "x", "--jsn"], 2, "did you mean --json"),
-            (["inspect", "nothere.pth"], 2, "nothere.pth: file not found"),
+            (["inspect", "nothere.pth"], 2, "nothere.pth: no such file; check the path"),
             (["export", "nothere.ckpt", "b.safetensors"], 1, "nothere.ckpt: no such file"),
             (["export", "{weights}", "b.pth"], 2, "ends in .safetensors"),
             (["export", "{weights}", "b.safetensors"], 1, "not a visionkit checkpoint"),

@@ -333,9 +333,13 @@ class TestFaultyFiles:
 
 
 class TestFinding:
-    @pytest.mark.parametrize("name", ["nothere.pth", "timm/nothere.pth", "some/where", "https://x.org/w.pth"])
+    def test_an_address(self):
+        with pytest.raises(UsageError, match="weights https://x.org/w.pth: is an address, .*; download it first"):
+            find_weights("https://x.org/w.pth")
+
+    @pytest.mark.parametrize("name", ["nothere.pth", "timm/nothere.pth", "some/where"])
     def test_no_such_file(self, name):
-        with pytest.raises(UsageError, match=f"{name}: file not found"):
+        with pytest.raises(UsageError, match=f"{name}: no such file; check the path"):
             find_weights(name)
 
     def test_a_folder_without_a_run_is_no_file(self, tmp_path):

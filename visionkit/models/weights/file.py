@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import open_binary
+from visionkit.core.files import missing, open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
@@ -138,7 +138,7 @@ def find_weights(source: str | Path) -> Path:
     if is_hub_name(name):
         repository = repository_of(name)
         return mirrored(repository) or cached(repository) or fetch(repository)
-    raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
+    raise UsageError(f"weights {missing(name)} (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
 
 
 def is_hub_name(source: str) -> bool:
