@@ -170,6 +170,8 @@ def find_splits(
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction: {val_fraction} is not between 0 and 1; give a share such as 0.2")
+    if root is not None and not os.fspath(root):
+        raise UsageError("data.root is empty, which would be the working folder: give a folder, or null to draw shapes")
     request = Request(None if root is None else Path(root), classes, channels, need, options)
     if root is None:
         found = _draw(table, request, seed)
