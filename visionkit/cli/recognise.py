@@ -16,6 +16,7 @@ from visionkit.data.formats import Formats, Recognised
 from visionkit.data.formats import recognise as recognise_formats
 from visionkit.data.images.listing import list_images
 from visionkit.data.labels.coco_files import holds_outlines
+from visionkit.data.labels.foreign import find_foreign
 from visionkit.tasks.classification.readers.formats import FORMATS as CLASSES
 from visionkit.tasks.detection.readers.formats import FORMATS as BOXES
 from visionkit.tasks.segmentation.readers.formats import FORMATS as MASKS
@@ -96,7 +97,8 @@ def recognise(path: str | os.PathLike[str]) -> list[Candidate]:
         return configured(root)
     found = list(_candidates(root))
     if not found:
-        raise _not_understood(root)
+        foreign = find_foreign(root)
+        raise _not_understood(root) if foreign is None else DataError(foreign.refusal())
     return sorted(found, key=lambda c: c.problem is not None)  # a stable order
 
 

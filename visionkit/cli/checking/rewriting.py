@@ -12,8 +12,8 @@ import numpy as np
 
 from visionkit.core.files import read_text, write_text
 from visionkit.data.labels.coco_files import ImageFinder
-from visionkit.data.labels.coco_json import number
 from visionkit.data.labels.faults import gathering
+from visionkit.data.labels.numbers import number
 from visionkit.tasks.classification.readers.manifest import read_rows
 from visionkit.tasks.detection.readers.box_cleaning import RawBox, clean
 
@@ -107,7 +107,7 @@ def rewrite_voc(text: str, size: tuple[int, int] | None, kinds: Collection[str])
         block = match[0]
         inner = re.search(r"<bndbox>.*?</bndbox>", block, re.DOTALL)
         corners = [_corner(inner[0] if inner else "", tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
-        if any(c is None for c in corners):
+        if any(c is None for c in corners) or ">rotation<" in block:  # turned: its corners are not those of the box
             return block
         box = _box([c for c in corners if c is not None])
         mended = mended_box(box, size, kinds)
@@ -180,6 +180,9 @@ def _coco_object(
     if len(sides) != 4:
         lacks = not bbox and not isinstance(record.get("segmentation"), list)
         return None if lacks and "box-missing" in kinds else record
+    attributes = record.get("attributes")
+    if isinstance(attributes, dict) and attributes.get("rotation"):  # turned: its corners are not those of the box
+        return record
     box = _box([sides[0], sides[1], sides[0] + sides[2], sides[1] + sides[3]])
     mended = mended_box(box, size, kinds)
     if mended is None or (not record.get("iscrowd") and seen.again(record.get("category_id"), mended)):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
+from visionkit.data.labels.foreign import foreign_kind
 from visionkit.data.labels.names import Folders, last_part, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
@@ -116,7 +117,10 @@ def _is_coco(file: Path) -> bool:
         return False
     try:
         with open_binary(file) as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return any(data.find(b'"%s"' % key) >= 0 for key in (b"annotations", b"categories"))
+            found = [data.find(b'"%s"' % key) >= 0 for key in (b"images", b"annotations", b"categories")]
+            if found[0]:
+                return any(found[1:])
+            return found[1] and foreign_kind(file) is None  # Label Studio's notes.json has categories alone
     except (DataError, OSError, ValueError):  # ValueError: an empty file
         return False
 
