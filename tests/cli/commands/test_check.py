@@ -138,6 +138,23 @@ def test_a_config_says_size_and_level(tmp_path, capsys):
     assert run(["check", str(file), "--size", "64x64", "--strict"]) == 0
 
 
+def test_a_config_of_several_data_sets(tmp_path, capsys):
+    corpus.yolo(tmp_path / "a")
+    corpus.mask_folders(tmp_path / "b")
+    parts = [
+        f"things: {{class_path: DetectionData, init_args: {{root: {tmp_path / 'a'}}}}}",
+        f"stuff: {{class_path: SegmentationData, init_args: {{root: {tmp_path / 'b'}}}}}",
+    ]
+    file = tmp_path / "c.yaml"
+    file.write_text(f"data: {{class_path: MultiTaskData, init_args: {{datasets: {{{', '.join(parts)}}}}}}}\n")
+    assert run(["check", str(file), "--json"]) == 0
+    assert [s["task"] for s in json.loads(capsys.readouterr().out)] == ["detection", "segmentation"]
+    assert run(["check", str(file), "--fix", str(tmp_path / "copy")]) == 2
+    assert "names several data sets (detection, segmentation)" in capsys.readouterr().err
+    assert run(["check", str(file), "--task", "detection", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == "detection"
+
+
 class Page(HTMLParser):
     """The tags and addresses of a page."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.cli.commands.predict import Parser
+from visionkit.cli.faults import explained
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.text import say
 
@@ -83,22 +84,24 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.data.audit.checks import refuse_unknown
 
     refuse_unknown([*options.only, *options.skip])
-    if options.fix:
-        from visionkit.cli.checking.repair import refuse_place
-
-        refuse_place(Path(options.data), Path(options.fix))
     from visionkit.cli.recognise import recognise
 
     candidates = recognise(options.data)
     chosen = _choose(candidates, options.task, options.data)
+    _refuse_outputs(chosen, options)
     try:
-        return max(_check(c, _others(c, candidates), options) for c in chosen)
-    except (VisionkitError, KeyboardInterrupt):
+        found = [_check(c, _others(c, candidates), options) for c in chosen]
+    except VisionkitError:
         raise
-    except Exception:  # whatever it is: a check must not be taken for a data set without faults
+    except Exception as e:  # whatever it is: a check must not be taken for a data set without faults
+        if isinstance(e, BrokenPipeError) or explained(e) is not None:  # the reader has gone, or the disk is full
+            raise
         traceback.print_exc()
         say("error: the check itself failed; please report this with the lines above", error=True)
         return FAILED
+    if options.json:  # for machines: ASCII alone
+        print(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+    return max(int(f["status"]) for f in found)
 
 
 def _choose(candidates: Sequence[Candidate], task: str | None, asked: str) -> list[Candidate]:
@@ -110,6 +113,17 @@ def _choose(candidates: Sequence[Candidate], task: str | None, asked: str) -> li
     return fitting if fitting[0].config is not None else fitting[:1]
 
 
+def _refuse_outputs(chosen: Sequence[Candidate], options: Any) -> None:
+    """Refuse one page or one copy of several data sets, and a place that holds something."""
+    if len(chosen) > 1 and (options.report or options.fix):
+        tasks = ", ".join(c.task for c in chosen)
+        raise UsageError(f"{options.data}: names several data sets ({tasks}): --report and --fix take one, with --task")
+    if options.fix:
+        from visionkit.cli.checking.repair import refuse_place
+
+        refuse_place(chosen[0].root, Path(options.fix))
+
+
 def _others(chosen: Candidate, candidates: Sequence[Candidate]) -> list[str]:
     """Return what else a folder can be taken for, in lines."""
     if chosen.config is not None:
@@ -119,7 +133,8 @@ def _others(chosen: Candidate, candidates: Sequence[Candidate]) -> list[str]:
     return lines + [f"can be taken for {c.task} data, too: {c.reason} (--task {c.task})" for c in others]
 
 
-def _check(candidate: Candidate, others: Sequence[str], options: Any) -> int:
+def _check(candidate: Candidate, others: Sequence[str], options: Any) -> dict[str, Any]:
+    """Check one data set, say what was found, and return it as plain values."""
     from visionkit.cli.checking.collect import collect
     from visionkit.cli.checking.words import as_json, lines_of
     from visionkit.data.audit.checks import run_checks, verdict
@@ -128,12 +143,10 @@ def _check(candidate: Candidate, others: Sequence[str], options: Any) -> int:
     findings = run_checks(snapshot, only=options.only, skip=options.skip)
     answer = verdict(snapshot, findings)
     status = _status(findings, strict=options.strict)
-    if options.json:
-        print(json.dumps(as_json(snapshot, findings, answer, status=status), indent=1))  # for machines: ASCII alone
-    else:
+    if not options.json:
         say(*lines_of(snapshot, findings, answer, others=others, asked="" if options.fix else options.data))
     _write(snapshot, findings, answer, candidate, options)
-    return status
+    return as_json(snapshot, findings, answer, status=status)
 
 
 def _write(
