@@ -251,7 +251,9 @@ def _has_polygon(file: Path) -> bool:
 
 
 def _not_understood(root: Path) -> VisionkitError:
-    kinds = "; ".join(dict.fromkeys(f"{table.labels}: {table.understood()}" for table in (CLASSES, BOXES, MASKS)))
+    named = {"classes": CLASSES, "boxes": BOXES, "pixels": MASKS}
+    known = (f"for {what} {', '.join(f.name for f in table.formats)}" for what, table in named.items())
+    kinds = f"understood are {'; '.join(known)}"
     if root.is_file():
         return UsageError(f"{root}: is neither a folder nor a file of a known format; {kinds}")
     images = len(list_images(root))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -114,6 +115,23 @@ def test_labels_that_cannot_be_read_at_all(tmp_path, capsys):
     assert "label-unreadable: labels that cannot be read at all: 1" in out
     assert "instances_val.json:1: no valid JSON" in out
     assert "30 images (30 train)" in out
+
+
+def test_what_fit_would_refuse_is_an_error(tmp_path, capsys):
+    root = corpus.class_folders(tmp_path / "one")
+    for split in corpus.COUNTS:
+        shutil.rmtree(root / split / "dog")
+    assert run(["check", str(root)]) == 1
+    assert "error    class-alone: a single class" in capsys.readouterr().out
+    root = corpus.mask_folders(tmp_path / "masks")
+    (root / "masks" / "val" / "more.png").write_bytes((root / "masks" / "val" / "val00.png").read_bytes())
+    assert run(["check", str(root)]) == 1
+    assert "error    label-orphan" in capsys.readouterr().out
+    root = corpus.yolo(tmp_path / "empty")
+    for file in root.glob("labels/train/*.txt"):
+        file.write_text("")
+    assert run(["check", str(root)]) == 1
+    assert "no training image has a box; label some objects" in capsys.readouterr().out
 
 
 def test_another_unit(tmp_path, capsys):

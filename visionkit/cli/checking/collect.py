@@ -19,7 +19,7 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Request, read_labels
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import header_size
-from visionkit.data.labels.faults import Fault, gathering
+from visionkit.data.labels.faults import Fault, attempt, gathering
 from visionkit.tasks.classification.readers.folder import FolderDataset
 from visionkit.tasks.classification.readers.reader import ClassDataset
 from visionkit.tasks.detection.advice import advise
@@ -102,12 +102,17 @@ def collect(
 
 
 def _read(candidate: Candidate, request: Request, faults: list[Fault]) -> DataSplits[Any] | None:
-    """Read the labels; what makes them unreadable as a whole is a fault, too."""
+    """Read the labels; what makes them unreadable as a whole, or teaches nothing, is a fault, too."""
+    table = TABLES[candidate.task]
     try:
-        return read_labels(TABLES[candidate.task], request)
+        found = read_labels(table, request)
     except VisionkitError as e:
         faults += [Fault("label-unreadable", line) for line in e.lines]
         return None
+    if found.train is not None:
+        kind = "class-empty" if candidate.task == "classification" else "image-unlabelled"
+        attempt(kind, table.check, found, request)
+    return found
 
 
 def _all_images(root: Path, channels: int) -> list[str]:

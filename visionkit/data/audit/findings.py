@@ -122,6 +122,8 @@ _TABLE = (
          "make sure that nothing is there"),
     Kind("class-unknown", "error", "labels of classes that nothing names, or that training does not have",
          "Training stops at them.", "correct the labels or the list of classes"),
+    Kind("class-alone", "error", "a single class",
+         "There is nothing to tell apart: training stops at it.", "add images of another class"),
     Kind("class-empty", "warning", "classes without training images",
          "They cannot be learnt, and lower every average over classes.", "add images, or remove the classes"),
     Kind("class-unseen", "note", "classes without validation images",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from visionkit.data.audit.findings import Example, Finding, located
+from visionkit.data.audit.findings import Example, Finding, Severity, located
 from visionkit.data.audit.snapshot import Snapshot
 from visionkit.data.labels.faults import Fault
 
@@ -16,11 +16,18 @@ _MENDED = ("box-degenerate", "box-outside", "box-missing", "box-repeated", "imag
 def faults(s: Snapshot) -> list[Finding]:
     """What they would refuse, and what they put right by themselves."""
     units = any(f.kind == "label-units" for f in s.faults)
-    seen = [*s.faults, *(c for c in s.corrections if not (units and c.kind.startswith("box-")))]  # follows from units
+    corrected = [c for c in s.corrections if not (units and c.kind.startswith("box-"))]  # follows from units
+    refused = _findings(s, s.faults, "error")  # whatever it is as a rule: training stops at it
+    return [*refused, *_findings(s, corrected, None)]
+
+
+def _findings(s: Snapshot, faults: Iterable[Fault], severity: Severity | None) -> list[Finding]:
     found: dict[str, list[Fault]] = {}
-    for f in dict.fromkeys(seen):
+    for f in dict.fromkeys(faults):
         found.setdefault(f.kind, []).append(f)
-    return [f for kind, each in found.items() for f in Finding.of(kind, (_example(s, e) for e in each))]
+    return [
+        f for kind, each in found.items() for f in Finding.of(kind, (_example(s, e) for e in each), severity=severity)
+    ]
 
 
 def _example(s: Snapshot, f: Fault) -> Example:

@@ -111,7 +111,7 @@ def need_two_classes(classes: Sequence[str], where: str) -> None:
     """
     if len(classes) == 1:
         what = f"only one class ({classes[0]}), so there is nothing to tell apart"
-        fault("class-empty", f"{where}: {what}; add images of another class")
+        fault("class-alone", f"{where}: {what}; add images of another class")
 
 
 def unknown_to_train(where: Path, name: str, unknown: Sequence[str], classes: Sequence[str]) -> str:
