@@ -251,7 +251,7 @@ def _has_polygon(file: Path) -> bool:
 
 
 def _not_understood(root: Path) -> VisionkitError:
-    named = {"classes": CLASSES, "boxes": BOXES, "pixels": MASKS}
+    named: dict[str, Formats[Any]] = {"classes": CLASSES, "boxes": BOXES, "pixels": MASKS}
     known = (f"for {what} {', '.join(f.name for f in table.formats)}" for what, table in named.items())
     kinds = f"understood are {'; '.join(known)}"
     if root.is_file():
