@@ -14,7 +14,7 @@ __all__ = ["Suspect", "label_suspects", "out_of_fold"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 _FOLDS = 5
-_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, beside the mean square of a feature
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of the ridge, beside the mean variance along an axis
 _SCALES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # by which the answers are multiplied before the softmax
 
 
@@ -38,7 +38,7 @@ class Suspect:
 
 
 def label_suspects(features: Any, labels: Sequence[int], groups: Sequence[int] | None = None) -> list[Suspect]:
-    """Return the pictures for which another label is likelier than their own, the most doubtful first.
+    """Return the pictures for which another label is likelier than their own, the least likely labels first.
 
     Args:
         features: As in :func:`out_of_fold`.
@@ -53,19 +53,19 @@ def label_suspects(features: Any, labels: Sequence[int], groups: Sequence[int] |
     everyone = np.arange(len(given))
     own = chances[everyone, given]
     likelier = chances.argmax(axis=1)
-    doubt = own - chances[everyone, likelier]
     return [
         Suspect(i, int(given[i]), int(likelier[i]), float(own[i]), float(chances[i, likelier[i]]))
-        for i in np.argsort(doubt, kind="stable").tolist()
-        if doubt[i] < 0
+        for i in np.argsort(own, kind="stable").tolist()
+        if likelier[i] != given[i]
     ]
 
 
 def out_of_fold(features: Any, labels: Sequence[int], groups: Sequence[int] | None = None) -> Array:
     """Return for each picture the probability of each label, by a classifier that was trained without the picture.
 
-    A linear classifier by ridge regression on one column a label, in five folds; its strength and the scale of the
-    softmax are those of some that make the labels likeliest out of fold. The same result each time.
+    A linear classifier by ridge regression on one column a label, in five folds. Its strength, and the scale by which
+    its answers become probabilities, are those of some that make the given labels likeliest out of fold. The same each
+    time.
 
     Args:
         features: Of a frozen network, finite, [N, D]; an array or a tensor.
@@ -89,7 +89,8 @@ def out_of_fold(features: Any, labels: Sequence[int], groups: Sequence[int] | No
     if len(given) < 2:
         return np.full((len(given), count), 1 / count)
     folds = _folds(given, np.arange(len(given)) if groups is None else np.asarray(groups))
-    values = values / max(float(np.sqrt((values - values.mean(0)).var(0).sum())), 1e-12)
+    spread = values.std(axis=0)
+    values = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
     answers = _answers(values, given, folds, count)  # one a strength
     best, chances = -np.inf, np.zeros((len(given), count))
     for answer in answers:
@@ -112,7 +113,7 @@ def _folds(labels: Array, groups: Array) -> Array:
         label = labels[member[0]]
         fold = min(range(_FOLDS), key=lambda k: (held[label, k], held[:, k].sum(), k))
         folds[member] = fold
-        np.add.at(held, (labels[member], fold), 1)
+        held[:, fold] += np.bincount(labels[member], minlength=len(held))
     return folds
 
 
