@@ -74,7 +74,7 @@ def test_numbers_of_lines_are_no_part_of_the_names(tmp_path, lines, names):
     [
         (("1 green", "2 red"), ":1: '1 green': the lines are numbered from 1, and YOLO counts from 0;"),
         (("0 green", "2 red"), ": no name for class 1; number the classes from 0 without gaps"),
-        (("# classes", "green"), ":1: '# classes' looks like a comment, and each line is a class; remove it"),
+        (("# classes", "green"), ":1: '# classes' is no plain name (a comment, a list or quotes);"),
     ],
 )
 def test_lines_that_are_no_names(tmp_path, lines, message):

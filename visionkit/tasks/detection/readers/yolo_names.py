@@ -10,7 +10,7 @@ import yaml
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.classes import check_class_names, numbered_names
+from visionkit.data.labels.classes import check_class_names, check_lines, numbered_names
 from visionkit.data.labels.names import same_folder
 
 __all__ = [
@@ -205,8 +205,7 @@ def _read_names(file: Path) -> tuple[str, ...]:
     for number, line in enumerate(lines, 1):
         if not line:
             raise DataError(f"{file}:{number}: an empty line; write the name of class {number - 1}")
-        if line.startswith("#"):
-            raise DataError(f"{file}:{number}: {line!r:.40} looks like a comment, and each line is a class; remove it")
+    check_lines(list(enumerate(lines, 1)), file)
     numbered = numbered_names(lines)
     if numbered is not None:
         absent = next((i for i in range(len(lines)) if i not in numbered), None)
