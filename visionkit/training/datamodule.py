@@ -33,6 +33,7 @@ from visionkit.data.samplers import EpochSampler
 from visionkit.data.transforms.augmentation import Augmentation
 from visionkit.data.transforms.base import setting_without
 from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.training.advice import Advice
 
 __all__ = ["VisionDataModule"]
 
@@ -133,6 +134,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             )
         return told
 
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose from the data what a config leaves to ``auto``; without rules of its own, nothing.
+
+        Args:
+            advice: What is chosen.
+            key: Where the options of this data stand in the config.
+        """
+
     # ---- what the others ask
 
     @property
@@ -202,6 +211,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self.splits.get(name)
         view = EvaluationView(dataset, self.preprocessing)
         return evaluation_loader(view, batch_size=self.batch_size, workers=self._workers(len(dataset)))
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the options that say how many pictures a training batch holds, with their values."""
+        return {"--data.batch_size": self.batch_size}
+
+    def halve_batches(self) -> None:
+        """Let training batches hold half of their pictures, one at least."""
+        self.batch_size = max(1, self.batch_size // 2)
 
     def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
         """Move a batch, without Lightning's search for tensors in it."""
