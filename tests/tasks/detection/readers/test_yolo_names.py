@@ -127,3 +127,18 @@ def test_keys_of_splits_in_upper_case(tmp_path):
     found = find_yolo(tmp_path)
     assert found.splits == {"train": [tmp_path / "images/a"], "val": [tmp_path / "images/b"]}
     assert found.names == ("red",)
+
+
+def test_names_and_lists_of_obj_data(tmp_path):
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "other.names").write_text("red\nblue\n")
+    (tmp_path / "Train.txt").write_text("")
+    lines = "classes = 2\nTrain = data/Train.txt\nnames = data/{}.names\n"
+    for name, names in (("obj", ("cat", "dog")), ("other", ("red", "blue")), ("gone", ("cat", "dog"))):
+        (tmp_path / "obj.data").write_text(lines.format(name))
+        found = find_yolo(tmp_path)
+        assert (found.names, found.splits) == (names, {"train": [tmp_path / "Train.txt"]})
+    (tmp_path / "val.txt").write_text("")
+    (tmp_path / "obj.data").write_text("train = Train.txt\ntrain = val.txt\n")
+    with pytest.raises(DataError, match=r"obj\.data:2: train: a second list of this split; keep one of them"):
+        find_yolo(tmp_path)

@@ -22,6 +22,7 @@ __all__ = [
     "names_file",
     "names_of",
     "names_with",
+    "read_names",
     "shown",
 ]
 
@@ -193,14 +194,19 @@ def names_beside(folder: Path) -> tuple[str, ...] | None:
         DataError: A line is no name, a name comes twice, ids are not those from 0 without gaps, or two files differ.
     """
     files = _names_files(folder)
-    found = {file: _read_names(file) for file in files}
+    found = {file: read_names(file) for file in files}
     other = next((f for f in files if found[f] != found[files[0]]), None)
     if other is not None:
         raise DataError(f"{folder}: {files[0]} and {other} name the classes differently; keep one of them")
     return found[files[0]] if files else None
 
 
-def _read_names(file: Path) -> tuple[str, ...]:
+def read_names(file: Path) -> tuple[str, ...]:
+    """Return the class names of a file, a line each.
+
+    Raises:
+        DataError: As :func:`names_beside`.
+    """
     lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if not line:
