@@ -229,12 +229,13 @@ def predict_to_folder(
         "checkpoint": digest(find_checkpoint(ckpt)),
         "--precision": precision,
         "--backend": backend,
+        "--calibrate": None if calibrate is None else _digest_of(calibrate),
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
         "--format": sorted(formats),
         "--save-images": save_images,
         "--reduced-decode": reduced,
-        "list of pictures": hashlib.sha256("\0".join(p.path for p in pictures).encode("utf-8", "replace")).hexdigest(),
+        "list of pictures": _digest_of(pictures),
     }
     before = recorded_images(folder / RECORDS) if resume else []
     if before:
@@ -245,7 +246,7 @@ def predict_to_folder(
         )
     if min_score is not None and not model.head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
-    results = Results(folder, model.head, model.classes, min_score, save_images)
+    results = Results(folder, model.head, model.classes, min_score, save_images, overwrite)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, model.classes, tuple(p.path for p in pictures), given)
     results.open_writers(formats, job, overwrite=overwrite or resume)
@@ -269,6 +270,11 @@ def predict_to_folder(
             except DataError as e:
                 problems.append(str(e))
     return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
+
+
+def _digest_of(pictures: Sequence[ImageFile]) -> str:
+    """Return the SHA-256 of a list of files, by their paths."""
+    return hashlib.sha256("\0".join(p.path for p in pictures).encode("utf-8", "replace")).hexdigest()
 
 
 def _take(done: Counter[str], image: str) -> bool:

@@ -50,7 +50,7 @@ def refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
 
 
 def recorded_images(records: Path) -> list[dict[str, Any]]:
-    """Return the records of a file, and cut off what follows the last whole one.
+    """Return the records of a file, without what follows the last whole one.
 
     Args:
         records: The JSONL file; none there is as good as an empty one.
@@ -71,7 +71,4 @@ def recorded_images(records: Path) -> list[dict[str, Any]]:
         if not isinstance(record, dict) or not isinstance(record.get("image"), str):
             raise DataError(f"{records}:{number}: no record of a picture; remove the line, or predict anew")
         found.append(record)
-    if whole < len(data):  # the process was killed while it wrote
-        with records.open("r+b") as file:
-            file.truncate(whole)
     return found

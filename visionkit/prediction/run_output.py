@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
-from visionkit.core.files import NO_HANDLES, NO_ROOM, remove_left_over, replacing, unwritable
+from visionkit.core.files import NO_HANDLES, NO_ROOM, locked, read_bytes, remove_left_over, replacing, unwritable
 from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
@@ -36,6 +37,7 @@ class Results:
         names: Class names, in the order of their ids.
         min_score: Leave out objects with a lower score; None keeps all.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
+        overwrite: Whether they may replace records that are there.
         writers: Of the formats that are written beside records and table.
     """
 
@@ -44,6 +46,7 @@ class Results:
     names: Sequence[str]
     min_score: float | None = None
     save_images: bool = False
+    overwrite: bool = False
     writers: list[Writer] = field(default_factory=list)
     count: int = 0
     """Predictions that were written."""
@@ -85,10 +88,40 @@ class Results:
 
         Raises:
             DataError: A file cannot be written.
-            UsageError: The formats cannot be told from the records that are there.
+            UsageError: The formats cannot be told from the records that are there, or another process writes there.
         """
         columns = [*(key for one in extra for key in flatten(one)), "image", *self.head.columns]
         self._mark()
+        with self._alone(before or ()):
+            yield from self._opened(columns, extra, before)
+
+    @contextmanager
+    def _alone(self, before: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Let no other process write into the records, and refuse those that were written meanwhile."""
+        try:
+            with locked(self.records, wait=False) as held:
+                if not held:
+                    raise UsageError(
+                        f"{self.out}: another visionkit predict writes into it: wait until it has ended, or choose "
+                        "another --out"
+                    )
+                data = b"" if self.overwrite else read_bytes(self.records)
+                if data.count(b"\n") != (0 if self.overwrite else len(before)):
+                    raise UsageError(
+                        f"{self.out}: another visionkit predict has written into it meanwhile: start again"
+                    )
+                if data and not data.endswith(b"\n"):  # a process was killed while it wrote
+                    os.truncate(self.records, data.rfind(b"\n") + 1)
+                yield
+        except OSError as e:
+            raise unwritable(self.out, e) from e
+
+    def _opened(
+        self,
+        columns: Sequence[str],
+        extra: Sequence[Mapping[str, Any]],
+        before: Sequence[Mapping[str, Any]] | None,
+    ) -> Iterator[_Open]:
         remove_left_over(self.out, RECORDS, TABLE)
         if before is None:
             (self.out / TABLE).unlink(missing_ok=True)  # it would be that of other records
