@@ -26,7 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
     "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
-    "backbone": ("visionkit.cli.commands.backbone", "look into a file of weights, or write a backbone alone into one"),
+    "backbone": (
+        "visionkit.cli.commands.backbone",
+        "list, fetch or look into pretrained weights, or write a backbone",
+    ),
     "shapes": ("visionkit.cli.commands.shapes", "draw the embedded data set as picture files, to try things on"),
 }
 """Command -> module with ``main(command, arguments) -> int``, and what it does in a line."""
