@@ -24,7 +24,7 @@ from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.config.options import value_of
 from visionkit.cli.config.run_config import config_text, home_of
 from visionkit.cli.faults import as_options, lacks_memory
-from visionkit.cli.making import check_data, check_machine, refused
+from visionkit.cli.making import check_data, check_machine, instead_of_last, place_loggers, refused
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_precision, describe_processor, tune
@@ -75,6 +75,7 @@ class CLI(LightningCLI):
         choices: Sequence[Choice] = (),
     ) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
+        Parser.started_in = os.getcwd()
         self.given = given or argv
         self.choices = choices
         self.claim = claim or Claim()
@@ -132,6 +133,7 @@ class CLI(LightningCLI):
             self.folder = self._claim()
             os.environ[RUN_VARIABLE] = str(self.folder)  # for the processes that Lightning starts from this one
         config.trainer.default_root_dir = str(self.folder)
+        place_loggers(_as_list(config.trainer.logger), self.folder)
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
@@ -306,9 +308,15 @@ class CLI(LightningCLI):
         path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
         path = path if path.is_file() or asked in ("last", "best") else Path(asked)
         if not path.is_file():
-            raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
+            there = [name for name in ("last", "best") if (self.folder / FOLDER / f"{name}.ckpt").is_file()]
+            hint = f"; there is --ckpt_path {there[0]}" if there else ""
+            raise UsageError(f"--ckpt_path {asked}: there is no file {path}{hint}")
         config.ckpt_path = str(path)
-        checkpoint = checkpoints.read(path)
+        try:
+            checkpoint = checkpoints.read(path)
+        except DataError as e:
+            own = self.subcommand == "fit" and path == self.folder / FOLDER / LAST
+            raise (DataError(f"{e}; or {instead_of_last(path)}") if own else e) from None
         if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
             raise UsageError(
                 f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
@@ -359,6 +367,12 @@ class CLI(LightningCLI):
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
+        files = splits.train.files() if self.subcommand == "fit" and splits.train is not None else [None]
+        if backbone.weights_report is None and files[0] is not None and self._get(self.config, "ckpt_path") is None:
+            say(
+                "hint     it starts from random weights: pretrained ones are often worth more than all else "
+                "(--model.backbone.weights auto fetches some, once)"
+            )
         for report in (backbone.weights_report, model.model.neck.weights_report):
             if report is not None:
                 say(*str(report).splitlines())

@@ -16,7 +16,17 @@ from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
 from visionkit.core.text import cell, is_printable, printable
 
-__all__ = ["WriterFactory", "WriterJob", "Writer", "Table", "files_beside", "flatten", "open_table", "safe_name"]
+__all__ = [
+    "WriterFactory",
+    "WriterJob",
+    "Writer",
+    "Table",
+    "files_beside",
+    "finder_of",
+    "flatten",
+    "open_table",
+    "safe_name",
+]
 
 _MAX_NAME = 200  # bytes of a name; file systems have 255, and a temporary name is longer
 
@@ -39,7 +49,11 @@ class WriterJob:
 
 
 class Writer(Protocol):
-    """Writes the predictions of one run in one format."""
+    """Writes the predictions of one run in one format.
+
+    One with a method ``file_of(image) -> Path`` has a file for each picture, which is whole when that has been taken:
+    those of before need not be taken again.
+    """
 
     outputs: tuple[Path, ...]
     """Files and folders that it writes; none of them is touched before the first prediction."""
@@ -55,6 +69,12 @@ class Writer(Protocol):
 
 WriterFactory = Callable[[WriterJob], Writer]
 """Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
+
+
+def finder_of(writer: Writer) -> Callable[[str], Path] | None:
+    """Return what finds the file that a writer has for a picture alone; None where it has none."""
+    found: Callable[[str], Path] | None = getattr(writer, "file_of", None)
+    return found
 
 
 class Table:

@@ -118,7 +118,8 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
                 wishes[name] = (side, choice)
             module.advise(advice, own)
             if (train := module.splits.train) is not None:
-                batch = advice.get(f"{own}.batch_size", module.batch_size)
+                batch = advice.get(f"{own}.batch_size")
+                batch = batch if isinstance(batch, int) and batch > 0 else module.batch_size
                 steps = max(steps, steps_an_epoch(len(train), batch, advice.processes))
                 drawn = drawn and train.files()[0] is None
         if wishes:
