@@ -386,6 +386,10 @@ BAD = {
     "other kind": (["predict", "--ckpt", "{tmp}/w.pth", "--out", "{tmp}/p", "{tmp}/one"], 1, "not a visionkit checkpoint"),
     "no picture": (["predict", "--ckpt", "{tmp}/w.pth", "--out", "{tmp}/p", "{tmp}/*.gif"], 2, "no file matches it as a glob"),
     "predict option": (["predict", "--ckpt", "x", "--out", "y", "z", "--bath-size", "3"], 2, "did you mean --batch-size"),
+    "unset root": (["fit", "-c", "classify.yaml", "--data.root", ""], 2, "--data.root: an empty value follows; is a variable"),
+    "unset value": (["fit", "-c", "classify.yaml", "--data.root="], 2, "--data.root=: an empty value follows"),
+    "unset out": (["predict", "--ckpt", "x", "--out", "", "{tmp}/one"], 2, "--out: an empty value follows"),
+    "unset pictures": (["predict", "--ckpt", "x", "--out", "y", ""], 2, "y: an empty value follows"),
     "shapes folder": (["shapes", "--out", "{tmp}/one"], 2, "nothing is overwritten"),
 }  # fmt: skip
 

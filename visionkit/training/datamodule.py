@@ -20,7 +20,7 @@ from visionkit.core.sample import Batch, Target
 from visionkit.core.text import say
 from visionkit.data.caching.images import Cache, CacheSettings, ImageCache
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.data.images.decode import DARK, SEVERAL
+from visionkit.data.images.decode import DARK, RECOLOURED, SEVERAL, SEVERAL_MASKS
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import (
     Combine,
@@ -33,6 +33,7 @@ from visionkit.data.samplers import EpochSampler
 from visionkit.data.transforms.augmentation import Augmentation
 from visionkit.data.transforms.base import setting_without
 from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.training.advice import Advice
 
 __all__ = ["VisionDataModule"]
 
@@ -119,12 +120,27 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         told = []
         if several := self._remarks[SEVERAL]:
             told.append(f"pictures {several} files hold several (animations, pages): the first of each is taken")
+        if masks := self._remarks[SEVERAL_MASKS]:
+            told.append(f"masks    {masks} files hold several (animations, pages): the first of each is taken")
+        if recoloured := self._remarks[RECOLOURED]:
+            told.append(
+                f"masks    {recoloured} files have other palettes than those before: their ids count, not the colours; "
+                "if colours count, name them in label_colors.txt"
+            )
         if dark := self._remarks[DARK]:
             told.append(
                 f"pictures {dark} of 16 bits hold no value above 4095 of 65535 and are dark: values are not stretched "
                 "by a picture's own range; if they have 12 bits, save them multiplied by 16"
             )
         return told
+
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose from the data what a config leaves to ``auto``; without rules of its own, nothing.
+
+        Args:
+            advice: What is chosen.
+            key: Where the options of this data stand in the config.
+        """
 
     # ---- what the others ask
 
@@ -195,6 +211,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         dataset = self.splits.get(name)
         view = EvaluationView(dataset, self.preprocessing)
         return evaluation_loader(view, batch_size=self.batch_size, workers=self._workers(len(dataset)))
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the options that say how many pictures a training batch holds, with their values."""
+        return {"--data.batch_size": self.batch_size}
+
+    def halve_batches(self) -> None:
+        """Let training batches hold half of their pictures, one at least."""
+        self.batch_size = max(1, self.batch_size // 2)
 
     def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
         """Move a batch, without Lightning's search for tensors in it."""
@@ -273,6 +297,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         with ThreadPoolExecutor(self.num_workers or 1) as pool:  # reading files leaves Python's lock alone
             messages_of = pool.map(dataset.mismatch, readable)
             found |= {i: message for i, message in zip(readable, messages_of, strict=True) if message is not None}
+        self._remarks.update(dataset.remarks())
         problems = sorted(found.items())
         if not problems:
             return

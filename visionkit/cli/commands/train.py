@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,11 +43,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(train_help(command, arguments))
         return 0
+    arguments, dry = _dry(command, arguments)
     _refuse_words(command, arguments)
     given = arguments  # in the user's own words, for messages
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
+        from visionkit.cli.config.auto import resolve
+        from visionkit.cli.dry_run import DryRun
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
         from visionkit.training.run.claim import Claim
@@ -55,8 +59,15 @@ def main(command: str, arguments: Sequence[str]) -> int:
         _import_named(arguments)
     shown = io.StringIO() if PRINT in arguments else None
     try:
-        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
-            CLI([command, *drop_replaced(_nulls(arguments))], given=[command, *given, *arguments], claim=claim)
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
+            argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
+            argv, given = [command, *argv], [command, *given, *arguments]
+            if dry:
+                with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
+                    DryRun(argv, given, folder=Path(folder), choices=choices)
+            else:
+                with Claim() as claim:
+                    CLI(argv, given, claim=claim, choices=choices)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
@@ -85,6 +96,16 @@ def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if not all(packages) or any(package.startswith("-") for package in packages):
         raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
     return [word for option in options if option.name != "--trust" for word in option.words], packages
+
+
+def _dry(command: str, arguments: list[str]) -> tuple[list[str], bool]:
+    """Return the arguments of ``fit`` without ``--dry-run``, and whether it was among them."""
+    found = [option for option in options_of(arguments) if option.name == "--dry-run"]
+    if command != "fit" or not found:
+        return arguments, False
+    if wrong := next((option for option in found if option.words != ("--dry-run",)), None):
+        raise UsageError(f"--dry-run takes no value, got {wrong.value!r}")
+    return [word for option in options_of(arguments) if option.name != "--dry-run" for word in option.words], True
 
 
 def _refuse_words(command: str, arguments: Sequence[str]) -> None:

@@ -195,4 +195,6 @@ def _plain(text: str) -> str:
         r"Expected an? (.+?)\. Got value:(?: (.*)|$)", lambda m: f"expected {m[1]}, got {m[2] or 'nothing'}", text
     )
     text = re.sub(r"got None$", "got null", text)
+    if re.search(r"expected str, got (True|False|[\d.+-].*)$", text):
+        text += "; YAML reads such a word (no, on, 010) as something else: put it into quotes, as ['no']"
     return text.strip() or "not understood"

@@ -79,9 +79,12 @@ class MultiTaskHead(Head):
         super().__init__()
         if balance not in ("fixed", "uncertainty"):
             raise UsageError(f"balance={balance!r}: fixed or uncertainty")
+        self.heads = nn.ModuleDict()
         for name in heads:
             if not NAME.fullmatch(name):
                 raise UsageError(f"head {name!r}: a name has letters, digits, _ and - alone and starts with a letter")
+            if hasattr(self.heads, name):  # torch keeps modules as attributes
+                raise UsageError(f"head {name!r}: torch uses this name itself; choose another one, as {name}_head")
         for name, weight in (weights or {}).items():
             if name not in heads:
                 raise UsageError(f"weights: there is no head {name!r}; there are {', '.join(heads)}")
@@ -94,7 +97,6 @@ class MultiTaskHead(Head):
             "backbone": FeatureSpec(features.channels[:levels], features.strides[:levels]),
             "neck": FeatureSpec(features.channels[levels:], features.strides[levels:]),
         }
-        self.heads = nn.ModuleDict()
         for name, make in heads.items():
             self.heads[name] = _make(name, make, own, sizes[name])
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
