@@ -97,8 +97,7 @@ def recognise(path: str | os.PathLike[str]) -> list[Candidate]:
         return configured(root)
     found = list(_candidates(root))
     if not found:
-        foreign = find_foreign(root)
-        raise _not_understood(root) if foreign is None else DataError(foreign.refusal())
+        raise _not_understood(root)
     return sorted(found, key=lambda c: c.problem is not None)  # a stable order
 
 
@@ -192,7 +191,9 @@ def _candidates(root: Path) -> Iterator[Candidate]:
         yield Candidate("segmentation", m.format.name, root, {}, reason, m.problem)
     for c in classes:
         if c.format.fallback and not manifests and not boxes and not masks and list_images(root, channels=4):
-            yield Candidate("classification", c.format.name, root, {}, "a folder of images per class", c.problem)
+            foreign = find_foreign(root)
+            also = "" if foreign is None else f" ({foreign.name} labels lie there, too, and are not read)"
+            yield Candidate("classification", c.format.name, root, {}, f"a folder of images per class{also}", c.problem)
 
 
 def _beside(boxes: list[Recognised[Any]]) -> str:
@@ -251,6 +252,9 @@ def _has_polygon(file: Path) -> bool:
 
 
 def _not_understood(root: Path) -> VisionkitError:
+    foreign = find_foreign(root)
+    if foreign is not None:
+        return DataError(foreign.refusal())
     named: dict[str, Formats[Any]] = {"classes": CLASSES, "boxes": BOXES, "pixels": MASKS}
     known = (f"for {what} {', '.join(f.name for f in table.formats)}" for what, table in named.items())
     kinds = f"understood are {'; '.join(known)}"
