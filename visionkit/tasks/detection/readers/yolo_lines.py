@@ -66,7 +66,7 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
             "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
             "y and height by its height",
         )
-    _refuse_corners([o for o in objects if o.outline is None])
+    attempt("label-units", _refuse_corners, [o for o in objects if o.outline is None])
     return found
 
 
