@@ -159,7 +159,7 @@ def test_truth_beside_prediction(told):
 
 
 def test_a_prediction_without_objects_says_so(told):
-    callback, task, trainer = told
+    callback, task, _ = told
     image, target = torch.zeros(3, 32, 32, dtype=torch.uint8), BoxTarget.make([[3, 3, 20, 20]], [0])
     weak = BoxPrediction(target.boxes, torch.tensor([0.1]), torch.tensor([1]))
     callback._chosen = [("a.jpg", 0)]
