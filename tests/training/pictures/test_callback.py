@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from visionkit import BoxPrediction, BoxTarget
 from visionkit.cli.main import run
 from visionkit.core.sample import Batch, ImageInfo
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
@@ -155,3 +156,13 @@ def test_truth_beside_prediction(told):
     assert heading == "validation after epoch 1: truth | prediction"
     assert [caption for _, caption in group] == ["truth   1.jpg", "prediction"]
     assert not torch.equal(group[0][0], group[1][0]), "one says dog, the other dog 70%"
+
+
+def test_a_prediction_without_objects_says_so(told):
+    callback, task, _ = told
+    image, target = torch.zeros(3, 32, 32, dtype=torch.uint8), BoxTarget.make([[3, 3, 20, 20]], [0])
+    weak = BoxPrediction(target.boxes, torch.tensor([0.1]), torch.tensor([1]))
+    callback._chosen = [("a.jpg", 0)]
+    made = Batch(image[None], [target], [ImageInfo("a.jpg", (32, 32))])
+    callback._keep(task, [SimpleNamespace(image=image, target=target)], [weak], made)
+    assert [caption for _, caption in callback._pairs["a.jpg"]] == ["truth   a.jpg", "prediction: nothing to draw"]

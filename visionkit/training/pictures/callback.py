@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
@@ -21,7 +22,7 @@ from visionkit.core.text import say
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.loading import EvaluationView
 from visionkit.training.datamodule import VisionDataModule
-from visionkit.training.pictures.drawing import draw_prediction, draw_truth
+from visionkit.training.pictures.drawing import draw_prediction, draw_truth, show
 from visionkit.training.pictures.moments import is_moment
 from visionkit.training.task import Task
 
@@ -148,7 +149,9 @@ class Pictures(Callback):
                     truth = draw_truth(sample.image, sample.target, task.model.classes)
                     guess = draw_prediction(sample.image, prediction, sample.target, info, task.model.classes)
                     name = Path(info.id).name
-                    self._pairs[info.id] = [(truth, f"truth   {name}"), (guess, "prediction")]
+                    same = torch.equal(guess, show(sample.image, sample.target))
+                    words = "prediction: nothing to draw" if same else "prediction"
+                    self._pairs[info.id] = [(truth, f"truth   {name}"), (guess, words)]
                 except Exception as e:  # of a user's own class, too: no picture is worth a training
                     self._give_up(task, e)
                     return

@@ -14,12 +14,17 @@ from torch import Tensor
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, is_spatial
 
-__all__ = ["draw_prediction", "draw_truth"]
+__all__ = ["draw_prediction", "draw_truth", "show"]
 
 WHOLE, DETAILED = (224, 320), (400, 480)
 """Least and most pixels of the longer side of a picture that is shown: with a word of all of it, and with what lies in
 its pixels."""
 _BLOCKS = 3  # enlarged by so much, pixels stay what they are: squares
+
+
+def show(image: Tensor, target: Any) -> Tensor:
+    """Return a picture as :func:`draw_truth` and :func:`draw_prediction` draw onto it, uint8 [3, h, w]."""
+    return _fitted(image, DETAILED if is_spatial(target) else WHOLE)[0]
 
 
 def draw_truth(image: Tensor, target: Any, names: Sequence[str]) -> Tensor:
