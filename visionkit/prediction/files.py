@@ -28,7 +28,7 @@ from visionkit.prediction.backends.available import BackendName, check_backend, 
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.predictor import Predictor, Prepared
-from visionkit.prediction.resuming import GoingOn, digest, facts_of
+from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
 from visionkit.prediction.views import Views
 from visionkit.prediction.writers import WriterJob
@@ -264,18 +264,19 @@ def predict_to_folder(
     if tell is not None:
         for line in going.lines():
             tell(line)
-    going.drop_changed(records, results.remove)
     problems = []
-    with results.opened([picture.extra for picture in pictures], going.records or None) as files:
-        going.note()
-        coming = prefetch(found, 2 if save_images else 2 * predictor.batch_size)
-        for place, result in zip(left, coming, strict=True):
-            try:
-                if isinstance(result, DataError):
-                    raise result
-                files.add(*result, going.numbers[place])
-            except DataError as e:
-                problems.append(str(e))
+    with alone(records, None if overwrite else going.read):
+        going.drop_changed(records, results.remove)
+        with results.opened([picture.extra for picture in pictures], going.records or None) as files:
+            going.note()
+            coming = prefetch(found, 2 if save_images else 2 * predictor.batch_size)
+            for place, result in zip(left, coming, strict=True):
+                try:
+                    if isinstance(result, DataError):
+                        raise result
+                    files.add(*result, going.numbers[place])
+                except DataError as e:
+                    problems.append(str(e))
     return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
 
 
