@@ -25,6 +25,7 @@ KEYS = {
         *("seed_everything", "trainer", "trainer.max_epochs", "model.backbone.depth", "model.head.losses"),
         *("model.head.losses.dice", "model.recipe.optimizer.lr", "data.batch_size", "data.crop_scale", "data.augment"),
     ],
+    "detect.yaml": ["model.neck.min_level", "model.head.nms", "data.mosaic"],
     "multitask.yaml": [
         *("model.heads", "model.heads.segmentation", "model.heads.segmentation.losses.dice", "model.balance"),
         *("data.datasets.detection", "data.datasets.detection.mosaic", "data.datasets.detection.batch_size"),
