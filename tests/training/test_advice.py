@@ -1,0 +1,81 @@
+"""The rules behind ``auto``: each by hand-made numbers."""
+
+import pytest
+
+from visionkit.training.advice import Advice, advise_recipe, directed, settle_batch, settle_flip, spread, steps_an_epoch
+
+ASKED = dict.fromkeys(
+    (
+        "trainer.max_epochs",
+        "model.recipe.optimizer.lr",
+        "model.recipe.backbone_lr",
+        "model.recipe.ema",
+        "model.recipe.warmup_epochs",
+        "data.batch_size",
+        "data.augment.HorizontalFlip.p",
+    ),
+    "auto",
+)
+
+
+def advised(steps, **settings):
+    advice = Advice({**ASKED, **settings})
+    advise_recipe(advice, steps, updates=600, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3)
+    return {key.rpartition(".")[2]: choice.value for key, choice in advice.choices.items()}
+
+
+def test_epochs_come_from_updates_within_bounds():
+    assert advised(20)["max_epochs"] == 30
+    assert advised(1)["max_epochs"] == 300, "no more"
+    assert advised(1000)["max_epochs"] == 5, "no fewer"
+
+
+def test_rates_depend_on_the_start():
+    assert advised(20)["lr"] == 1e-3
+    tuned = advised(20, **{"model.backbone.weights": "a.pth"})
+    assert (tuned["lr"], tuned["backbone_lr"]) == (3e-4, 0.3)
+
+
+def test_average_and_warm_up_are_shares_of_the_updates():
+    found = advised(20)
+    assert found["ema"] == pytest.approx(1 - 1 / 60, abs=1e-5)
+    assert found["warmup_epochs"] == pytest.approx(0.05 * 30)
+    assert advised(20, **{"trainer.max_epochs": 3})["ema"] is None, "60 updates are too few"
+
+
+def test_what_is_set_by_hand_stays_and_counts():
+    found = advised(20, **{"trainer.max_epochs": 10, "model.recipe.optimizer.lr": 0.5})
+    assert "max_epochs" not in found
+    assert "lr" not in found
+    assert found["warmup_epochs"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("images", "batch"), [(10_000, 32), (128, 32), (100, 16), (65, 16), (20, 4), (3, 4)])
+def test_a_batch_leaves_four_steps_an_epoch(images, batch):
+    assert settle_batch(Advice(ASKED), images, usual=32, gpu=64) == batch
+
+
+def test_a_batch_of_several_processes():
+    assert settle_batch(Advice(ASKED, processes=4), 300, usual=32, gpu=64) == 16
+    assert settle_batch(Advice(ASKED, gpu=True), 10_000, usual=32, gpu=64) == 64
+
+
+@pytest.mark.parametrize("name", ["turn left", "right_arrow", "Left-Turn", "7", "b", "digit 3"])
+def test_classes_that_say_left_right_or_digits_are_not_mirrored(name):
+    assert directed(["cat", name]) == name
+    advice = Advice(ASKED)
+    settle_flip(advice, ["cat", name])
+    assert advice.choices["data.augment.HorizontalFlip.p"].value == 0.0
+    assert name in advice.choices["data.augment.HorizontalFlip.p"].reason
+
+
+@pytest.mark.parametrize("name", ["bright", "lefty", "cat", "arrowhead plant", "upright piano"])
+def test_other_classes_are_mirrored(name):
+    assert directed([name]) is None
+
+
+def test_entries_that_stand_for_all():
+    assert list(spread(5, 10)) == [0, 1, 2, 3, 4]
+    assert list(spread(100, 4)) == [0, 25, 50, 75]
+    assert steps_an_epoch(65, 16, 1) == 4
+    assert steps_an_epoch(3, 16, 1) == 1
