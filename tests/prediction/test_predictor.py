@@ -34,8 +34,9 @@ from visionkit import (
 )
 from visionkit.prediction import files as files_module
 from visionkit.prediction.backends import available
-from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_to_folder
 from visionkit.prediction.run_output import Results
+from visionkit.prediction.stream import results_of
 
 
 class Light(Backbone):
@@ -376,7 +377,7 @@ def test_windows_of_a_detector_to_a_folder(tmp_path, monkeypatch):
 
 def test_files_and_samples_say_the_same(tiny_model, pictures):
     samples = [sample_of(visionkit.read_image(p.path), p.path) for p in pictures]
-    by_file = [p for _, p in predict_files(tiny_model, pictures, precision="32", batch_size=2)]
+    by_file = [p for _, p in results_of(tiny_model, pictures, precision="32", batch_size=2)]
     for a, b in zip(Predictor(tiny_model, precision="32", batch_size=2)(samples), by_file, strict=True):
         assert torch.equal(a.probabilities, b.probabilities)
 

@@ -17,12 +17,15 @@ from visionkit.core.files import NO_HANDLES, NO_ROOM, remove_left_over, replacin
 from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.tally import Tally
 from visionkit.models.head import Head
 from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table, safe_name
 
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
+SHOWN = 3
+"""Pictures whose predictions are said in words."""
 _OF_THE_DISK = (*NO_ROOM, *NO_HANDLES, errno.EROFS, errno.EIO)  # no picture's fault
 
 
@@ -47,6 +50,10 @@ class Results:
     writers: list[Writer] = field(default_factory=list)
     count: int = 0
     """Predictions that were written."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What all of them say in numbers, by what is counted."""
+    first: list[tuple[str, str]] = field(default_factory=list)
+    """The first pictures, each with its prediction in a few words."""
 
     @property
     def records(self) -> Path:
@@ -72,6 +79,32 @@ class Results:
                 raise UsageError(f"--format {name}: this model's predictions {known}")
         self.writers = [offered[name](job) for name in dict.fromkeys([*self.head.standard, *formats])]
         refuse_existing(self.out, [p for writer in self.writers for p in writer.outputs], overwrite)
+
+    def written(self) -> list[Path]:
+        """Return the files and folders that stand beside the records, once all is written."""
+        outputs = [
+            *outputs_of(self.out, save_images=self.save_images)[1:],
+            *(p for w in self.writers for p in w.outputs),
+        ]
+        return [path for path in outputs if path.exists()]
+
+    def count_record(self, record: Mapping[str, Any]) -> None:
+        """Take what a record says, without what the picture brought along, into the numbers."""
+        try:
+            found = self.head.tally(record, self.min_score)
+        except (LookupError, TypeError, AttributeError, DataError):  # of a record that another version wrote
+            found = {}
+        self.count += 1
+        for what, tally in found.items():
+            self.tallies[what] = self.tallies[what] + tally if what in self.tallies else tally
+        if len(self.first) < SHOWN and found:
+            said = "; ".join(f"{k}: {t.said}" if len(found) > 1 else t.said for k, t in found.items())
+            self.first.append((str(record["image"]), said))
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether pictures are wanted with all their pixels."""
+        return self.save_images or any(getattr(w, "wants_pixels", False) for w in self.writers)
 
     @contextmanager
     def opened(
@@ -148,13 +181,15 @@ class _Open:
             if results.min_score is not None:
                 prediction = prediction.at_least(results.min_score)
             first = {**info.extra, "image": info.id}
-            line = json.dumps({**first, **prediction.record(names)}, ensure_ascii=False) + "\n"
+            record = {**first, **prediction.record(names)}
+            line = json.dumps(record, ensure_ascii=False) + "\n"
             line.encode("utf-8")
             rows = [{**first, **row} for row in prediction.rows(names)]
             if results.save_images:
                 _save_image(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
             for writer in results.writers:
-                writer.add(info, prediction)
+                image = (sample.image,) if getattr(writer, "wants_pixels", False) else ()
+                writer.add(info, prediction, *image)
         except UnicodeEncodeError:
             raise DataError(f"{info.id}: its name is no UTF-8, as records must be; rename it") from None
         except Exception as e:  # whatever it is, it is this picture's: the others are predicted
@@ -167,7 +202,7 @@ class _Open:
             self.rows.add(row)
         self.file.write(line)  # at last: what has a record is done
         self.file.flush()
-        results.count += 1
+        results.count_record(record)
 
     def recall(self, record: Mapping[str, Any]) -> None:
         """Take a record that is there already into the table and the formats.
@@ -195,7 +230,7 @@ class _Open:
             ) from e
         for row in rows:
             self.rows.add({**first, **row})
-        results.count += 1
+        results.count_record(record)
 
 
 def outputs_of(out: Path, *, save_images: bool) -> list[Path]:

@@ -31,7 +31,8 @@ from visionkit import (
 from visionkit.cli.config import configs
 from visionkit.cli.main import run
 from visionkit.data.shapes import SHAPES
-from visionkit.prediction.files import ImageFile, predict_files
+from visionkit.prediction.files import ImageFile
+from visionkit.prediction.stream import results_of
 from visionkit.tasks.multitask.take_join import take_head
 from visionkit.training.recipe import Recipe
 
@@ -112,7 +113,7 @@ def test_one_pass_of_the_backbone_answers_all_heads(trained, pictures):
     passes = []
     model.backbone.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
     files = [ImageFile(str(p)) for p in sorted((pictures / "boxes" / "val").iterdir())]
-    found = list(predict_files(model, files, batch_size=4))
+    found = list(results_of(model, files, batch_size=4))
     assert passes == [4, 2]
     assert all(set(prediction.parts) == set(HEADS) for _, prediction in found)
 

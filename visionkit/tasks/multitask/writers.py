@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo
 from visionkit.models.head import Head
@@ -48,10 +50,11 @@ class HeadWriter:
         self.writer: Writer = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
         self.outputs = self.writer.outputs
         self.per_picture = getattr(self.writer, "per_picture", False)
+        self.wants_pixels = getattr(self.writer, "wants_pixels", False)
 
-    def add(self, info: ImageInfo, prediction: MultiTaskPrediction) -> None:
-        """Take the prediction of a picture."""
-        self.writer.add(info, prediction.parts[self.head])
+    def add(self, info: ImageInfo, prediction: MultiTaskPrediction, *image: Tensor) -> None:
+        """Take the prediction of a picture, and the picture where the writer wants it."""
+        self.writer.add(info, prediction.parts[self.head], *image)
 
     def finish(self) -> None:
         """Write what is left."""
