@@ -255,7 +255,10 @@ def test_own_head_outside_the_package_trains_and_predicts(trained, tmp_path, mon
 
 
 def test_print_config_is_complete_commented_and_runs(trained, tmp_path, capsys):
-    assert run(["fit", "-c", "classify.yaml", *SMALL, "--data.root", str(trained / "photos"), "--print_config"]) == 0
+    assert (
+        run(["fit", "-c", "classify.yaml", *SMALL, "--data.root", str(trained / "photos"), "--print_config", "full"])
+        == 0
+    )
     text = capsys.readouterr().out
     config = yaml.safe_load(text)
     assert config["model"]["init_args"]["backbone"]["init_args"]["squeeze_excitation"] is False

@@ -153,8 +153,9 @@ def predict_files(
                 raise result
             else:
                 on_error(result)
-        for line in remarks.lines() if tell is not None else ():
-            tell(line)
+        if tell is not None:
+            for line in remarks.lines():
+                tell(line)
 
     return found()
 

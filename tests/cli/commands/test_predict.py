@@ -104,7 +104,9 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert predict.main("predict", arguments) == len(problems)
     captured = capsys.readouterr()
     first, *others = captured.out.splitlines()
-    assert first == f"{2 - len(problems)} prediction{'' if problems else 's'} in 1.2 s: {tmp_path / 'predictions.jsonl'}"
+    assert (
+        first == f"{2 - len(problems)} prediction{'' if problems else 's'} in 1.2 s: {tmp_path / 'predictions.jsonl'}"
+    )
     assert others == ["hint     --save-images also draws what was found, into images/ there"]
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be predicted\n" if problems else "")
     assert asked == {

@@ -17,7 +17,8 @@ from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.options import options_of, value_of
-from visionkit.cli.config.print_config import printed
+from visionkit.cli.config.print_config import asked_to_print, printed
+from visionkit.cli.config.short_config import shortened_config
 from visionkit.cli.config.short_names import written_out
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.config.values import refuse_values
@@ -26,7 +27,6 @@ from visionkit.core.errors import UsageError
 
 __all__ = ["main"]
 
-PRINT = "--print_config"
 KNOWN = ("visionkit", "torch", "lightning")  # packages whose classes a run may name by itself
 RUN_WORDS = ("last", "best", "auto")  # of the run folder itself
 
@@ -39,6 +39,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(train_help(command, arguments))
         return 0
+    arguments, print_config = asked_to_print(arguments)
     given = arguments  # in the user's own words, for messages
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
@@ -49,14 +50,15 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
         hide_notices()
         _import_named(arguments)
-    shown = io.StringIO() if PRINT in arguments else None
+    shown = None if print_config is None else io.StringIO()
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
             CLI([command, *drop_replaced(_nulls(arguments))], given=[command, *given, *arguments], claim=claim)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
-            print(printed(yaml.safe_load(text[text.index("seed_everything:") :]), command), end="")
+            config, full = yaml.safe_load(text[text.index("seed_everything:") :]), print_config == "full"
+            print(printed(config if full else shortened_config(config, arguments), command, full=full), end="")
         return int(e.code or 0)
     return 0
 

@@ -42,19 +42,20 @@ class CropWriter:
         self.folders = folders_of(job.names)
         self.numbers = {image: number for number, image in reversed(list(enumerate(job.images)))}
 
-    def add(self, info: ImageInfo, prediction: BoxPrediction, image: Tensor) -> None:
+    def add(self, info: ImageInfo, prediction: BoxPrediction, *image: Tensor) -> None:
         """Write the objects of a picture.
 
         Args:
             info: Of the picture.
             prediction: In pixels of the original.
-            image: uint8 [C, H, W], with 1 or 3 channels.
+            image: The picture, uint8 [C, H, W], with 1 or 3 channels.
         """
         from PIL import Image
 
         found = prediction.at_least(self.least)
         start = f"{self.numbers[info.id]:05d}_{safe_name(Path(info.id).stem)}"
-        pixels = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        (picture,) = image
+        pixels = picture.expand(3, -1, -1).permute(1, 2, 0).numpy()
         for k, (label, box) in enumerate(zip(found.labels.tolist(), found.boxes.tolist(), strict=True)):
             left, top, right, bottom = _whole(box, info.size)
             with replacing(self.folder / self.folders[label] / f"{start}_{k:03d}.jpg") as temporary:
