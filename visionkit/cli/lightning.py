@@ -318,8 +318,10 @@ class CLI(LightningCLI):
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
-        if self.subcommand == "fit":
-            source = self._get(self.config, "ckpt_path")
+        source = self._get(self.config, "ckpt_path")
+        if self.subcommand != "fit":
+            say(f"ckpt     {source}")
+        else:
             run = f"{self.folder}" + (f", from {source}" if source else "")
             say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
 

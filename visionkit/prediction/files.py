@@ -180,6 +180,7 @@ def predict_to_folder(
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     reduced: bool = False,
     resume: bool = False,
 ) -> PredictionRun:
@@ -207,6 +208,7 @@ def predict_to_folder(
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
         tell: As in :func:`predict_files`.
+        progress: Called after each picture with how many are done, and of how many.
         reduced: As in :func:`predict_files`; not with ``save_images`` and ``save_crops``, which need all pixels.
         resume: Whether to go on where predictions into ``out`` stopped, with all that has no record yet; where there
             are none it starts.
@@ -265,13 +267,15 @@ def predict_to_folder(
     with results.opened([picture.extra for picture in pictures], before or None) as files:
         note(folder, asked)
         coming = prefetch(found, 2 if results.keeps_pixels else 2 * predictor.batch_size)
-        for (number, _), result in zip(left, coming, strict=True):
+        for count, ((number, _), result) in enumerate(zip(left, coming, strict=True), 1 + len(pictures) - len(left)):
             try:
                 if isinstance(result, DataError):
                     raise result
                 files.add(*result, number)
             except DataError as e:
                 problems.append(str(e))
+            if progress is not None:
+                progress(count, len(pictures))
     return PredictionRun(
         results.records,
         results.count,

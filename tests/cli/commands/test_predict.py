@@ -27,7 +27,8 @@ def test_trust_is_repeatable():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "the following arguments are required: --ckpt.*, --out"),
+        ([], "needs a model, a folder for the results and pictures: visionkit predict --ckpt runs/classify-1 --out"),
+        (["a.png"], "the following arguments are required: --ckpt.*, --out"),
         (NEEDED[:4], r"which PICTURES\? Give files, folders, globs, URLs, or --list FILE"),
         (
             [*NEEDED, "-", "--list", "-"],
@@ -113,7 +114,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
-        "calibrate": None, "tell": predict._tell, "reduced": False,
+        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False,
     }  # fmt: skip
 
 

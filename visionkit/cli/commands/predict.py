@@ -163,6 +163,11 @@ def _window(text: str) -> int | tuple[int, int]:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be predicted (the others are)."""
+    if not arguments:
+        raise UsageError(
+            "visionkit predict needs a model, a folder for the results and pictures: visionkit predict "
+            "--ckpt runs/classify-1 --out predictions PHOTOS; see visionkit predict --help"
+        )
     options = parser().parse_args(arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
@@ -185,6 +190,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
 
+    from visionkit.cli.counter import counting
     from visionkit.cli.summary import summary_of
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.sources import find_images, from_stdin, read_list
@@ -197,28 +203,30 @@ def main(command: str, arguments: Sequence[str]) -> int:
     asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
     pictures = find_images(asked, tell=_warn)
     try:
-        result = predict_to_folder(
-            options.ckpt,
-            pictures,
-            options.out,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            device=options.device,
-            precision=options.precision,
-            save_images=options.save_images,
-            save_crops=options.save_crops,
-            overwrite=options.overwrite,
-            trust=options.trust,
-            formats=options.formats,
-            annotations=options.coco_annotations,
-            min_score=options.min_score,
-            views=views,
-            backend=options.backend,
-            calibrate=None if options.calibrate is None else find_images(options.calibrate, tell=_warn),
-            tell=_tell,
-            reduced=options.reduced_decode,
-            resume=options.resume,
-        )
+        with counting() as progress:
+            result = predict_to_folder(
+                options.ckpt,
+                pictures,
+                options.out,
+                batch_size=options.batch_size,
+                num_workers=options.num_workers,
+                device=options.device,
+                precision=options.precision,
+                save_images=options.save_images,
+                save_crops=options.save_crops,
+                overwrite=options.overwrite,
+                trust=options.trust,
+                formats=options.formats,
+                annotations=options.coco_annotations,
+                min_score=options.min_score,
+                views=views,
+                backend=options.backend,
+                calibrate=None if options.calibrate is None else find_images(options.calibrate, tell=_warn),
+                tell=_tell,
+                progress=progress,
+                reduced=options.reduced_decode,
+                resume=options.resume,
+            )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)
         raise

@@ -116,10 +116,12 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
         return arguments
     checkpoint = value_of(arguments, "--ckpt_path")
     if checkpoint is None or not Path(checkpoint).is_file():
-        raise UsageError(
-            f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
-            + ("" if command == "fit" else "; or --ckpt_path FILE, which describes its model itself")
-        )
+        config = f"-c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
+        if command == "fit":
+            raise UsageError(f"{command} needs {config}")
+        if checkpoint is not None:
+            raise UsageError(f"{command}: --ckpt {checkpoint}: no such checkpoint or folder of a run")
+        raise UsageError(f"{command} needs --ckpt RUN, the folder of a run or a checkpoint, or {config}")
     with uncollected():
         from visionkit.models import checkpoint as checkpoints
 
