@@ -33,6 +33,7 @@ from visionkit import (
     convert,
 )
 from visionkit.prediction import files as files_module
+from visionkit.prediction import pictures as pictures_module
 from visionkit.prediction.backends import available
 from visionkit.prediction.files import ImageFile, predict_to_folder
 from visionkit.prediction.run_output import Results
@@ -327,7 +328,7 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
     """What is read ahead of what is written stays a batch and a little, however many pictures there are."""
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     read, written, most = [], [], []
-    original = files_module.load_image
+    original = pictures_module.load_image
 
     def load(path, **options):
         read.append(path)
@@ -335,7 +336,7 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
         return original(path, **options)
 
     real = Results.opened
-    monkeypatch.setattr(files_module, "load_image", load)
+    monkeypatch.setattr(pictures_module, "load_image", load)
 
     def opened(self, extra, before=None):
         self.writers.append(Counted())
