@@ -33,12 +33,22 @@ def test_it_says_how_far_how_fast_and_how_long(clock):
     assert all(len(line) < 80 for line in terminal.getvalue().split("\r"))
 
 
+def show_and_fail():
+    with counting() as counter:
+        counter._shown -= 1
+        counter(1, 2)
+        raise KeyError
+
+
 def test_it_goes_at_the_end_and_is_for_terminals_alone(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with pytest.raises(KeyError), counting():
-        raise KeyError
-    assert terminal.getvalue() == "\r" + " " * 79 + "\r"
+    with counting():
+        pass
+    assert terminal.getvalue() == "", "nothing was shown"
+    with pytest.raises(KeyError):
+        show_and_fail()
+    assert terminal.getvalue().endswith("\r" + " " * 79 + "\r")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     with counting() as counter:
         assert counter is None

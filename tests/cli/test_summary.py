@@ -21,7 +21,7 @@ def test_a_classifier():
         "first    a/1.jpg   cat 0.91",
         "         b/2.jpg   dog 0.55",
         "         b/33.jpg  cat 0.40",
-        "files    preds/predictions.csv",
+        "files    preds: predictions.csv",
         "hint     --save-images also draws what was found, into images/ there",
     ]
 
@@ -35,7 +35,7 @@ def test_objects_say_from_which_score_on_and_folders_stand_once():
     assert lines[1:] == [
         "objects  RBC 12, WBC 1 (13 in all, from score 0.3 on)",
         "first    a.jpg  none",
-        "files    preds/predictions.csv, preds/images/, preds/det/",
+        "files    preds: predictions.csv, images/, det/",
     ]
     none = Tally({}, which="from score 0.5 on")
     assert summary_of(run({"objects": none}), "preds", save_images=True)[1] == "objects  none from score 0.5 on"
@@ -66,3 +66,12 @@ def test_names_cannot_act():
         run({"classes": Tally({"a\x1b[2J": 1})}, [("d/b\n.jpg", "a\x1b[2J 1")]), "preds", save_images=True
     )
     assert all(line.isprintable() for line in lines)
+
+
+def test_many_files_take_two_lines():
+    files = ["predictions.csv", "predictions.coco.json", "predictions.coco_images.json", "labels", "crops", "images"]
+    lines = summary_of(run({}, files=files), "preds", save_images=True)
+    assert lines[1:] == [
+        "files    preds: predictions.csv, predictions.coco.json,",
+        "         predictions.coco_images.json, labels/, crops/, images/",
+    ]

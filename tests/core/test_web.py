@@ -47,6 +47,8 @@ def server(monkeypatch):
 def test_a_file_comes_into_memory(server):
     assert fetch(f"{server.url}/plain") == b"x" * 1000
     assert fetch(f"{server.url}/endless", limit=1000) == b"x" * 1000
+    assert fetch(f"{server.url}/a b/ü%20?q=ö&r=1")
+    assert server.asked[-1][0] == "/a%20b/%C3%BC%20?q=%C3%B6&r=1"
     assert fetch(f"{server.url}/to//plain") == b"x" * 1000, "redirections to http are followed"
     assert server.asked[0][1].startswith("visionkit/")
 

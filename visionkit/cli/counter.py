@@ -25,6 +25,7 @@ class Counter:
         self.stream = stream
         self._start = self._shown = time.monotonic()
         self._first: int | None = None
+        self._wrote = False
 
     def __call__(self, done: int, total: int) -> None:
         """Show it, unless that was a moment ago.
@@ -43,14 +44,16 @@ class Counter:
         line = f"{done:,} of {total:,} pictures"
         if rate:
             minutes, seconds = divmod(round((total - done) / rate), 60)
-            line += f", {rate:.3g} a second, {minutes}:{seconds:02d} left"
+            line += f", {rate:.{1 if rate < 10 else 0}f} a second, {minutes}:{seconds:02d} left"
+        self._wrote = True
         self.stream.write(f"\r{line[:WIDTH]:<{WIDTH}}")
         self.stream.flush()
 
     def clear(self) -> None:
-        """Take the line away."""
-        self.stream.write(f"\r{' ' * WIDTH}\r")
-        self.stream.flush()
+        """Take the line away, where there is one."""
+        if self._wrote:
+            self.stream.write(f"\r{' ' * WIDTH}\r")
+            self.stream.flush()
 
 
 @contextmanager

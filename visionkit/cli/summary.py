@@ -37,8 +37,7 @@ def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: boo
         start = f"{name:<{longest}}  "
         lines.append(_line("" if k else "first", start + joined(printable(said).split(", "), WIDTH - 9 - len(start))))
     if run.files and run.count:
-        also = [f"{path}" if path.suffix else f"{path}/" for path in _tops(run.files, Path(out))]
-        lines.append(_line("files", joined(also, WIDTH - 9)))
+        lines += _files(run.files, Path(out))
     if run.count and drawable and not save_images:
         lines.append(_line("hint", "--save-images also draws what was found, into images/ there"))
     return lines
@@ -72,10 +71,13 @@ def _names(images: Sequence[str]) -> list[str]:
     return [name if len(name) <= LONGEST_NAME else f"...{name[3 - LONGEST_NAME :]}" for name in names]
 
 
-def _tops(files: Sequence[Path], out: Path) -> list[Path]:
-    """Return the files and folders that lie in the folder of the results itself."""
-    tops = {}
-    for path in files:
-        first = path.relative_to(out).parts[0] if path.is_relative_to(out) else path.name
-        tops[first] = out / first
-    return list(tops.values())
+def _files(files: Sequence[Path], out: Path) -> list[str]:
+    """Return what lies in the folder of the results beside the records, in two lines at most."""
+    tops = {path.relative_to(out).parts[0] if path.is_relative_to(out) else path.name: path for path in files}
+    words = [name if path.suffix and path.parent == out else f"{name}/" for name, path in tops.items()]
+    words[0] = f"{out}: {words[0]}" if len(str(out)) < WIDTH // 2 else words[0]
+    for kept in range(len(words), 0, -1):
+        if len(", ".join(words[:kept])) <= WIDTH - 10:
+            break
+    first = [_line("files", ", ".join(words[:kept]) + ("," if words[kept:] else ""))]
+    return [*first, _line("", joined(words[kept:], WIDTH - 9))] if words[kept:] else first

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import visionkit
 from visionkit.core.errors import DataError
@@ -22,6 +22,7 @@ TIMEOUT = 20.0
 _TOTAL = 6
 _CHUNK = 2**16
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_SAFE = ":/?#[]@!$&'()*+,;=%~"  # characters that a URL may hold as they are; others, such as ü, are written out
 _ALLOWED = ("http", "https")
 
 
@@ -56,7 +57,8 @@ def fetch(url: str, *, limit: int = LIMIT, timeout: float = TIMEOUT) -> bytes:
         if parts.scheme.lower() not in _ALLOWED or not parts.hostname or parts.username is not None:
             raise DataError(f"{url}: only http and https URLs without a user's name are read; download it first")
         asked = urllib.request.Request(  # noqa: S310  # the kinds are checked
-            url, headers={"User-Agent": f"visionkit/{visionkit.__version__}", "Accept": "image/*, */*;q=0.5"}
+            quote(url, safe=_SAFE),
+            headers={"User-Agent": f"visionkit/{visionkit.__version__}", "Accept": "image/*, */*;q=0.5"},
         )
         opener = urllib.request.build_opener(_Redirects)
         with opener.open(asked, timeout=timeout) as answer:

@@ -58,8 +58,11 @@ def from_stdin(stream: BinaryIO) -> ImageFile:
         stream: Standard input.
 
     Raises:
+        UsageError: It is a terminal.
         DataError: It holds nothing, or more than a picture may have.
     """
+    if stream.isatty():
+        raise UsageError("- reads a picture's bytes from standard input, here a terminal: add, as in: < photo.jpg")
     data = read_stream(stream, "standard input", limit=MAX_BYTES)
     if not data:
         raise DataError("standard input: holds nothing; a picture's bytes are read there, as in: ... - < photo.jpg")

@@ -181,6 +181,16 @@ def test_a_picture_comes_by_standard_input(tmp_path, monkeypatch):
         run_with_stdin(monkeypatch, tmp_path, b"", "-")
 
 
+def test_a_terminal_is_no_picture(monkeypatch):
+    class Terminal:
+        class buffer:  # noqa: N801
+            isatty = staticmethod(lambda: True)
+
+    monkeypatch.setattr("sys.stdin", Terminal)
+    with pytest.raises(UsageError, match="- reads a picture's bytes from standard input, here a terminal"):
+        predict.main("predict", ["--ckpt", "m", "--out", "o", "-"])
+
+
 def test_paths_come_by_a_list(tmp_path, monkeypatch):
     lines = b"x[1].png\r\n\n sp ace.png\nhttps://h/a.png\n"
     expected = ["x[1].png", " sp ace.png", "https://h/a.png"]
