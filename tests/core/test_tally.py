@@ -9,6 +9,7 @@ def test_tallies_add_up_and_are_said_by_number():
     assert total.words() == ["dog 5", "cat 2"]
     assert total.said == ""
     assert Tally({"sky": 1, "road": 3}, shares=True).words() == ["road 75.0%", "sky 25.0%"]
+    assert Tally({"sky": 9999, "bird": 1}, shares=True).words() == ["sky 100.0%", "bird <0.1%"]
     assert Tally({"b": 1, "a": 1, "c": 12345}).words() == ["c 12,345", "a 1", "b 1"]
 
 

@@ -43,7 +43,7 @@ class Tally:
         if not self.shares:
             return [f"{name} {-n:,.0f}" for n, name in found]
         total = sum(self.counts.values())
-        return [f"{name} {-n / total:.1%}" for n, name in found]
+        return [f"{name} {-n / total:.1%}" if -n >= 5e-4 * total else f"{name} <0.1%" for n, name in found]
 
 
 def joined(words: Sequence[str], width: int) -> str:
