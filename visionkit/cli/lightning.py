@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from visionkit.models.backbones.base import Backbone
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
@@ -54,11 +56,20 @@ class CLI(LightningCLI):
         argv: The command and its arguments.
         given: The same as a person wrote it, with paths of configs, for messages; None where it is the same.
         claim: Holds the run folder; whoever gives it lets go of it.
+        choices: What was chosen from the data where ``auto`` stood, for the first lines and config.yaml.
     """
 
-    def __init__(self, argv: list[str], given: list[str] | None = None, *, claim: Claim | None = None) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        given: list[str] | None = None,
+        *,
+        claim: Claim | None = None,
+        choices: Sequence[Choice] = (),
+    ) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
         self.given = given or argv
+        self.choices = choices
         self.claim = claim or Claim()
         super().__init__(
             Task,
@@ -107,7 +118,7 @@ class CLI(LightningCLI):
         self.folder = self._choose_folder(config)
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
-        self.config_text = config_text(self._parser(self.subcommand), config)
+        self.config_text = config_text(self._parser(self.subcommand), config, self.choices)
         self._choose_checkpoint(config)
         if self.subcommand == "fit" and _is_first():
             self.folder = self._claim()
@@ -306,6 +317,7 @@ class CLI(LightningCLI):
         say(*source.splitlines())
         _report_labels(datamodule)
         say(f"input    {datamodule.preprocessing}")
+        say(*(f"auto     {choice}" for choice in self.choices))
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")

@@ -67,6 +67,23 @@ class Head(Component, nn.Module):
         """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
         raise NotImplementedError
 
+    def fit(self, features: Sequence[Tensor], targets: Sequence[Any]) -> str:
+        """Set the weights to what solves the task best on features that do not change, without steps.
+
+        Args:
+            features: One float tensor [N, C_l, H_l, W_l] a level, as ``reduce_for_cache`` returned them, of N images.
+            targets: The truth of each image, length N.
+
+        Returns:
+            What was done, in a few words.
+
+        Raises:
+            UsageError: This head cannot.
+        """
+        raise UsageError(
+            f"recipe.probe needs a head that is one linear layer, such as LinearHead: {type(self).__name__}"
+        )
+
     def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> Prediction:
         """Return the prediction of which a line of ``predictions.jsonl`` was made.
 

@@ -33,6 +33,7 @@ from visionkit.data.samplers import EpochSampler
 from visionkit.data.transforms.augmentation import Augmentation
 from visionkit.data.transforms.base import setting_without
 from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.training.advice import Advice
 
 __all__ = ["VisionDataModule"]
 
@@ -125,6 +126,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
                 "by a picture's own range; if they have 12 bits, save them multiplied by 16"
             )
         return told
+
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose from the data what a config leaves to ``auto``; without rules of its own, nothing.
+
+        Args:
+            advice: What is chosen.
+            key: Where the options of this data stand in the config.
+        """
 
     # ---- what the others ask
 

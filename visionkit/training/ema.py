@@ -72,6 +72,11 @@ class EMA(WeightAveraging):
         if self._validating:
             self.on_validation_epoch_end(trainer, trainer.lightning_module)
 
+    def start_from(self, pl_module: L.LightningModule) -> None:
+        """Take the weights as they are for the average, before the first step."""
+        assert self._average_model is not None
+        self._average_model.module.load_state_dict(pl_module.state_dict())
+
     def weight(self, updates: int) -> float:
         """Return the part that the current weights have in an update, after so many before it."""
         return 1.0 - min(self.decay, (1 + updates) / (10 + updates)) if updates else 1.0

@@ -70,6 +70,8 @@ class Recipe:
             want 0.1.
         layer_decay: Factor on the learning rate from each stage of the backbone to the one before it, above 0 up to 1
             (Bao et al. 2021, BEiT, with stages for layers).
+        probe: Whether a head that is one linear layer is first solved on the features of the backbone as it is: its
+            number, of epoch 0, is the floor of the training, which starts from there.
         cache_features: Whether to compute the features of a backbone that is frozen throughout once, not in each epoch;
             training pictures then must not change at random. None does so where it can; true refuses to go without.
         cache_folder: Where to keep them, for this and other runs; None keeps them in the run folder until training
@@ -90,6 +92,7 @@ class Recipe:
     thaw_warmup: float = 1.0
     backbone_lr: float = 1.0
     layer_decay: float = 1.0
+    probe: bool = False
     cache_features: bool | None = None
     cache_folder: str | None = None
     cache_limit: float = 10.0

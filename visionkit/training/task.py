@@ -29,6 +29,7 @@ from visionkit.training.features.cache import FeatureCache
 from visionkit.training.freezing import Freezing
 from visionkit.training.losses import EpochLosses
 from visionkit.training.metric import MetricFactory, TaskMetric
+from visionkit.training.probe import Probe
 from visionkit.training.recipe import Recipe
 from visionkit.training.resuming import KEY as TOLD
 from visionkit.training.resuming import PatientStopping, go_on, told
@@ -316,6 +317,8 @@ class Task(L.LightningModule):
             callbacks.append(EMA(self.recipe.ema))
         if self.recipe.freeze is not None and self.trainer.state.fn == "fit":
             callbacks.append(Freezing(self.recipe))
+        if self.recipe.probe and self.trainer.state.fn == "fit":
+            callbacks.append(Probe())
         if self.recipe.early_stopping is not None:
             callbacks.append(PatientStopping(self.monitor, patience=self.recipe.early_stopping, mode=self.monitor_mode))
         return callbacks

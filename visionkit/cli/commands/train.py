@@ -44,6 +44,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
+        from visionkit.cli.config.auto import resolve
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
         from visionkit.training.run.claim import Claim
@@ -53,7 +54,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = None if print_config is None else io.StringIO()
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
-            CLI([command, *drop_replaced(_nulls(arguments))], given=[command, *given, *arguments], claim=claim)
+            argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
+            CLI([command, *argv], given=[command, *given, *arguments], claim=claim, choices=choices)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first

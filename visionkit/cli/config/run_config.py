@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,7 +14,11 @@ from visionkit import __version__
 from visionkit.cli.config import configs
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
+from visionkit.core.text import printable
 from visionkit.models.run_folder import FOLDER
+
+if TYPE_CHECKING:
+    from visionkit.training.advice import Choice
 
 __all__ = ["config_text", "home_of"]
 
@@ -26,7 +30,7 @@ ALWAYS = ("root", "cache_folder")
 """Those that are paths whether they exist or not; weights can be names of a hub, too."""
 
 
-def config_text(parser: ArgumentParser, config: Namespace) -> str:
+def config_text(parser: ArgumentParser, config: Namespace, choices: Sequence[Choice] = ()) -> str:
     """Return the text of config.yaml: all keys, with absolute paths and a comment that tells how they were given.
 
     It names no run folder and no checkpoint: the one in which it lies is its own, and running it again starts anew.
@@ -34,6 +38,7 @@ def config_text(parser: ArgumentParser, config: Namespace) -> str:
     Args:
         parser: Made the config.
         config: What was parsed.
+        choices: What was chosen from the data; it stands in comments with its reasons.
     """
     config = config.clone()
     config.pop("ckpt_path", None)
@@ -43,6 +48,8 @@ def config_text(parser: ArgumentParser, config: Namespace) -> str:
     head = [f"{HEADER}{__version__}: visionkit fit -c THIS_FILE repeats the training, with --ckpt_path last it goes on"]
     head += [f"# paths as they were given, in {json.dumps(os.getcwd())}:"] if given else []
     head += [f"#   {key}: {json.dumps(value)}" for key, value in given]
+    head += ["# chosen from the data:"] if choices else []
+    head += [f"#   {printable(str(choice))}" for choice in choices]
     return "\n".join([*head, *lines]) + "\n"
 
 

@@ -11,8 +11,10 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import CLASSIFICATION_AUGMENTATION
 from visionkit.data.transforms.preprocessing import Resize
+from visionkit.tasks.classification.advice import advise, class_counts
 from visionkit.tasks.classification.readers.formats import FORMATS
 from visionkit.tasks.classification.types import ClassTarget
+from visionkit.training.advice import Advice
 from visionkit.training.filedata import FileData
 
 __all__ = ["ClassificationData", "class_counts"]
@@ -58,6 +60,10 @@ class ClassificationData(FileData[ClassTarget]):
                 return bool(getattr(dataset, "multilabel", False))
         return False
 
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose what a config leaves to ``auto``; see :func:`visionkit.tasks.classification.advice.advise`."""
+        advise(advice, self.splits, key)
+
     def read(self) -> DataSplits[VisionDataset[ClassTarget]]:
         """Find the data sets and split them if need be."""
         found = find_splits(
@@ -85,12 +91,3 @@ class ClassificationData(FileData[ClassTarget]):
         return torch.tensor(
             [1.0 / min((float(counts[i]) for i in ids), default=len(labels)) for ids in labels]
         ).double()
-
-
-def class_counts(dataset: VisionDataset[ClassTarget]) -> Tensor:
-    """Return how many pictures show each class, float32 [K]."""
-    counts = torch.zeros(len(dataset.classes))
-    for ids in dataset.labels:  # type: ignore[attr-defined]  # every reader of this task has them
-        for i in ids:
-            counts[i] += 1
-    return counts

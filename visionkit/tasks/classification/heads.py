@@ -12,6 +12,7 @@ from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head
 from visionkit.tasks.classification.losses import binary_cross_entropy, focal_loss, soft_cross_entropy
+from visionkit.tasks.classification.solve import solve
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
 
 if TYPE_CHECKING:
@@ -91,20 +92,22 @@ class ClassificationHead(Head):
         weights = targets[0].weights
         if weights is not None:
             weights = weights.to(logits.device)
+        return {"loss": self._loss(logits, scores, weights)}
+
+    def _loss(self, logits: Tensor, scores: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean loss of logits and scores, [B, K]."""
         if self.loss_name == "cross_entropy":
-            value = soft_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
-        elif self.loss_name == "bce":
-            value = binary_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
-        else:
-            value = focal_loss(
-                logits,
-                scores,
-                gamma=self.focal_gamma,
-                multilabel=self.multilabel,
-                weights=weights,
-                label_smoothing=self.label_smoothing,
-            )
-        return {"loss": value}
+            return soft_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
+        if self.loss_name == "bce":
+            return binary_cross_entropy(logits, scores, weights=weights, label_smoothing=self.label_smoothing)
+        return focal_loss(
+            logits,
+            scores,
+            gamma=self.focal_gamma,
+            multilabel=self.multilabel,
+            weights=weights,
+            label_smoothing=self.label_smoothing,
+        )
 
     def decode(self, outputs: ClassificationOutputs) -> list[ClassPrediction]:
         """Return the probabilities of each image; computed in float32."""
@@ -151,6 +154,18 @@ class LinearHead(ClassificationHead):
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)
         self.classifier = nn.Sequential(nn.Dropout(dropout), linear)
+
+    def fit(self, features: Sequence[Tensor], targets: Sequence[ClassTarget]) -> str:
+        """Set the layer to what solves the task on features that do not change; see :meth:`Head.fit`."""
+        linear = self.classifier[-1]
+        scores = torch.stack([t.scores for t in targets])
+        weights = targets[0].weights
+        pooled = features[-1].float().mean(dim=(2, 3))
+        solved, strength = solve(pooled, scores, lambda logits, truth: self._loss(logits, truth, weights))
+        with torch.no_grad():
+            linear.weight.copy_(solved.weight)
+            linear.bias.copy_(solved.bias)
+        return f"a linear layer on {len(targets):,} frozen features, weight penalty {strength:g}"
 
 
 class MLPHead(ClassificationHead):

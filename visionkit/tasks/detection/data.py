@@ -9,8 +9,10 @@ from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import DETECTION_AUGMENTATION
 from visionkit.data.transforms.mosaic import Mosaic
 from visionkit.data.transforms.preprocessing import Resize
+from visionkit.tasks.detection.advice import advise
 from visionkit.tasks.detection.readers.formats import FORMATS
 from visionkit.tasks.detection.types import BoxTarget
+from visionkit.training.advice import Advice
 from visionkit.training.filedata import FileData
 
 __all__ = ["DetectionData"]
@@ -45,6 +47,10 @@ class DetectionData(FileData[BoxTarget]):
     ) -> None:
         super().__init__(root, resize=resize, augment=augment, combine=Mosaic(mosaic, last=mosaic_off), **common)
         self.masks = masks
+
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose what a config leaves to ``auto``; see :func:`visionkit.tasks.detection.advice.advise`."""
+        advise(advice, self.splits, key)
 
     def read(self) -> DataSplits[VisionDataset[BoxTarget]]:
         """Find the data sets and split them if need be."""

@@ -18,12 +18,14 @@ from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.tasks.multitask.dataset import MultiTaskDataset, Source, put_together
 from visionkit.tasks.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.tasks.multitask.types import MultiTaskTarget, names_of
+from visionkit.training.advice import AUTO, Advice, Choice, advise_recipe, steps_an_epoch
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.filedata import SizedData
 
 __all__ = ["MultiTaskData"]
 
 SHARED = ("size", "resize", "denoise", "denoise_strength", "channels")
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 4000, 750
 OURS = ("check_images", "skip_corrupt", "seed")
 
 
@@ -92,6 +94,29 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
         sizes = [f"{self.datasets[source[0]].batch_size} of {' and '.join(source)}" for source in self.sources]
         length = f"{self.epoch} batches" if isinstance(self.epoch, int) else f"until the {self.epoch} was shown once"
         return [*told, f"batches  {', '.join(sizes)} in each; an epoch lasts {length}"]
+
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose what each data set would choose alone, the largest of their sizes, and the recipe of the longest."""
+        wishes: dict[str, tuple[int, Choice]] = {}
+        steps, drawn = 1, True
+        for name, module in self.datasets.items():
+            own = f"{key}.datasets.{name}"
+            alone = Advice({"data.size": AUTO}, gpu=advice.gpu, processes=advice.processes)
+            module.advise(alone)
+            if (choice := alone.choices.get("data.size")) is not None:
+                side = max(choice.value) if isinstance(choice.value, list) else choice.value
+                wishes[name] = (side, choice)
+            module.advise(advice, own)
+            if (train := module.splits.train) is not None:
+                batch = advice.get(f"{own}.batch_size", module.batch_size)
+                steps = max(steps, steps_an_epoch(len(train), batch, advice.processes))
+                drawn = drawn and train.files()[0] is None
+        if wishes:
+            largest = max(wishes, key=lambda name: wishes[name][0])
+            advice.settle(f"{key}.size", lambda: (wishes[largest][0], f"{largest}: {wishes[largest][1].reason}"))
+        tuned = advice.pretrained
+        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=1e-3, backbone_lr=1.0)
 
     def read(self) -> DataSplits[VisionDataset[MultiTaskTarget]]:
         """Read all data sets and put them together."""

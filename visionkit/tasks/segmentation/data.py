@@ -13,8 +13,10 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.formats import find_splits
 from visionkit.data.transforms.augmentation import SEGMENTATION_AUGMENTATION
 from visionkit.data.transforms.crop import RandomScaledCrop
+from visionkit.tasks.segmentation.advice import advise
 from visionkit.tasks.segmentation.readers.formats import FORMATS
 from visionkit.tasks.segmentation.types import MaskTarget
+from visionkit.training.advice import Advice
 from visionkit.training.filedata import FileData
 
 __all__ = ["SegmentationData"]
@@ -53,6 +55,10 @@ class SegmentationData(FileData[MaskTarget]):
         super().__init__(root, augment=augment, combine=combine, **common)
         self.ignore = ignore
         self.balance = balance
+
+    def advise(self, advice: Advice, key: str = "data") -> None:
+        """Choose what a config leaves to ``auto``; see :func:`visionkit.tasks.segmentation.advice.advise`."""
+        advise(advice, self.splits, key)
 
     def read(self) -> DataSplits[VisionDataset[MaskTarget]]:
         """Find the data sets and split them if need be."""

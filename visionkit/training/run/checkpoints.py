@@ -60,6 +60,8 @@ class BestAndLast(Checkpoint):
         if trainer.is_global_zero:
             make_folder(self.run.folder / FOLDER)
         if trainer.ckpt_path is None:
+            if self.run.rows:  # what the training starts from has values, those of epoch 0
+                self._save(trainer, 0)
             return
         if trainer.is_global_zero:
             source = Path(trainer.ckpt_path)
@@ -86,13 +88,15 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the epoch: last.ckpt holds all, so that what follows can be made good after a kill at any point."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
-            return
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set at run time
+            self._save(trainer, trainer.current_epoch + 1)
+
+    def _save(self, trainer: L.Trainer, epoch: int) -> None:
         trainer.save_checkpoint(self.last_model_path, weights_only=False)  # optimizer and all: to go on from
         if not trainer.is_global_zero:
             return
         for name, best in self.run.bests.items():
-            if best["epoch"] == trainer.current_epoch + 1:
+            if best["epoch"] == epoch:
                 _link(Path(self.last_model_path), self.run.folder / FOLDER / f"{name}.ckpt")
         self.run.write()
 

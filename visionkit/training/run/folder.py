@@ -124,14 +124,23 @@ class RunFolder(Callback):
         row["images_per_second"] = self._images * trainer.world_size / training
         row["seconds"] = time.perf_counter() - self._epoch_start
         row["seconds_waiting"] = self._waited  # of the training, for its pictures
+        self._take(row, pl_module)
+        if trainer.is_global_zero and not self.deferred:
+            self.write()
+
+    def take_start(self, trainer: L.Trainer, pl_module: Task) -> None:
+        """Take the validation values from before the first step as those of epoch 0."""
+        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        self._take({"epoch": 0, "step": 0, **values}, pl_module)
+
+    def _take(self, row: Row, pl_module: Task) -> None:
+        """Add a row, and remember its values where it is the best."""
         self.rows.append(row)
         for name, (key, mode) in pl_module.monitors.items():
             if key in row and _better(float(row[key]), self.bests.get(name, {}).get(key), mode):
                 values = {k: v for k, v in row.items() if k.startswith("val/")} if name == "best" else {key: row[key]}
                 self.bests[name] = {"epoch": row["epoch"], **values}
                 self.best_values = pl_module.values.get("val", {}) if name == "best" else self.best_values
-        if trainer.is_global_zero and not self.deferred:
-            self.write()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the learning curves and the best epoch's pictures."""

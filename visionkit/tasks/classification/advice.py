@@ -1,0 +1,82 @@
+"""What classification chooses from its data where a config says ``auto``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import torch
+from torch import Tensor
+
+from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.tasks.classification.types import ClassTarget
+from visionkit.training.advice import (
+    Advice,
+    advise_recipe,
+    image_sizes,
+    settle_batch,
+    settle_flip,
+    steps_an_epoch,
+)
+
+__all__ = ["advise", "class_counts"]
+
+USUAL_SIZE = 224
+SMALL_SIDE = 100  # pixels: where the median of the shorter sides is below, pictures are not made larger than they are
+STEP = 32  # of sizes
+BALANCE_LOSS, BALANCE_SAMPLING = 10, 50  # images of the commonest class for one of the rarest
+BATCH, GPU_BATCH = 32, 64
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 3000, 370
+
+
+def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: str = "data") -> None:
+    """Choose size, batch, balance and mirror from the images and their classes, and the recipe from their number.
+
+    Args:
+        advice: What is chosen.
+        splits: The data sets.
+        key: Where the options of this data stand in the config.
+    """
+    train = splits.train
+    if train is None:
+        return
+    images = len(train)
+    advice.settle(f"{key}.size", lambda: _size(train))
+    batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
+    advice.settle(f"{key}.balance", lambda: _balance(train))
+    settle_flip(advice, train.classes, key)
+    if key == "data":
+        tuned, drawn = advice.pretrained, train.files()[0] is None
+        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+        steps = steps_an_epoch(images, batch, advice.processes)
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3)
+
+
+def _size(train: VisionDataset[ClassTarget]) -> tuple[int, str]:
+    sides = [min(size) for size in image_sizes(train)]
+    if not sides:
+        return USUAL_SIZE, "usual for photos"
+    middle = statistics.median(sides)
+    if middle >= SMALL_SIDE:
+        return USUAL_SIZE, f"usual for photos (half have {middle:.0f} px or more)"
+    size = max(STEP, STEP * math.ceil(middle / STEP))
+    return size, f"half of the images have no more than {middle:.0f} px"
+
+
+def _balance(train: VisionDataset[ClassTarget]) -> tuple[str, str]:
+    counts = class_counts(train)
+    most, least = float(counts.max()), max(float(counts.min()), 1.0)
+    ratio = most / least
+    said = f"the commonest class has {most:.0f} images, the rarest {least:.0f}"
+    if ratio > BALANCE_SAMPLING:
+        return "sampling", said
+    return ("loss", said) if ratio > BALANCE_LOSS else ("none", said)
+
+
+def class_counts(dataset: VisionDataset[ClassTarget]) -> Tensor:
+    """Return how many pictures show each class, float32 [K]."""
+    counts = torch.zeros(len(dataset.classes))
+    for ids in dataset.labels:  # type: ignore[attr-defined]  # every reader of this task has them
+        for i in ids:
+            counts[i] += 1
+    return counts

@@ -1,0 +1,88 @@
+"""Logistic regression on features that do not change: the best linear layer, found without steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Solved", "solve"]
+
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Penalties of the squared weights of standardised features that are tried, strongest first."""
+FOLDS = 4
+TRIED_ITERATIONS, ITERATIONS = 30, 200  # of L-BFGS, while a penalty is looked for and in the end
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Solved(NamedTuple):
+    """A linear layer.
+
+    Args:
+        weight: float32 [K, C].
+        bias: float32 [K].
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+def solve(pooled: Tensor, scores: Tensor, loss: Loss) -> tuple[Solved, float]:
+    """Return the linear layer of the lowest penalised loss, and the penalty, which cross-validation chooses.
+
+    The same input gives the same layer: folds go by position within each class.
+
+    Args:
+        pooled: Float [N, C], a feature vector an image.
+        scores: Float [N, K], the truth.
+        loss: Mean loss of logits and scores, [N, K] each.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(pooled.device.type, enabled=False):
+        pooled, scores = pooled.detach().float().clone(), scores.float().clone()
+        mean, deviation = pooled.mean(0), pooled.std(0, correction=0).clamp(min=1e-6)
+        x = (pooled - mean) / deviation
+        strength = _strength(x, scores, loss)
+        weight, bias = _minimise(x, scores, loss, strength, ITERATIONS)
+        scaled = weight / deviation[:, None]
+        return Solved(scaled.T.contiguous(), bias - mean @ scaled), strength
+
+
+def _strength(x: Tensor, scores: Tensor, loss: Loss) -> float:
+    """Return the penalty whose layers have the lowest loss on images that they were not solved on."""
+    folds = min(FOLDS, len(x))
+    if folds < 2:
+        return STRENGTHS[0]
+    fold = torch.empty(len(x), dtype=torch.long)
+    order = torch.sort(scores.argmax(1), stable=True).indices
+    fold[order] = torch.arange(len(x)) % folds
+    sums = [0.0] * len(STRENGTHS)
+    for k in range(folds):
+        left, right = fold != k, fold == k
+        start: tuple[Tensor, Tensor] | None = None
+        for i, strength in enumerate(STRENGTHS):
+            start = _minimise(x[left], scores[left], loss, strength, TRIED_ITERATIONS, start)
+            with torch.no_grad():
+                sums[i] += float(loss(x[right] @ start[0] + start[1], scores[right])) * int(right.sum())
+    return STRENGTHS[min(range(len(STRENGTHS)), key=sums.__getitem__)]
+
+
+def _minimise(
+    x: Tensor, scores: Tensor, loss: Loss, strength: float, iterations: int, start: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return weight [C, K] and bias [K] of the lowest penalised loss."""
+    if start is None:
+        start = (x.new_zeros(x.shape[1], scores.shape[1]), x.new_zeros(scores.shape[1]))
+    weight, bias = (part.detach().clone().requires_grad_() for part in start)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(x @ weight + bias, scores) + strength / 2 * weight.square().sum() / scores.shape[1]
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return weight.detach(), bias.detach()

@@ -1,0 +1,62 @@
+"""What segmentation chooses from its data where a config says ``auto``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from visionkit.data.dataset import DataSplits, VisionDataset
+from visionkit.tasks.segmentation.types import MaskTarget
+from visionkit.training.advice import (
+    Advice,
+    advise_recipe,
+    image_sizes,
+    settle_batch,
+    settle_flip,
+    steps_an_epoch,
+)
+
+__all__ = ["advise"]
+
+SIDE, GPU_SIDE = 320, 512  # of a square with as many pixels as the model sees, at most
+STEP = 16  # of sizes: the stride of the usual network
+ALIKE = 0.1  # by which shapes may differ from the typical one to be called alike
+BATCH, GPU_BATCH = 8, 16
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 500, 4000, 600
+
+
+def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: str = "data") -> None:
+    """Choose size and batch from the images, and the recipe from their number.
+
+    Args:
+        advice: What is chosen.
+        splits: The data sets.
+        key: Where the options of this data stand in the config.
+    """
+    train = splits.train
+    if train is None:
+        return
+    images = len(train)
+    advice.settle(f"{key}.size", lambda: _size(image_sizes(train), GPU_SIDE if advice.gpu else SIDE))
+    batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
+    settle_flip(advice, train.classes, key)
+    if key == "data":
+        tuned, drawn = advice.pretrained, train.files()[0] is None
+        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+        steps = steps_an_epoch(images, batch, advice.processes)
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=1e-3, backbone_lr=1.0)
+
+
+def _size(sizes: Sequence[tuple[int, int]], most: int) -> tuple[int | list[int], str]:
+    if not sizes:
+        return most, "usual for photos"
+    height, width = (statistics.median(edges) for edges in zip(*sizes, strict=True))
+    factor = min(1.0, most / math.sqrt(height * width))
+    ratio = width / height
+    alike = sum(abs(w / h / ratio - 1) <= ALIKE for h, w in sizes) / len(sizes)
+    if alike >= 0.95 and abs(ratio - 1) > ALIKE:
+        edges = [max(STEP, STEP * round(edge * factor / STEP)) for edge in (height, width)]
+        return edges, f"the shape of the images, {width:.0f} x {height:.0f} px, in {most} x {most} pixels"
+    side = max(STEP, STEP * round(min(most, max(height, width)) / STEP))
+    return side, f"half of the images have {max(height, width):.0f} px or more" if side >= most else "their own size"

@@ -1,0 +1,236 @@
+"""Advice: what a user leaves to ``auto``, chosen from the data by stated rules, each value with its reason."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from visionkit.data.dataset import VisionDataset
+from visionkit.data.labels.checks import header_size
+
+__all__ = [
+    "AUTO",
+    "Advice",
+    "Choice",
+    "advise_recipe",
+    "directed",
+    "image_sizes",
+    "settle_batch",
+    "settle_flip",
+    "spread",
+    "steps_an_epoch",
+]
+
+AUTO = "auto"
+"""The word that leaves a value to these rules."""
+LOOKED_AT = 2000
+"""Images that are looked at, at most: spread evenly over the data set."""
+FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
+EMA_SHARE = 0.1  # of the updates: the time constant of the average
+WARMUP_SHARE = 0.05  # of the updates
+DIRECTED = {
+    "left",
+    "right",
+    "arrow",
+    "arrows",
+    "digit",
+    "digits",
+    "letter",
+    "letters",
+    "text",
+    "character",
+    "clockwise",
+}
+"""Words of class names that say that an image must not be mirrored."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value and why it was taken.
+
+    Args:
+        key: Where it stands in a config, such as ``data.size``.
+        value: What was chosen, as YAML can hold it.
+        reason: Why, in a few words.
+    """
+
+    key: str
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        """Return key, value and reason."""
+        value = "null" if self.value is None else f"{self.value:g}" if isinstance(self.value, float) else self.value
+        return f"{self.key} {value}: {self.reason}"
+
+
+class Advice:
+    """Settles the keys of a config that are ``auto``, and knows the values of the others.
+
+    Args:
+        settings: Value of each key that is given, by its dotted name without ``init_args``.
+        gpu: Whether a GPU trains.
+        processes: Processes that train together; each takes a batch.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, gpu: bool = False, processes: int = 1) -> None:
+        self.settings = dict(settings)
+        self.gpu = gpu
+        self.processes = processes
+        self.choices: dict[str, Choice] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key: as given, or as chosen by now; the default where it is neither."""
+        if key in self.choices:
+            return self.choices[key].value
+        value = self.settings.get(key, default)
+        return default if value == AUTO else value
+
+    def settle(self, key: str, choose: Callable[[], tuple[Any, str]]) -> Any:
+        """Return the value of a key, which is chosen where it is ``auto``.
+
+        Args:
+            key: Its dotted name.
+            choose: Returns a value and its reason; called only where it is needed.
+        """
+        if self.settings.get(key) == AUTO and key not in self.choices:
+            self.choices[key] = Choice(key, *choose())
+        return self.get(key)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone starts from weights."""
+        return bool(self.settings.get("model.backbone.weights"))
+
+
+def spread(count: int, most: int = LOOKED_AT) -> Sequence[int]:
+    """Return the positions of entries that stand for all: at most so many, spread evenly."""
+    return range(count) if count <= most else [k * count // most for k in range(most)]
+
+
+def image_sizes(data: VisionDataset[Any]) -> list[tuple[int, int]]:
+    """Return height and width of the images, as the heads of their files say; at most ``LOOKED_AT``."""
+    files = data.files()
+    chosen = [k for k in spread(len(files))]
+    drawn = [k for k in chosen if files[k] is None]
+    paths = [f for k in chosen if (f := files[k]) is not None]
+    with ThreadPoolExecutor(4) as pool:
+        found = [size for size in pool.map(header_size, paths) if size is not None]
+    for k in drawn[:50]:
+        _, height, width = data[k].image.shape
+        found.append((height, width))
+    return found
+
+
+def typical(values: Sequence[float]) -> float:
+    """Return the median."""
+    return float(statistics.median(values))
+
+
+def directed(classes: Collection[str]) -> str | None:
+    """Return a class name that says that left and right differ (left, arrow, digits, single letters), or None."""
+    for name in classes:
+        words = re.findall(r"[a-z]+", name.lower())
+        if DIRECTED & set(words) or re.fullmatch(r"\s*[0-9A-Za-z]\s*", name):
+            return name
+    return None
+
+
+def settle_flip(advice: Advice, classes: Collection[str], key: str = "data") -> None:
+    """Leave out the mirror where class names say that left and right differ."""
+
+    def choose() -> tuple[float, str]:
+        if (name := directed(classes)) is not None:
+            return 0.0, f'left and right differ, as the class "{name}" says'
+        return 0.5, "no class name says that left and right differ"
+
+    advice.settle(f"{key}.augment.HorizontalFlip.p", choose)
+
+
+def settle_batch(advice: Advice, images: int, *, usual: int, gpu: int, key: str = "data.batch_size") -> int:
+    """Choose images a batch: as many as are usual, fewer where an epoch would have less than four steps.
+
+    Args:
+        advice: What is chosen.
+        images: Training images.
+        usual: Images a batch on a CPU.
+        gpu: Images a batch on a GPU.
+        key: Of the batch size.
+    """
+
+    def choose() -> tuple[int, str]:
+        most = gpu if advice.gpu else usual
+        size = most
+        while size > 4 and images < 4 * size * advice.processes:
+            size //= 2
+        if size < most:
+            return size, f"{images} images make {steps_an_epoch(images, size, advice.processes)} steps an epoch"
+        return size, "usual on a GPU" if advice.gpu else "usual on a CPU"
+
+    return int(advice.settle(key, choose) or usual)
+
+
+def advise_recipe(
+    advice: Advice,
+    steps: int,
+    *,
+    updates: int,
+    rate: float,
+    tuned_rate: float,
+    backbone_lr: float,
+    most_epochs: int = MOST_EPOCHS,
+) -> None:
+    """Choose epochs, learning rates, averaging and warm-up from the number of updates.
+
+    Args:
+        advice: What is chosen.
+        steps: Updates an epoch, >= 1.
+        updates: Updates of a whole training that this task wants, from where it starts.
+        rate: Learning rate of AdamW from random weights.
+        tuned_rate: The same from pretrained weights.
+        backbone_lr: Learning rate of a pretrained backbone relative to that.
+        most_epochs: Bound of the epochs.
+    """
+    pretrained = advice.pretrained
+    start = "from pretrained weights" if pretrained else "from random weights"
+
+    def epochs() -> tuple[int, str]:
+        wanted = round(updates / steps)
+        number = min(max(wanted, FEWEST_EPOCHS), most_epochs)
+        bound = " at least" if number > wanted else " at most" if number < wanted else ""
+        return (
+            number,
+            f"{number * steps:,} updates of {steps} an epoch, {start}{f' ({number}{bound})' if bound else ''}",
+        )
+
+    number = advice.settle("trainer.max_epochs", epochs)
+    total = steps * number if isinstance(number, int) and number > 0 else updates
+    advice.settle(
+        "model.recipe.optimizer.lr",
+        lambda: (tuned_rate if pretrained else rate, f"usual for this optimizer {start}"),
+    )
+    advice.settle(
+        "model.recipe.backbone_lr",
+        lambda: (backbone_lr, "pretrained layers keep what they know") if pretrained else (1.0, start),
+    )
+
+    def ema() -> tuple[float | None, str]:
+        constant = EMA_SHARE * total
+        if constant < 10:
+            return None, f"{total} updates are too few to average"
+        return round(1 - 1 / constant, 5), f"averages over {constant:.0f} of {total:,} updates"
+
+    advice.settle("model.recipe.ema", ema)
+    advice.settle(
+        "model.recipe.warmup_epochs",
+        lambda: (round(WARMUP_SHARE * total / steps, 2), f"{WARMUP_SHARE:.0%} of the updates"),
+    )
+
+
+def steps_an_epoch(images: int, batch: int, processes: int) -> int:
+    """Return the updates of an epoch, at least 1; the last images that make no whole batch wait for another epoch."""
+    return max(1, images // (batch * processes))
