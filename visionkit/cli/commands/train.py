@@ -44,7 +44,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
-        from visionkit.cli.config.auto import resolve
+        from visionkit.cli.config.auto import asked_places, resolve
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
         from visionkit.training.run.claim import Claim
@@ -60,7 +60,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
             config, full = yaml.safe_load(text[text.index("seed_everything:") :]), print_config == "full"
-            print(printed(config if full else shortened_config(config, arguments), command, full=full), end="")
+            if not full:
+                config = shortened_config(config, arguments, asked_places(arguments))
+            print(printed(config, command, full=full), end="")
         return int(e.code or 0)
     return 0
 

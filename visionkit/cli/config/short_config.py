@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from visionkit.cli.config import bounded_yaml, configs
-from visionkit.cli.config.classes import is_class
+from visionkit.cli.config.classes import Place, is_class
 from visionkit.cli.config.options import CONFIG, options_of
 
 __all__ = ["shortened_config"]
+
+AUTO = "auto"
+"""The word that leaves a value to the data."""
 
 Tree = dict[str, Any]
 """Keys that are spoken of, with those below each; None for all below."""
 
 
-def shortened_config(config: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+def shortened_config(
+    config: Mapping[str, Any], arguments: Sequence[str], auto: Collection[Place] = ()
+) -> dict[str, Any]:
     """Return a config that means the same with the keys alone that somebody has set.
 
     Args:
         config: The complete one, plain data, that was made of the arguments.
         arguments: A command line of keys, with paths of configs.
+        auto: Keys that were left to the data, and are so again: the config may be meant for others.
     """
     spoken: Tree = {}
     for file in configs.paths(arguments):
@@ -33,7 +39,7 @@ def shortened_config(config: Mapping[str, Any], arguments: Sequence[str]) -> dic
             for key in reversed(option.name.removeprefix("--").removesuffix("+").split(".")):
                 tree = tree if key in ("init_args", "class_path") else {key: tree}
             _add(spoken, tree or {})
-    return {key: _kept(value, spoken[key]) for key, value in config.items() if key in spoken}
+    return _with_auto({key: _kept(value, spoken[key]) for key, value in config.items() if key in spoken}, auto)
 
 
 def _tree_of(value: str) -> Tree | None:
@@ -77,6 +83,15 @@ def _kept(value: Any, spoken: Tree | None) -> Any:
         kept = _below(given, spoken) if isinstance(given, Mapping) else {}
         return {"class_path": value["class_path"], **({"init_args": kept} if kept else {})}
     return _below(value, spoken) if spoken else value  # a mapping that was given as a whole
+
+
+def _with_auto(value: Any, auto: Collection[Place], place: Place = ()) -> Any:
+    """Return a part of a config with ``auto`` at these keys; transforms of a list are keys by their names."""
+    if isinstance(value, list):
+        return [_with_auto(entry, auto, place) for entry in value]
+    if not isinstance(value, Mapping):
+        return AUTO if place in auto else value
+    return {k: _with_auto(v, auto, place if k == "init_args" else (*place, str(k))) for k, v in value.items()}
 
 
 def _below(value: Mapping[str, Any], spoken: Tree) -> dict[str, Any]:
