@@ -84,6 +84,7 @@ MAY_OPEN = {
     "visionkit.data.images.formats": {"Image.open"},  # of a file that is open
     "visionkit.data.labels.coco_files": {"mmap.mmap"},  # of a file that is open
     "visionkit.models.torch_file": {"torch.load", "zipfile.ZipFile"},  # of a file that is open
+    "visionkit.models.weights.hub": {"build_opener(_Redirect).open"},  # an address of the hub
     "visionkit.prediction.resuming": {"records.open"},  # to cut off half a line of its own file
     "visionkit.prediction.run_output": {"self.records.open"},  # to write behind the records that are there
     "visionkit.prediction.writers": {"self._path.open"},  # the table that it is writing

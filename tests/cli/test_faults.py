@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from visionkit.cli.faults import explained
+from visionkit.cli.faults import explained, lacks_memory
 from visionkit.cli.main import COMMANDS, run
 
 CASES = {
@@ -54,3 +54,15 @@ def test_a_fault_behind_another_error_is_found():
 )
 def test_a_fault_of_the_program_keeps_its_traceback(error):
     assert explained(error) is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whether_fewer_pictures_would_help(name):
+    where = {"memory": "", "allocator": "", "numpy": "", "gpu": " on the GPU"}
+    assert lacks_memory(CASES[name][0]) == where.get(name)
+
+
+def test_memory_that_a_library_lacks_within_another_error():
+    error = ValueError("the step failed")
+    error.__cause__ = RuntimeError("could not create a primitive")
+    assert lacks_memory(error) == ""

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 
 import visionkit
 from tests.pictures import colour_of
+from visionkit.cli.config import configs
 from visionkit.cli.main import COMMANDS, run
 from visionkit.core.output import OUTPUT_MARK
 
@@ -102,8 +104,8 @@ def test_validate_test_and_predict_agree(trained, tmp_path, capsys):
     assert (out / "config.yaml").read_text() == before
 
 
-def test_checkpoint_alone_is_enough_to_validate(trained, capsys):
-    best = trained / "out" / "checkpoints" / "best.ckpt"
+def test_checkpoint_alone_is_enough_to_validate(trained, tmp_path, capsys):
+    best = shutil.copy(trained / "out" / "checkpoints" / "best.ckpt", tmp_path / "mine.ckpt")
     assert (
         run(["validate", "--ckpt_path", str(best), "--data.root", str(trained / "photos"), "--data.num_workers=0"]) == 0
     )
@@ -158,6 +160,78 @@ def test_last_without_a_checkpoint_is_an_error(trained, tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     assert run(["fit", "-c", "classify.yaml", "--ckpt_path", "last"]) == 2
     assert "no run under runs/classify-*" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_run_is_measured_on_the_data_of_the_run(trained, capsys):
+    best = str(trained / "out" / "checkpoints" / "best.ckpt")
+    assert run(["validate", "--ckpt", best, "--data.num_workers=0"]) == 0
+    assert str(trained / "photos") in capsys.readouterr().out
+
+
+def test_what_else_there_is_in_place_of_the_last(trained, tmp_path, capsys):
+    shutil.copytree(trained / "out", tmp_path / "out")
+    config, last = str(tmp_path / "out" / "config.yaml"), tmp_path / "out" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    for asked in ("auto", "last"):
+        assert run(["fit", "-c", config, "--ckpt_path", asked]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {last}: damaged")
+        assert said.endswith(
+            "; or go on from the best epoch with --ckpt_path best, or remove the file, and --ckpt_path auto starts from "
+            "the beginning\n"
+        )
+    assert run(["validate", "-c", config, "--ckpt_path", "last"]) == 1
+    assert "go on" not in capsys.readouterr().err
+    last.unlink()
+    assert run(["fit", "-c", config, "--ckpt_path", "last"]) == 2
+    assert capsys.readouterr().err == f"error: --ckpt_path last: there is no file {last}; there is --ckpt_path best\n"
+    assert run(["fit", "-c", config, "--ckpt_path", "best", "--trainer.max_epochs=5"]) == 0, "as both messages say"
+    assert last.is_file()
+
+
+def test_loggers_without_a_folder_take_that_of_the_run(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    (tmp_path / "own.yaml").write_text(
+        "trainer: {logger: [{class_path: CSVLogger}, {class_path: TensorBoardLogger}]}\n"
+    )
+    config = ["fit", "-c", "classify.yaml", "-c", "own.yaml", "--data.root", str(trained / "photos"), *SMALL[:-1], *few]
+    assert run([*config, "--trainer.default_root_dir=a"]) == 0
+    written = {p.name.partition(".")[0] for p in (tmp_path / "a" / "lightning_logs").rglob("*") if p.is_file()}
+    assert {"metrics", "events"} <= written
+    shutil.copytree("a", "b")
+    shutil.rmtree(tmp_path / "b" / "lightning_logs")
+    assert run(["fit", "-c", "b/config.yaml", "--ckpt_path=last", "--trainer.max_epochs=2"]) == 0
+    assert (tmp_path / "b" / "lightning_logs").is_dir(), "config.yaml names no folder: it belongs to its own"
+    assert not (tmp_path / "lightning_logs").exists()
+
+
+def test_a_place_in_a_config_of_another_folder_has_its_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    text = (configs.folder() / "classify.yaml").read_text()
+    line = next(k for k, row in enumerate(text.splitlines(), 1) if "depth: 18" in row)
+    (tmp_path / "sub" / "a.yaml").write_text(text.replace("depth: 18", "dpth: 18"))
+    assert run(["fit", "-c", "sub/a.yaml"]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"error: sub/a.yaml:{line}: model.backbone.dpth: ResNet has no key 'dpth'"
+    )
+    (tmp_path / "sub" / "b.yaml").write_text("model: {init_args: {metric: my_nothing.Mine}}\n")
+    assert run(["fit", "-c", "classify.yaml", "-c", "sub/b.yaml"]) == 2
+    said = "sub/b.yaml:1: model.metric: there is no module 'my_nothing'; start where my_nothing.py lies, or name its folder"
+    assert capsys.readouterr().err == f"error: {said} in PYTHONPATH\n"
+
+
+@pytest.mark.parametrize(
+    "word", ["--resume", "--resume=last", "--resume_from", "--resume-from-checkpoint", "--continue"]
+)
+def test_words_of_other_tools_for_going_on(word, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", "-c", "classify.yaml", word]) == 2
+    name = word.partition("=")[0]
+    assert capsys.readouterr().err.startswith(
+        f"error: {name}: there is no such option; a training goes on with --ckpt_path"
+    )
 
 
 def test_runs_are_numbered(trained, tmp_path, monkeypatch):
@@ -307,7 +381,7 @@ BAD = {
     "val class": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/val"], 1, "train does not have: zebra"),
     "manifest": (["fit", "-c", "classify.yaml", "--data.root", "{tmp}/m.csv"], 1, "m.csv:3: no label"),
     "channels": (["fit", "-c", "classify.yaml", "--data.channels", "1"], 2, "--model.backbone.in_channels 1"),
-    "weights file": (["fit", "-c", "classify.yaml", "--model.backbone.weights", "no.pth"], 2, "no.pth: file not found"),
+    "weights file": (["fit", "-c", "classify.yaml", "--model.backbone.weights", "no.pth"], 2, "no.pth: no such file; check the path (hub names"),
     "no checkpoint": (["validate", "-c", "classify.yaml"], 2, "needs --ckpt_path"),
     "zero bytes": (["predict", "--ckpt", "{tmp}/zero.ckpt", "--out", "{tmp}/p", "{tmp}/one"], 1, "zero.ckpt: the file is empty (0 bytes)"),
     "malicious": (["predict", "--ckpt", "{tmp}/evil.ckpt", "--out", "{tmp}/p", "{tmp}/one"], 1, "refused, it holds the Python object posix.system"),
@@ -315,6 +389,10 @@ BAD = {
     "other kind": (["predict", "--ckpt", "{tmp}/w.pth", "--out", "{tmp}/p", "{tmp}/one"], 1, "not a visionkit checkpoint"),
     "no picture": (["predict", "--ckpt", "{tmp}/w.pth", "--out", "{tmp}/p", "{tmp}/*.gif"], 2, "no file matches it as a glob"),
     "predict option": (["predict", "--ckpt", "x", "--out", "y", "z", "--bath-size", "3"], 2, "did you mean --batch-size"),
+    "unset root": (["fit", "-c", "classify.yaml", "--data.root", ""], 2, "--data.root: an empty value follows; is a variable"),
+    "unset value": (["fit", "-c", "classify.yaml", "--data.root="], 2, "--data.root=: an empty value follows"),
+    "unset out": (["predict", "--ckpt", "x", "--out", "", "{tmp}/one"], 2, "--out: an empty value follows"),
+    "unset pictures": (["predict", "--ckpt", "x", "--out", "y", ""], 2, "y: an empty value follows"),
     "shapes folder": (["shapes", "--out", "{tmp}/one"], 2, "nothing is overwritten"),
 }  # fmt: skip
 

@@ -201,3 +201,19 @@ def test_only_temporary_names_are_left_over(tmp_path):
         (tmp_path / name).touch()
     assert remove_left_over(tmp_path, "last.ckpt", "*.png") == [tmp_path / ".last.abcd_123.ckpt"]
     assert {p.name for p in tmp_path.iterdir()} == set(names[1:])
+
+
+@pytest.mark.parametrize(
+    "path", ["https://a.b/c d.jpg?x=1", "s3://b/x.png", Path("http://a.b/c.jpg"), "file:///tmp/x.jpg"]
+)
+def test_an_address_is_no_path(path):
+    with pytest.raises(
+        DataError, match=r"^\w+://.*: is an address, and only files of this machine are read here; download"
+    ):
+        open_binary(path)
+
+
+@pytest.mark.parametrize("path", ["nowhere/x.jpg", "C:/x.jpg", "data:image/png;base64,AA", "a: b"])
+def test_a_path_is_no_address(path):
+    with pytest.raises(DataError, match="no such file; check the path"):
+        open_binary(path)

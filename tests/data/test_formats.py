@@ -288,3 +288,8 @@ def test_a_new_reader_is_a_class_and_a_line_of_the_table(tmp_path, monkeypatch):
         DataError, match=r"understood are a manifest .*, class folders .* and a list \(pictures\.lst\)$"
     ):
         _ = ClassificationData(str(tmp_path / "nowhere")).splits
+
+
+def test_an_empty_root_is_not_the_working_folder():
+    with pytest.raises(UsageError, match=r"data\.root is empty"):
+        find_splits("", FORMATS)

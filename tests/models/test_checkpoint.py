@@ -178,6 +178,25 @@ def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path, value):
             visionkit.ResNet(weights=str(tmp_path / name), **arguments)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.complex64])
+def test_weights_that_are_no_fractions_are_refused(tiny_model, tmp_path, kind):
+    """Of a network in 8 bits: taken as they are they would be weights of -128 to 127."""
+    whole = {k: (t * 100).to(kind) if t.ndim == 4 else t for k, t in tiny_model.backbone.state_dict().items()}
+    torch.save(whole, tmp_path / "w.pth")
+    save_file(whole, tmp_path / "w.safetensors")
+    for name in ("w.pth", "w.safetensors"):
+        with pytest.raises(
+            DataError, match=rf"{name}: \S+weight \({str(kind)[6:]}\) holds numbers that are no weights"
+        ):
+            visionkit.ResNet(weights=str(tmp_path / name), layers=(1, 1, 1, 1), block="basic", stem="small")
+    visionkit.save(tiny_model, tmp_path / "m.ckpt")
+    content = torch.load(tmp_path / "m.ckpt", weights_only=True)
+    content["state_dict"] |= {f"model.backbone.{k}": t for k, t in whole.items()}
+    torch.save(content, tmp_path / "m.ckpt")
+    with pytest.raises(DataError, match=r"m\.ckpt: model\.backbone\.\S+ holds numbers that are no weights"):
+        visionkit.load(tmp_path / "m.ckpt")
+
+
 def test_a_task_is_saved_as_its_model(tmp_path):
     task = visionkit.Classifier(visionkit.ResNet(18), classes=["a", "b"])
     visionkit.save(task, tmp_path / "m.ckpt")

@@ -34,11 +34,25 @@ class Flat(torch.nn.Module):
         return tuple(tensors)
 
 
-@pytest.mark.parametrize("name", HEADS)
+def joint(backbone):
+    """Return a model with a head of each task, of which one reads the backbone's levels and two the neck's."""
+    heads = {"kind": HEADS["linear"][0], "boxes": HEADS["fcos"][0], "areas": HEADS["fpn"][0]}
+    sizes = {"kind": 2, "boxes": 3, "areas": 2}
+    names = [f"{head}/{k}" for head, count in sizes.items() for k in range(count)]
+    head = partial(visionkit.MultiTaskHead, heads=heads, sizes=sizes, levels=len(backbone.features.channels))
+    return visionkit.VisionModel(backbone, head, names, partial(visionkit.MultiTaskNeck, neck=pyramid))
+
+
+@pytest.mark.parametrize("name", [*HEADS, "joint"])
 def test_a_graph_of_any_batch_and_size(name):
     torch.manual_seed(0)
     backbone = visionkit.ResNet(layers=(1, 1, 1, 1), block="basic", depthwise_separable=True)
-    network = Flat(visionkit.VisionModel(backbone, HEADS[name][0], ["a", "b"], HEADS[name][1])).eval()
+    model = (
+        joint(backbone)
+        if name == "joint"
+        else visionkit.VisionModel(backbone, HEADS[name][0], ["a", "b"], HEADS[name][1])
+    )
+    network = Flat(model).eval()
     size = torch.export.Dim
     sizes = {0: size("b", min=1, max=8), 2: 32 * size("h", min=1, max=16), 3: 32 * size("w", min=1, max=16)}
 

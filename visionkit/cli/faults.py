@@ -5,21 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Mapping
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.core.files import MANY_OPEN, unwritable
 
-__all__ = ["explained"]
+__all__ = ["as_options", "explained", "lacks_memory"]
 
 _LESS = "lower --data.batch_size (or --batch-size) or --data.size"
 _MEMORY = f"{_LESS} or --data.num_workers, or stop other programs that take memory"
+_ON_GPU = "CUDA out of memory|CUDA error: out of memory|MPS backend out of memory"
+_NO_MEMORY = (
+    "can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|bad_alloc|bad allocation|"
+    "Failed to allocate|Insufficient memory|could not create a (primitive|memory)"
+)
+_SHARED = "[Ss]hared memory|file </torch|torch_shm"
 _WORDS = (
     (
-        "CUDA out of memory|CUDA error: out of memory|MPS backend out of memory",
+        _ON_GPU,
         f"not enough memory on the GPU; {_LESS}, or stop other programs that use it",
     ),
     (
-        "[Ss]hared memory|file </torch|torch_shm",
+        _SHARED,
         f"not enough shared memory for the batches; {_LESS} or --data.num_workers (0 needs none), or give the "
         "container more (docker run --shm-size 8g)",
     ),
@@ -29,8 +36,7 @@ _WORDS = (
     ),
     ("DataLoader worker.*killed by signal", "a process that reads pictures was killed; start again"),
     (
-        "can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|bad_alloc|bad allocation|"
-        "Failed to allocate|Insufficient memory|can't start new thread",
+        f"{_NO_MEMORY}|can't start new thread",
         f"not enough memory; {_MEMORY}",
     ),
     ("No space left on device|unexpected pos \\d+ vs", "no space left on the disk; free some or choose another folder"),
@@ -77,6 +83,24 @@ def explained(e: BaseException) -> VisionkitError | None:
         if words is not None:
             return DataError(words)
     return DataError(" ".join(str(e).split())) if isinstance(e, OSError) and e.errno else None
+
+
+def lacks_memory(e: BaseException) -> str | None:
+    """Return where memory did not suffice for a batch, " on the GPU" or "", or None for any other error."""
+    for cause in _chain(e):
+        if isinstance(cause, MemoryError):
+            return ""
+        if isinstance(cause, RuntimeError) and not re.search(_SHARED, str(cause)):
+            if re.search(_ON_GPU, str(cause)):
+                return " on the GPU"
+            if re.search(_NO_MEMORY, str(cause)):
+                return ""
+    return None
+
+
+def as_options(values: Mapping[str, int]) -> str:
+    """Return options with their values as they stand on a command line."""
+    return " ".join(f"{option} {value}" for option, value in values.items())
 
 
 def _missing(e: ModuleNotFoundError) -> UsageError | None:

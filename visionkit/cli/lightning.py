@@ -7,23 +7,27 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
 from visionkit.cli.config.options import value_of
 from visionkit.cli.config.run_config import config_text, home_of
-from visionkit.cli.making import check_data, check_machine, refused
+from visionkit.cli.faults import as_options, lacks_memory
+from visionkit.cli.making import check_data, check_machine, instead_of_last, place_loggers, refused
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.core.text import printable, say, shortened
 from visionkit.models import checkpoint as checkpoints
@@ -31,11 +35,14 @@ from visionkit.models.backbones.base import Backbone
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.prediction.sheet import draw_sheet
 from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.pictures.callback import Pictures
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
+from visionkit.training.run.guidance import read_curves
 from visionkit.training.run.progress import EpochLines, QuietBar
 from visionkit.training.run.stopping import Stopped, Stopping, end_others
 from visionkit.training.task import Task
@@ -68,6 +75,7 @@ class CLI(LightningCLI):
         choices: Sequence[Choice] = (),
     ) -> None:
         GIVEN_ARGUMENTS[:] = given or argv
+        Parser.started_in = os.getcwd()
         self.given = given or argv
         self.choices = choices
         self.claim = claim or Claim()
@@ -101,6 +109,9 @@ class CLI(LightningCLI):
             for argument, source in base.linked.items():
                 how: dict[str, Any] = {"apply_on": "instantiate"} if "." in source else {"compute_fn": int}
                 parser.link_arguments(source, f"{part}.init_args.{argument}", **how)
+        parser.add_argument(
+            "--pictures", type=Literal["auto", "none"] | PositiveInt, default="auto", help=TOP["pictures"]
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
@@ -124,6 +135,7 @@ class CLI(LightningCLI):
             self.folder = self._claim()
             os.environ[RUN_VARIABLE] = str(self.folder)  # for the processes that Lightning starts from this one
         config.trainer.default_root_dir = str(self.folder)
+        place_loggers(_as_list(config.trainer.logger), self.folder)
 
     def instantiate_classes(self) -> None:
         """Make data, model and trainer; what a constructor refuses is the user's to mend, in one line."""
@@ -137,10 +149,8 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
         self.run = RunFolder(self.folder, config=self.config_text if self.subcommand == "fit" else None)
-        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         settings = self._get(self.config_init, "trainer")
-        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
-            callbacks.append(BestAndLast(self.run))
+        callbacks = self._callbacks(settings)
         self.stopping = Stopping(next((c for c in callbacks if isinstance(c, BestAndLast)), None))
         if self.subcommand == "fit":
             callbacks.append(self.stopping)
@@ -156,23 +166,23 @@ class CLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         return L.Trainer(**{**settings, **kwargs})
 
+    def _callbacks(self, settings: Any) -> list[L.Callback]:
+        callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
+        pictures = self._get(self.config_init, "pictures")
+        if self.subcommand == "fit" and pictures != "none":
+            callbacks.append(Pictures(self.folder, draw_sheet, pictures))
+        if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
+            callbacks.append(BestAndLast(self.run))
+        return callbacks
+
     # ---- commands
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Train."""
-        try:
-            with self.stopping.listening(self.trainer):
-                self._announce(model, datamodule)
-                tune(self.trainer.strategy.root_device)
-                self.trainer.fit(model, datamodule=datamodule, **kwargs)
-        except Stopped as e:
-            raise SystemExit(self._stopped(e)) from None
-        except Exception as e:
-            if isinstance(e, MisconfigurationException):  # such as fewer epochs than the checkpoint has
-                raise UsageError(" ".join(str(e).split())) from e
-            if not self.stopping.number:
-                raise
-            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
+        with self._ending(datamodule):
+            self._announce(model, datamodule)
+            tune(self.trainer.strategy.root_device)
+            self.trainer.fit(model, datamodule=datamodule, **kwargs)
         self._report_skipped(datamodule)
         if self.trainer.is_global_zero:
             best = self.run.best
@@ -180,6 +190,38 @@ class CLI(LightningCLI):
                 say(f"best     epoch {best['epoch']}: {model.monitor} {best[model.monitor]:.4f}")
             if self.run.rows:
                 say(f"results  {self.folder}")
+                self._guide(model, datamodule)
+
+    @contextmanager
+    def _ending(self, datamodule: VisionDataModule[Any]) -> Iterator[None]:
+        """Say in words what ends a training too early."""
+        try:
+            with self.stopping.listening(self.trainer):
+                yield
+        except Stopped as e:
+            raise SystemExit(self._stopped(e)) from None
+        except Exception as e:
+            if isinstance(e, MisconfigurationException):  # such as fewer epochs than the checkpoint has
+                raise UsageError(" ".join(str(e).split())) from e
+            if (where := lacks_memory(e)) is not None and any(n > 1 for n in datamodule.batch_sizes().values()):
+                halves = {option: max(1, n // 2) for option, n in datamodule.batch_sizes().items()}
+                raise DataError(
+                    f"not enough memory{where} with {as_options(datamodule.batch_sizes())}: try {as_options(halves)}; "
+                    "the same command with --dry-run finds what fits"
+                ) from e
+            if not self.stopping.number:
+                raise
+            raise SystemExit(self._stopped(Stopped(self.stopping.number))) from None  # others ended first
+
+    def _guide(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
+        """Say in three lines at most what comes next."""
+        if self._get(self.config_init, "trainer.enable_checkpointing") is not False:
+            folder = shlex.quote(str(self.folder))
+            measure = "test" if datamodule.splits.test is not None else "validate"
+            predict = f"visionkit predict --ckpt {folder} --out predictions PHOTOS"
+            say(f"next     {predict}; visionkit {measure} --ckpt {folder}")
+        told = read_curves(self.run.rows, model.monitor, model.monitor_mode, planned=self.trainer.max_epochs)
+        say(*(f"note     {line}" for line in told))
 
     def _stopped(self, e: Stopped) -> int:
         """Say what a signal has ended and how to go on; return the exit status."""
@@ -268,9 +310,15 @@ class CLI(LightningCLI):
         path = self.folder / FOLDER / f"{asked}.ckpt"  # last, best, best-TASK
         path = path if path.is_file() or asked in ("last", "best") else Path(asked)
         if not path.is_file():
-            raise UsageError(f"--ckpt_path {asked}: there is no file {path}")
+            there = [name for name in ("last", "best") if (self.folder / FOLDER / f"{name}.ckpt").is_file()]
+            hint = f"; there is --ckpt_path {there[0]}" if there else ""
+            raise UsageError(f"--ckpt_path {asked}: there is no file {path}{hint}")
         config.ckpt_path = str(path)
-        checkpoint = checkpoints.read(path)
+        try:
+            checkpoint = checkpoints.read(path)
+        except DataError as e:
+            own = self.subcommand == "fit" and path == self.folder / FOLDER / LAST
+            raise (DataError(f"{e}; or {instead_of_last(path)}") if own else e) from None
         if self.subcommand == "fit" and "optimizer_states" not in checkpoint:
             raise UsageError(
                 f"--ckpt_path {asked}: {path} holds a model alone, no training to go on with: "
@@ -321,6 +369,12 @@ class CLI(LightningCLI):
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")
+        files = splits.train.files() if self.subcommand == "fit" and splits.train is not None else [None]
+        if backbone.weights_report is None and files[0] is not None and self._get(self.config, "ckpt_path") is None:
+            say(
+                "hint     it starts from random weights: pretrained ones are often worth more than all else "
+                "(--model.backbone.weights auto fetches some, once)"
+            )
         for report in (backbone.weights_report, model.model.neck.weights_report):
             if report is not None:
                 say(*str(report).splitlines())
@@ -330,12 +384,15 @@ class CLI(LightningCLI):
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
-        source = self._get(self.config, "ckpt_path")
-        if self.subcommand != "fit":
-            say(f"ckpt     {source}")
+        if self.subcommand == "fit":
+            self._say_folder()
         else:
-            run = f"{self.folder}" + (f", from {source}" if source else "")
-            say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
+            say(f"ckpt     {self._get(self.config, 'ckpt_path')}")
+
+    def _say_folder(self) -> None:
+        source = self._get(self.config, "ckpt_path")
+        run = f"{self.folder}" + (f", from {source}" if source else "")
+        say(f"run      {run if self.trainer.max_epochs != 0 else 'none: --trainer.max_epochs is 0'}")
 
     def _report_skipped(self, datamodule: VisionDataModule[Any]) -> None:
         if datamodule.skipped and self.trainer.is_global_zero:

@@ -27,7 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
     "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
-    "backbone": ("visionkit.cli.commands.backbone", "look into a file of weights, or write a backbone alone into one"),
+    "backbone": (
+        "visionkit.cli.commands.backbone",
+        "list, fetch or look into pretrained weights, or write a backbone",
+    ),
     "shapes": ("visionkit.cli.commands.shapes", "draw the embedded data set as picture files, to try things on"),
     "info": ("visionkit.cli.commands.info", "versions, what this machine is fast at, extras, caches"),
     "completion": ("visionkit.cli.commands.completion", "print a script for bash, zsh or fish that completes commands"),
@@ -106,6 +109,12 @@ def _dispatch(argv: list[str]) -> int:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         raise UsageError(f"no command {command!r}; {hint}")
+    for before, word in zip(argv, argv[1:], strict=False):
+        if not word or (word.startswith("--") and word.endswith("=")):  # "" would be the working folder
+            raise UsageError(
+                f"{word or before}: an empty value follows; is a variable of the shell not set? Give a value, or leave "
+                "the option out"
+            )
     if any(word.partition("=")[0] == "--trust" for word in argv) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # --trust my_heads finds my_heads.py in the working folder
     module = importlib.import_module(COMMANDS[command][0])

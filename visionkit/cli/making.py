@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,11 @@ from visionkit.cli.config import configs
 from visionkit.cli.config.descriptions import import_class
 from visionkit.cli.config.options import Option, options_of
 from visionkit.cli.faults import explained
+from visionkit.cli.parser import names_class
 from visionkit.core.errors import UsageError, VisionkitError
+from visionkit.models.run_folder import BEST
 
-__all__ = ["check_data", "check_machine", "refused"]
+__all__ = ["check_data", "check_machine", "instead_of_last", "place_loggers", "refused"]
 
 MAX_SEED = 2**32 - 1
 ACCELERATOR, DEVICE = "--trainer.accelerator", "--device"
@@ -77,6 +80,29 @@ def check_data(config: Namespace, given: Sequence[str]) -> None:
         option = next((o.name for o in options_of(given) if o.name.removesuffix(".class_path") == "--data"), "data")
         task = config.model.class_path.rpartition(".")[2]
         raise UsageError(f"{option}: a {task} needs {usual.__name__}, got {data.__name__}")
+
+
+def place_loggers(loggers: Iterable[Any], folder: Path) -> None:
+    """Let loggers that are to write nowhere else write into the run folder.
+
+    Args:
+        loggers: As they were parsed.
+        folder: The run folder.
+    """
+    for logger in filter(names_class, loggers):
+        arguments = logger.get("init_args", {})
+        if "save_dir" in arguments and arguments["save_dir"] is None:
+            arguments["save_dir"] = str(folder)
+
+
+def instead_of_last(path: Path) -> str:
+    """Return what a training can do whose last.ckpt cannot be read.
+
+    Args:
+        path: That file.
+    """
+    best = "go on from the best epoch with --ckpt_path best, or " if path.with_name(BEST).is_file() else ""
+    return f"{best}remove the file, and --ckpt_path auto starts from the beginning"
 
 
 def refused(e: BaseException, given: Sequence[str]) -> VisionkitError | None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union, get_args
+from typing import Any, ClassVar, Union, get_args
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own use of jsonargparse, not the user's
 
@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from jsonargparse._paths import Path as ParserPath
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from visionkit.cli.config import bounded_yaml, messages
 from visionkit.core.errors import UsageError
@@ -38,6 +39,8 @@ def _whole_numbers_first(function: Callable[..., Any]) -> None:
 
 
 _whole_numbers_first(L.Trainer.__init__)
+for _logger in (CSVLogger, TensorBoardLogger):  # without a folder of their own they write into that of the run
+    setattr(_logger.__init__, "__defaults__", (None, *(_logger.__init__.__defaults__ or ())))  # noqa: B010
 
 
 def _read_file(path: ParserPath) -> str:
@@ -62,6 +65,9 @@ set_loader("yaml", _load_bounded, exceptions=(yaml.YAMLError, ValueError, Lookup
 class Parser(LightningArgumentParser):
     """A parser whose errors are one clear line, and in which a class has its own defaults."""
 
+    started_in: ClassVar[str] = "."
+    """The working folder of the command: paths among the arguments are relative to it."""
+
     def parse_object(self, obj: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Parse, and fill in nothing from the class that stands in a place by default where another one is named."""
         usual = {action: action.default for action in self._actions if names_class(action.default)}
@@ -80,7 +86,9 @@ class Parser(LightningArgumentParser):
         """Raise a UsageError that names file, line, key and the nearest right name."""
         if not self.exit_on_error:
             super().error(message, ex)
-        raise UsageError(messages.explain(message, GIVEN_ARGUMENTS)) from None
+        with contextlib.chdir(self.started_in):  # while a config is read, its folder is the working folder
+            said = messages.explain(message, GIVEN_ARGUMENTS)
+        raise UsageError(said) from None
 
 
 def _at(config: Any, key: str) -> Any:

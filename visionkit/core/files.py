@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -24,6 +25,7 @@ __all__ = [
     "NO_ROOM",
     "locked",
     "make_folder",
+    "missing",
     "open_binary",
     "read_bytes",
     "read_stream",
@@ -55,7 +57,7 @@ def open_binary(path: str | os.PathLike[str], *, limit: int | None = None) -> io
     try:
         handle = os.open(path, _FLAGS)  # without waiting for what is no file; a look before opening could be outrun
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
+        raise DataError(missing(path)) from None
     except (OSError, ValueError) as e:  # ValueError: a zero byte in the path
         raise _unreadable(path, e) from None
     try:
@@ -125,6 +127,20 @@ def read_text(path: str | os.PathLike[str], *, limit: int | None = None) -> str:
     except UnicodeDecodeError as e:
         line = e.object[: e.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}: is not UTF-8 text; save the file with UTF-8 encoding") from None
+
+
+def missing(path: str | os.PathLike[str], what: str = "file") -> str:
+    """Return what to say of a path where nothing is; an address of the net is named as such.
+
+    Args:
+        path: What was given.
+        what: What is wanted there.
+    """
+    address = re.fullmatch(r"([A-Za-z][\w+.-]+):/+(.*)", os.fspath(path), re.DOTALL)  # a Path has one slash left
+    if address is not None:
+        where = f"{address[1]}://{address[2]}"
+        return f"{where}: is an address, and only files of this machine are read here; download it first"
+    return f"{path}: no such {what}; check the path"
 
 
 def _too_large(path: str | os.PathLike[str], limit: int) -> DataError:

@@ -18,6 +18,7 @@ __all__ = [
     "describe_processor",
     "has_compiler",
     "keep_freed_memory",
+    "return_freed_memory",
     "tune",
 ]
 
@@ -90,6 +91,12 @@ def keep_freed_memory() -> bool:
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX of malloc.h
     settings = ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 * 2**20))
     return all(mallopt(option, value) == 1 for option, value in settings)
+
+
+def return_freed_memory() -> None:
+    """Return to the system what :func:`keep_freed_memory` has kept, after a step for which memory did not suffice."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def tune(device: torch.device) -> None:

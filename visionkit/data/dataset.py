@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -102,6 +103,10 @@ class VisionDataset(Dataset[Sample[T]], Generic[T]):
         Several threads ask. Of the image itself no more than the head of its file is read.
         """
         return None
+
+    def remarks(self) -> Counter[str]:
+        """Return what ``mismatch`` has seen that should be said, such as ``SEVERAL_MASKS``, with numbers of images."""
+        return Counter()
 
     def groups_and_labels(self) -> tuple[Sequence[str], Sequence[Collection[int]]]:
         """Return what an automatic split goes by: for each entry what it must stay together with, and its class ids.

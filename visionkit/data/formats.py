@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from visionkit.core.errors import DataError, UsageError, VisionkitError
+from visionkit.core.files import missing
 from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
+from visionkit.data.labels.foreign import find_foreign
 from visionkit.data.split import divide
 
 __all__ = [
@@ -168,6 +170,8 @@ def find_splits(
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"val_fraction: {val_fraction} is not between 0 and 1; give a share such as 0.2")
+    if root is not None and not os.fspath(root):
+        raise UsageError("data.root is empty, which would be the working folder: give a folder, or null to draw shapes")
     request = Request(None if root is None else Path(root), classes, channels, need, options)
     if root is None:
         found = _draw(table, request, seed)
@@ -209,8 +213,11 @@ def _draw(table: Formats[D], request: Request, seed: int) -> DataSplits[D]:
 def _read(table: Formats[D], request: Request) -> DataSplits[D]:
     root = request.place
     if not root.exists():
-        raise DataError(f"{root}: no such folder or file; check the path; {table.understood()}")
+        raise DataError(f"{missing(root, 'folder or file')}; {table.understood()}")
     recognised = recognise(root, table)
+    foreign = find_foreign(root)
+    if foreign is not None and not recognised:
+        raise DataError(foreign.refusal())
     if not recognised:
         if root.is_file():
             raise UsageError(f"{root}: is neither a folder nor a file of a known format; {table.understood()}")
@@ -221,8 +228,12 @@ def _read(table: Formats[D], request: Request) -> DataSplits[D]:
     first, *others = recognised
     if first.problem is not None:
         raise first.problem
-    found = first.format.read(first.found, request)
-    also = [r.format.name for r in others if not isinstance(r.problem, DataError)]  # several files lie there, too
+    try:
+        found = first.format.read(first.found, request)
+    except UnlabelledError as e:
+        raise e if foreign is None else DataError(foreign.refusal()) from None
+    also = [] if foreign is None else [f"{foreign.name} ({printable(below(foreign.file, root))})"]
+    also += [r.format.name for r in others if not isinstance(r.problem, DataError)]  # several files lie there, too
     if not also:
         return found
     source = f"{found.source}; {' and '.join(also)} labels lie there too and are not read"

@@ -22,7 +22,7 @@ from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.outline import BoundError, bounded, misfit, outline
 from visionkit.models.run_folder import find_checkpoint
-from visionkit.models.torch_file import NOT_FINITE, format_of, not_finite, read_torch
+from visionkit.models.torch_file import NO_WEIGHTS, NOT_FINITE, format_of, no_weights, not_finite, read_torch
 from visionkit.models.weights.load import WeightsReport
 
 __all__ = [
@@ -262,8 +262,10 @@ def fit_state(
         DataError: They do not fit, or are not finite.
     """
     state = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
-    bad = not_finite({k: v for k, v in state.items() if isinstance(v, Tensor)}, model.state_dict())
-    if bad is not None:
+    tensors, targets = {k: v for k, v in state.items() if isinstance(v, Tensor)}, model.state_dict()
+    if (bad := no_weights(tensors, targets)) is not None:
+        raise DataError(f"{path}: {PREFIX}{bad} {NO_WEIGHTS}: take another checkpoint, such as best.ckpt")
+    if (bad := not_finite(tensors, targets)) is not None:
         raise DataError(f"{path}: {PREFIX}{bad} {NOT_FINITE}: take another checkpoint, such as best.ckpt")
     try:
         model.load_state_dict(state)

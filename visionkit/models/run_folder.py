@@ -8,10 +8,19 @@ from pathlib import Path
 from visionkit.core.errors import DataError
 from visionkit.core.text import say
 
-__all__ = ["BEST", "FOLDER", "LAST", "find_checkpoint"]
+__all__ = ["BEST", "FOLDER", "LAST", "find_checkpoint", "is_checkpoint"]
 
 FOLDER = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
+SUFFIXES = (".ckpt", ".pt", ".pth")
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path looks like a checkpoint: a file with such a name, or the folder of a run that holds one."""
+    given = Path(path)
+    if given.is_dir():
+        return any((folder / name).is_file() for folder in (given / FOLDER, given) for name in (BEST, LAST))
+    return given.suffix in SUFFIXES and given.is_file()
 
 
 def find_checkpoint(path: str | os.PathLike[str]) -> Path:

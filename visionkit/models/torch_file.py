@@ -15,10 +15,21 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError
 
-__all__ = ["AGAIN", "NOT_FINITE", "check_tensors", "first_line", "format_of", "not_finite", "read_torch"]
+__all__ = [
+    "AGAIN",
+    "NOT_FINITE",
+    "NO_WEIGHTS",
+    "check_tensors",
+    "first_line",
+    "format_of",
+    "no_weights",
+    "not_finite",
+    "read_torch",
+]
 
 MAX_NAME = 1000  # letters of a tensor's name
 NOT_FINITE = "holds values that are not finite (NaN or infinity), as after a training that diverged"
+NO_WEIGHTS = "holds numbers that are no weights as they are (whole or complex ones, as of a quantised network)"
 AGAIN = "download or copy it again"
 _OTHER_FORMATS = (  # first bytes, what the file is, what to do
     (b"version https://git-lfs", "a git-LFS pointer: the file itself was not fetched, run `git lfs pull` where it is"),
@@ -115,6 +126,19 @@ def check_tensors(content: Any, size: int, path: str | os.PathLike[str]) -> None
                 if isinstance(key, str) and len(key) > MAX_NAME:
                     raise DataError(f"{path}: refused, it has a name of {len(key):,} letters: {key:.60}...")
                 waiting.append((str(key), entry))
+
+
+def no_weights(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> str | None:
+    """Return the name of a tensor of whole or complex numbers where fractions belong, or None.
+
+    As they are, whole numbers of 8 bits are no weights: what they were divided by lies elsewhere, if at all.
+
+    Args:
+        tensors: What is to be copied, by name.
+        targets: Where it goes, by the same names.
+    """
+    given = ((name, targets[name], tensor) for name, tensor in tensors.items() if name in targets)
+    return next((n for n, to, tensor in given if to.is_floating_point() and not tensor.is_floating_point()), None)
 
 
 def not_finite(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> str | None:

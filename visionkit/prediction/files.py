@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,9 @@ from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
+from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.pictures import ImageFile, Remarks
-from visionkit.prediction.resuming import digest, note, recorded_images, refuse_other
+from visionkit.prediction.resuming import GoingOn, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
 from visionkit.prediction.sources import Source, find_images
 from visionkit.prediction.stream import make_predictor, sample_results
@@ -207,16 +208,17 @@ def predict_to_folder(
         views: As in :func:`predict_files`.
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
-        tell: As in :func:`predict_files`.
+        tell: As in :func:`predict_files`; of a run that goes on, it is told what has changed since.
         progress: Called after each picture with how many are done, and of how many.
         reduced: As in :func:`predict_files`; not with ``save_images`` and ``save_crops``, which need all pixels.
-        resume: Whether to go on where predictions into ``out`` stopped, with all that has no record yet; where there
-            are none it starts.
+        resume: Whether to go on where predictions into ``out`` stopped, with all pictures that have no record yet or
+            whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
+            not given any more stay. Where there are none it starts.
 
     Raises:
-        UsageError: ``out`` holds results already, or, to resume, results of another model or of other options; the
-            device or the backend is not there, such pictures cannot be drawn on, or the model's predictions have no
-            such format, no scores to choose by or cannot be put together from views.
+        UsageError: ``out`` holds results already, or, to resume, results of another model, of other options or of
+            other pictures; the device or the backend is not there, such pictures cannot be drawn on, or the model's
+            predictions have no such format, no scores to choose by or cannot be put together from views.
         DataError: The checkpoint cannot be used, or the annotation file does not fit.
     """
     start = time.perf_counter()
@@ -239,11 +241,13 @@ def predict_to_folder(
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
         "--reduced-decode": reduced,
-        "list of pictures": hashlib.sha256("\0".join(p.path for p in pictures).encode("utf-8", "replace")).hexdigest(),
     }
-    before = recorded_images(folder / RECORDS) if resume else []
-    if before:
-        refuse_other(folder, asked)
+    if precision == "int8":  # nothing else depends on pictures beside the one that is predicted
+        learnt = [facts_of(p.path, {}) for p in spaced(pictures if calibrate is None else calibrate)]
+        asked["list of pictures to learn ranges from"] = hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
+    now = [facts_of(p.path, p.extra) for p in pictures]
+    records = folder / RECORDS
+    going = GoingOn.find(folder, records, asked, now) if resume else GoingOn.anew(folder, asked, now)
     for option, wanted in (("--save-images draws on", save_images), ("--save-crops cuts", save_crops)):
         if wanted and model.backbone.in_channels not in (1, 3):
             raise UsageError(f"{option} RGB and grey pictures; this model takes {model.backbone.in_channels} channels")
@@ -253,25 +257,30 @@ def predict_to_folder(
         raise UsageError("--min-score: this model's predictions are not filtered by score")
     results = Results(folder, model.head, model.classes, min_score, save_images)
     given = None if annotations is None else Path(annotations)
-    job = WriterJob(folder, model.classes, tuple(p.path for p in pictures), given, min_score)
+    job = WriterJob(folder, model.classes, going.images, given, min_score)
     results.open_writers(formats, job, overwrite=overwrite or resume)
+    if results.files_of_pictures:
+        going.refuse_renamed()
     workers, remarks = _workers(num_workers, pictures), Remarks()
     predictor = make_predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
-    done = Counter(record["image"] for record in before)
-    left = [(number, picture) for number, picture in enumerate(pictures) if not _take(done, picture.path)]
-    asked_for = [picture for _, picture in left]
-    found = sample_results(predictor, asked_for, workers, keep=results.keeps_pixels, reduced=reduced, remarks=remarks)
+    left, keep = going.left(), results.keeps_pixels
+    coming = [pictures[place] for place in left]
+    found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
+    if tell is not None:
+        for line in going.lines():
+            tell(line)
+    going.drop_changed(records, results.remove)
     problems = []
-    with results.opened([picture.extra for picture in pictures], before or None) as files:
-        note(folder, asked)
-        coming = prefetch(found, 2 if results.keeps_pixels else 2 * predictor.batch_size)
-        for count, ((number, _), result) in enumerate(zip(left, coming, strict=True), 1 + len(pictures) - len(left)):
+    with results.opened([picture.extra for picture in pictures], going.records or None) as files:
+        going.note()
+        ahead = prefetch(found, 2 if keep else 2 * predictor.batch_size)
+        for count, (place, result) in enumerate(zip(left, ahead, strict=True), 1 + len(pictures) - len(left)):
             try:
                 if isinstance(result, DataError):
                     raise result
-                files.add(*result, number)
+                files.add(*result, going.numbers[place])
             except DataError as e:
                 problems.append(str(e))
             if progress is not None:
@@ -309,12 +318,6 @@ def _crops(model: VisionModel, folder: Path, overwrite: bool) -> list[str]:
 def _workers(asked: int | None, pictures: Sequence[ImageFile]) -> int:
     """Return how many threads read the pictures."""
     return (choose_workers() if len(pictures) > 1 else 0) if asked is None else asked
-
-
-def _take(done: Counter[str], image: str) -> bool:
-    """Return whether a picture has a record, and take that."""
-    done[image] -= 1
-    return done[image] >= 0
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.core.tally import Tally
 from visionkit.models.head import Head
-from visionkit.prediction.writers import Table, Writer, WriterJob, flatten, open_table, safe_name
+from visionkit.prediction.resuming import ASKED, SEEN
+from visionkit.prediction.writers import Table, Writer, WriterJob, finder_of, flatten, open_table, safe_name
 
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
@@ -106,6 +108,22 @@ class Results:
         """Whether pictures are wanted with all their pixels."""
         return self.save_images or any(getattr(w, "wants_pixels", False) for w in self.writers)
 
+    @property
+    def files_of_pictures(self) -> bool:
+        """Whether a format has a file for each picture."""
+        return any(finder_of(writer) is not None for writer in self.writers)
+
+    def remove(self, number: int, image: str) -> None:
+        """Remove the files that were made of a picture alone.
+
+        Args:
+            number: The picture's place among all.
+            image: Its path.
+        """
+        own = [path for find in map(finder_of, self.writers) if find is not None for path in find(image)]
+        for path in (*own, _drawn(self.out / PICTURES, image, number)):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def opened(
         self, extra: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] | None = None
@@ -122,7 +140,7 @@ class Results:
         """
         columns = [*(key for one in extra for key in flatten(one)), "image", *self.head.columns]
         self._mark()
-        remove_left_over(self.out, RECORDS, TABLE)
+        self._clean()
         if before is None:
             (self.out / TABLE).unlink(missing_ok=True)  # it would be that of other records
         try:
@@ -142,6 +160,15 @@ class Results:
             if isinstance(e, OSError):
                 raise unwritable(self.out, e) from e
             raise
+
+    def _clean(self) -> None:
+        """Remove what a process that was killed has left half written."""
+        whole = [path for writer in self.writers for path in writer.outputs]
+        for path in (self.records, self.out / TABLE, self.out / ASKED, self.out / SEEN, *whole):
+            remove_left_over(path.parent, path.name)
+        for folder in (self.out / PICTURES, *(path for path in whole if path.is_dir())):
+            for place, _, names in os.walk(folder):
+                remove_left_over(Path(place), *{f"*{Path(name).suffix}" for name in names if name.startswith(".")})
 
     def _mark(self) -> None:
         """Mark what is written as output, so that it never becomes data."""
@@ -212,7 +239,7 @@ class _Open:
             UsageError: A format cannot be told from it.
         """
         results, names = self.results, self.results.names
-        collecting = [w for w in results.writers if not getattr(w, "per_picture", False)]
+        collecting = [w for w in results.writers if finder_of(w) is None]
         extra = {k: v for k, v in record.items() if k in self.further}
         first = {**extra, "image": record["image"]}
         try:
@@ -255,5 +282,10 @@ def _rgb(image: Tensor) -> Tensor:
 def _save_image(info: ImageInfo, drawn: Tensor, folder: Path, number: int) -> None:
     from PIL import Image
 
-    with replacing(folder / f"{number:05d}_{safe_name(Path(info.id).stem)}.jpg") as temporary:
+    with replacing(_drawn(folder, info.id, number)) as temporary:
         Image.fromarray(drawn.permute(1, 2, 0).numpy()).save(temporary, quality=92)
+
+
+def _drawn(folder: Path, image: str, number: int) -> Path:
+    """Return where a picture is drawn."""
+    return folder / f"{number:05d}_{safe_name(Path(image).stem)}.jpg"

@@ -25,6 +25,7 @@ __all__ = [
     "Writer",
     "Table",
     "files_beside",
+    "finder_of",
     "flatten",
     "open_table",
     "safe_name",
@@ -57,9 +58,9 @@ class WriterJob:
 class Writer(Protocol):
     """Writes the predictions of one run in one format.
 
-    One whose attribute ``wants_pixels`` is true is given the picture as well, ``add(info, prediction, image)``: uint8
-    [C, H, W], with all its pixels. One whose attribute ``per_picture`` is true has nothing to do with those of before
-    when a run goes on.
+    One with a method ``file_of(image) -> Path``, or ``files_of(image)`` for several, has files for each picture, which
+    are whole when that has been taken: those of before need not be taken again. One whose attribute ``wants_pixels`` is
+    true is given the picture as well, ``add(info, prediction, image)``: uint8 [C, H, W], with all its pixels.
     """
 
     outputs: tuple[Path, ...]
@@ -76,6 +77,13 @@ class Writer(Protocol):
 
 WriterFactory = Callable[[WriterJob], Writer]
 """Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
+
+
+def finder_of(writer: Writer) -> Callable[[str], Sequence[Path]] | None:
+    """Return what finds the files that a writer has for a picture alone; None where it has none."""
+    several: Callable[[str], Sequence[Path]] | None = getattr(writer, "files_of", None)
+    one: Callable[[str], Path] | None = getattr(writer, "file_of", None)
+    return several if one is None else lambda image: (one(image),)
 
 
 class Table:

@@ -33,17 +33,8 @@ FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
 EMA_SHARE = 0.1  # of the updates: the time constant of the average
 WARMUP_SHARE = 0.05  # of the updates
 DIRECTED = {
-    "left",
-    "right",
-    "arrow",
-    "arrows",
-    "digit",
-    "digits",
-    "letter",
-    "letters",
-    "text",
-    "character",
-    "clockwise",
+    *("left", "right", "clockwise", "arrow", "arrows"),
+    *("digit", "digits", "letter", "letters", "text", "character"),
 }
 """Words of class names that say that an image must not be mirrored."""
 
@@ -115,7 +106,7 @@ def spread(count: int, most: int = LOOKED_AT) -> Sequence[int]:
 def image_sizes(data: VisionDataset[Any]) -> list[tuple[int, int]]:
     """Return height and width of the images, as the heads of their files say; at most ``LOOKED_AT``."""
     files = data.files()
-    chosen = [k for k in spread(len(files))]
+    chosen = list(spread(len(files)))
     drawn = [k for k in chosen if files[k] is None]
     paths = [f for k in chosen if (f := files[k]) is not None]
     with ThreadPoolExecutor(4) as pool:
@@ -171,7 +162,8 @@ def settle_batch(advice: Advice, images: int, *, usual: int, gpu: int, key: str 
             return size, f"{images} images make {steps_an_epoch(images, size, advice.processes)} steps an epoch"
         return size, "usual on a GPU" if advice.gpu else "usual on a CPU"
 
-    return int(advice.settle(key, choose) or usual)
+    found = advice.settle(key, choose)
+    return found if isinstance(found, int) and found > 0 else usual
 
 
 def advise_recipe(
@@ -201,11 +193,8 @@ def advise_recipe(
     def epochs() -> tuple[int, str]:
         wanted = round(updates / steps)
         number = min(max(wanted, FEWEST_EPOCHS), most_epochs)
-        bound = " at least" if number > wanted else " at most" if number < wanted else ""
-        return (
-            number,
-            f"{number * steps:,} updates of {steps} an epoch, {start}{f' ({number}{bound})' if bound else ''}",
-        )
+        bound = ", no fewer" if number > wanted else ", no more" if number < wanted else ""
+        return number, f"{number * steps:,} updates of {steps} an epoch, {start}{bound}"
 
     number = advice.settle("trainer.max_epochs", epochs)
     total = steps * number if isinstance(number, int) and number > 0 else updates

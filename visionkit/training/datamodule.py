@@ -20,7 +20,7 @@ from visionkit.core.sample import Batch, Target
 from visionkit.core.text import say
 from visionkit.data.caching.images import Cache, CacheSettings, ImageCache
 from visionkit.data.dataset import DataSplits, VisionDataset
-from visionkit.data.images.decode import DARK, SEVERAL
+from visionkit.data.images.decode import DARK, RECOLOURED, SEVERAL, SEVERAL_MASKS
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import (
     Combine,
@@ -120,6 +120,13 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         told = []
         if several := self._remarks[SEVERAL]:
             told.append(f"pictures {several} files hold several (animations, pages): the first of each is taken")
+        if masks := self._remarks[SEVERAL_MASKS]:
+            told.append(f"masks    {masks} files hold several (animations, pages): the first of each is taken")
+        if recoloured := self._remarks[RECOLOURED]:
+            told.append(
+                f"masks    {recoloured} files have other palettes than those before: their ids count, not the colours; "
+                "if colours count, name them in label_colors.txt"
+            )
         if dark := self._remarks[DARK]:
             told.append(
                 f"pictures {dark} of 16 bits hold no value above 4095 of 65535 and are dark: values are not stretched "
@@ -205,6 +212,14 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         view = EvaluationView(dataset, self.preprocessing)
         return evaluation_loader(view, batch_size=self.batch_size, workers=self._workers(len(dataset)))
 
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the options that say how many pictures a training batch holds, with their values."""
+        return {"--data.batch_size": self.batch_size}
+
+    def halve_batches(self) -> None:
+        """Let training batches hold half of their pictures, one at least."""
+        self.batch_size = max(1, self.batch_size // 2)
+
     def transfer_batch_to_device(self, batch: Batch[T], device: torch.device, dataloader_idx: int) -> Batch[T]:
         """Move a batch, without Lightning's search for tensors in it."""
         return batch.to(device)
@@ -282,6 +297,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         with ThreadPoolExecutor(self.num_workers or 1) as pool:  # reading files leaves Python's lock alone
             messages_of = pool.map(dataset.mismatch, readable)
             found |= {i: message for i, message in zip(readable, messages_of, strict=True) if message is not None}
+        self._remarks.update(dataset.remarks())
         problems = sorted(found.items())
         if not problems:
             return

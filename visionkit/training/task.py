@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
@@ -16,6 +16,7 @@ from visionkit.core.component import Spec, class_path, parameters_of
 from visionkit.core.distributed import gather_objects
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import has_compiler
+from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch
 from visionkit.core.seeds import derive_seed
 from visionkit.data.loading import TrainingLoader
@@ -86,6 +87,10 @@ class Task(L.LightningModule):
         self._steps_per_epoch = 1.0
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
+        self.watch_training: Callable[[Batch[Any]], None] | None = None
+        """Is shown each training batch as the network sees it, before the network does."""
+        self.watch_validation: Callable[[Sequence[Prediction], Batch[Any]], None] | None = None
+        """Is shown the predictions of each validation batch, in pixels that the network saw."""
 
     @property
     def monitor(self) -> str:
@@ -158,6 +163,8 @@ class Task(L.LightningModule):
         """Return the sum of the head's losses over a batch."""
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
+        if self.watch_training is not None:
+            self.watch_training(batch)
         losses = self.model.loss(self.model.outputs(batch), batch.targets)
         sums: dict[str, Tensor] = {}  # of several heads one each: processes can have labels for different ones
         for name, value in losses.items():
@@ -223,7 +230,10 @@ class Task(L.LightningModule):
             images = self.model.head.count_labelled(name, batch.targets)
             self._losses[name] = self._losses.get(name, 0.0) + value.detach().float() * images
             self._images[name] = self._images.get(name, 0) + images
-        predictions = [p.restore(i) for p, i in zip(self.model.head.decode(outputs), batch.infos, strict=True)]
+        decoded = self.model.head.decode(outputs)
+        if stage == "val" and self.watch_validation is not None:
+            self.watch_validation(decoded, batch)
+        predictions = [p.restore(i) for p, i in zip(decoded, batch.infos, strict=True)]
         truth = [t.restore(i) for t, i in zip(batch.targets, batch.infos, strict=True)]
         metric = self.metric(stage)
         metric.update(predictions, truth)  # in pixels of the originals

@@ -159,11 +159,11 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("arguments", "status", "words"),
         [
-            ([], 2, "required: inspect|export"),
+            ([], 2, "required: list|get|inspect|export"),
             (["look"], 2, "invalid choice: 'look'"),
             (["inspect"], 2, "required: FILE"),
             (["inspect", "x", "--jsn"], 2, "did you mean --json"),
-            (["inspect", "nothere.pth"], 2, "nothere.pth: file not found"),
+            (["inspect", "nothere.pth"], 2, "nothere.pth: no such file; check the path"),
             (["export", "nothere.ckpt", "b.safetensors"], 1, "nothere.ckpt: no such file"),
             (["export", "{weights}", "b.pth"], 2, "ends in .safetensors"),
             (["export", "{weights}", "b.safetensors"], 1, "not a visionkit checkpoint"),
@@ -186,7 +186,7 @@ class TestFaults:
 def test_help_is_light():
     code = (
         "import sys; from visionkit.cli.main import run\n"
-        "for words in (['--help'], ['inspect', '--help'], ['export', '--help']):\n"
+        "for words in (['--help'], ['inspect', '--help'], ['export', '--help'], ['list'], ['list', '--help'], ['get', '--help']):\n"
         "    try: run(['backbone', *words])\n"
         "    except SystemExit: pass\n"
         "print('heavy:', sorted({'torch', 'lightning', 'timm', 'numpy', 'jsonargparse'} & set(sys.modules)))"

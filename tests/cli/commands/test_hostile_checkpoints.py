@@ -235,7 +235,7 @@ def test_with_a_config_too(content, opened, capsys, name, arguments):
 @pytest.mark.parametrize("weights", ["secret.pth", "hf-hub:nobody/evil", "timm/nobody"])
 def test_a_checkpoint_names_no_other_file(content, opened, monkeypatch, weights):
     """It brings its own weights: what it says of a file or of the hub is passed over."""
-    monkeypatch.setattr("visionkit.models.weights.file._download", pytest.fail)
+    monkeypatch.setattr("visionkit.models.weights.file.fetch", pytest.fail)
     content["visionkit"]["model"]["backbone"]["init_args"].update(weights=weights, partial=True)
     torch.save(content, "zoo.ckpt")
     for name in ("predict", "list", "join", "export", "inspect"):

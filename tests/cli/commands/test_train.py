@@ -20,7 +20,7 @@ class TestComplete:
         asked = ["-c", "a.yaml", "--ckpt_path", "nothere"]
         assert _complete("validate", asked) == asked
 
-    @pytest.mark.parametrize("more", [[], ["--ckpt_path", "last"], ["--ckpt_path=nothere.ckpt"]])
+    @pytest.mark.parametrize("more", [[], ["--ckpt_path", "last"]])
     @pytest.mark.parametrize("command", ["fit", "test"])
     def test_without_config_and_checkpoint_file(self, command, more, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -33,6 +33,18 @@ class TestComplete:
             )
         with pytest.raises(UsageError, match=words):
             _complete(command, ["--data.root", "x", *more])
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ("nothere.ckpt", r"--ckpt_path nothere\.ckpt: no such file or folder; check the path"),
+            ("https://a.b/c.ckpt", r"--ckpt_path https://a\.b/c\.ckpt: is an address, .*; download it first"),
+        ],
+    )
+    def test_a_checkpoint_that_is_not_there(self, given, said):
+        for command in ("fit", "validate"):
+            with pytest.raises(UsageError, match=said):
+                _complete(command, [f"--ckpt_path={given}"])
 
     def test_a_checkpoint_stands_for_a_config_and_the_command_line_comes_after_it(self, tiny_model, tmp_path):
         visionkit.save(tiny_model, tmp_path / "m.ckpt", task="visionkit.Classifier")
@@ -219,6 +231,23 @@ class TestRunFolders:
             f"--ckpt_path={run_folder / 'checkpoints' / 'best.ckpt'}",
         ]
 
+    def test_a_file_of_a_run_is_measured_on_its_data_too(self, run_folder, monkeypatch, capsys):
+        monkeypatch.chdir(run_folder.parent)
+        asked = ["--ckpt_path=run/checkpoints/best.ckpt"]
+        assert _run_folders("validate", asked) == ["-c", "run/config.yaml", *asked]
+        assert _run_folders("fit", asked) == asked
+        assert _run_folders("test", ["-c", "mine.yaml", *asked]) == ["-c", "mine.yaml", *asked]
+        (run_folder / "config.yaml").write_text("model: {init_args: {metric: my_metrics.Mine}}\n")
+        with pytest.raises(
+            UsageError, match=r"run/config.yaml names the class my_metrics\.Mine, outside visionkit: .*-c"
+        ):
+            _run_folders("validate", asked)
+        asked.append("--data.root=photos")
+        assert _run_folders("validate", asked) == asked
+        assert capsys.readouterr().err.startswith(
+            "run/config.yaml names the class my_metrics.Mine, outside visionkit, and is"
+        )
+
     def test_training_goes_on_with_the_last(self, run_folder):
         asked = ["-c", "classify.yaml", f"--ckpt_path={run_folder}"]
         assert _run_folders("fit", asked)[-1] == f"--ckpt_path={run_folder / 'checkpoints' / 'last.ckpt'}"
@@ -228,3 +257,36 @@ class TestRunFolders:
         (run_folder / "config.yaml").write_text(f"model: {{init_args: {{heads: [{head}]}}}}\n")
         with pytest.raises(UsageError, match=r"names the class run\.evil\.Head, outside visionkit: .* say -c"):
             _run_folders("validate", [f"--ckpt_path={run_folder}"])
+
+
+class TestWordsOfNoOption:
+    @pytest.fixture(autouse=True)
+    def run_folder(self, tmp_path, monkeypatch):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
+        (tmp_path / "run" / "config.yaml").touch()
+        (tmp_path / "photos").mkdir()
+        monkeypatch.chdir(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ("validate run", "run belongs to no option: write --ckpt run"),
+            ("test --data.root photos run/checkpoints/best.ckpt", "run/checkpoints/best.ckpt belongs to no option: write --ckpt run/checkpoints/best.ckpt"),
+            ("fit run", "run belongs to no option: --ckpt_path run goes on with its training, -c run/config.yaml begins it anew"),
+            ("fit run/config.yaml", "run/config.yaml belongs to no option: write -c run/config.yaml"),
+            ("fit classify --epochs 1", "classify belongs to no option: write -c classify"),
+            ("fit photos", "photos belongs to no option: write --data photos"),
+            ("fit -c classify.yaml --data.size 32 48", "48 belongs to no option: --data.size takes one value, which is 32"),
+            ("fit epochs=3", "epochs=3 belongs to no option: visionkit fit --help lists them"),
+        ],
+    )  # fmt: skip
+    def test_which_option_is_meant(self, asked, said, capsys):
+        assert run(asked.split()) == 2
+        assert capsys.readouterr().err == f"error: {said}\n"
+
+    @pytest.mark.parametrize("word", ["run", "run/checkpoints/best.ckpt"])
+    def test_predict_says_it_too(self, word, capsys):
+        assert run(["predict", "photos", word, "--out", "o"]) == 2
+        said = f"error: {word} is a checkpoint or the folder of a run, no picture: write --ckpt {word}\n"
+        assert capsys.readouterr().err == said

@@ -103,7 +103,7 @@ def test_any_part_and_the_optimizer(printed):
     assert config["neck"] == {"class_path": "visionkit.IdentityNeck"}
     assert config["recipe"]["optimizer"]["class_path"] == "torch.optim.SGD"
     assert config["recipe"]["optimizer"]["init_args"]["weight_decay"] == 0, "AdamW's decay was not meant for it"
-    assert config["recipe"]["ema"] == 0.998, "what stands beside it stays"
+    assert config["recipe"]["ema"] == 0.98333, "what stands beside it stays"
     timm = printed(["-c", "detect.yaml", "-c", "{tmp}/timm.yaml"], {"timm.yaml": TIMM})
     assert at(timm, ("model", "init_args", "backbone", "init_args", "name")) == "resnet18d"
 

@@ -103,7 +103,7 @@ FILES = {
     "key of an optimizer": ("model:\n  class_path: Classifier\n  init_args:\n    recipe:\n      optimizer:\n        class_path: torch.optim.AdamW\n        init_args: {lrr: 1}\n", "7: model.recipe.optimizer.lrr: AdamW has no key 'lrr'; did you mean 'lr'?"),
     "class": ("model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: BgNet\n", "4: model.backbone: there is no class 'BgNet'; there are ResNet, TimmBackbone"),
     "class of another kind": ("data:\n  class_path: ResNet\n", "1: data: there is no class 'ResNet'; there are ClassificationData, MultiTaskData, DetectionData, SegmentationData"),
-    "module": ("model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: nowhere.Net\n", "4: model.backbone: No module named 'nowhere'"),
+    "module": ("model:\n  class_path: Classifier\n  init_args:\n    backbone:\n      class_path: nowhere.Net\n", "4: model.backbone: there is no module 'nowhere'; start where nowhere.py lies, or name its folder in PYTHONPATH"),
     "top level": ("data: null\ntrianer:\n  max_epochs: 1\n", "2: trianer: there is no such key; did you mean 'trainer'?"),
     "trainer": ("trainer:\n  max_epoch: 1\n", "2: trainer.max_epoch: there is no such key; did you mean 'max_epochs'?"),
 }  # fmt: skip

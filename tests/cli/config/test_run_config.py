@@ -34,6 +34,14 @@ def test_paths_are_absolute_and_kept_as_given(tmp_path, monkeypatch):
     assert config.data.root == "photos", "what is used stays as it was"
 
 
+def test_auto_is_a_word_even_where_a_folder_has_this_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "auto").mkdir()
+    config = Namespace(trainer=Namespace(), model=Namespace(weights="auto"), data=Namespace(root="auto"))
+    written = yaml.safe_load(config_text(Parser(), config))
+    assert (written["model"]["weights"], written["data"]["root"]) == ("auto", str(tmp_path / "auto"))
+
+
 def test_a_config_belongs_to_the_folder_in_which_a_run_wrote_it(tmp_path):
     path, other = tmp_path / "config.yaml", tmp_path / "mine.yaml"
     for file in (path, other):

@@ -18,7 +18,7 @@ import torch
 from visionkit import DataSplits, VisionDataModule
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.caching.images import CacheSettings, ImageCache
-from visionkit.data.caching.store import ImageStore
+from visionkit.data.caching.store import RECORD, ImageStore
 from visionkit.data.dataset import VisionDataset
 from visionkit.data.images.reading import check_images
 from visionkit.data.loading import EvaluationView, TrainingLoader, TrainingView, evaluation_loader
@@ -250,6 +250,59 @@ def test_the_disk_is_warm_for_the_next_run_and_never_stale(files, tmp_path):
     assert view[0].info == plain[0].info
     other = ImageCache(CacheSettings("disk"), [dataset], Preprocessing(16), folder=tmp_path / "cache")
     assert other.known == 0
+
+
+def test_a_picture_replaced_by_one_of_the_same_size_and_time_is_read_anew(tmp_path):
+    files = [tmp_path / f"{k}.bmp" for k in range(3)]  # files of one size, whatever they show
+    for k, file in enumerate(files):
+        cv2.imwrite(str(file), np.full((50, 60, 3), 20 * k, np.uint8))
+    dataset = classes(files)
+    first = cache_of(dataset, "disk", tmp_path / "cache")
+    epochs(dataset, first, epochs=1)
+    first.close()
+    then = files[0].stat().st_mtime_ns
+    cv2.imwrite(str(files[0]), np.full((50, 60, 3), 99, np.uint8))
+    os.utime(files[0], ns=(then, then))  # as cp -p, rsync -t and unzip do
+    second = cache_of(dataset, "disk", tmp_path / "cache")
+    assert second.known == 2
+    assert torch.equal(EvaluationView(dataset, PLACE, second)[0].image, EvaluationView(dataset, PLACE)[0].image)
+
+
+@pytest.mark.parametrize(("place", "value"), [(24, 2**31), (36, 51), (40, 69)], ids=["shape", "height", "width"])
+def test_a_damaged_record_is_no_picture(tmp_path, place, value):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    first = ImageStore(tmp_path, limit=10**6)
+    first.plan([bytes(16)])
+    first.write(1, pixels, (50, 70))
+    first.close()
+    with (tmp_path / "records.bin").open("r+b") as file:
+        file.seek(RECORD.itemsize + place)
+        assert int.from_bytes(file.read(4), "little") in (5, 50, 70)
+        file.seek(RECORD.itemsize + place)
+        file.write(value.to_bytes(4, "little"))
+    store = ImageStore(tmp_path, limit=10**6)
+    store.plan([bytes(16)])
+    assert store.read(1) is None
+    store.write(1, pixels, (50, 70))
+    assert store.read(1).size == (50, 70)
+    store.close()
+
+
+def test_what_is_kept_is_never_overwritten(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    store = ImageStore(tmp_path, limit=10**6)
+    store.plan([bytes(16)])
+    store.write(1, pixels, (5, 7))
+    store.close()
+    with (tmp_path / "records.bin").open("r+b") as file:
+        file.seek(16)
+        file.write(bytes(8))  # where free room begins, damaged
+    store = ImageStore(tmp_path, limit=10**6)
+    store.plan([bytes(16), bytes(15) + b"1"])
+    store.read(1)
+    store.write(2, 255 - pixels, (5, 7))
+    np.testing.assert_array_equal(store.read(1).pixels, pixels)
+    store.close()
 
 
 def test_the_limit_is_kept(files, tmp_path):

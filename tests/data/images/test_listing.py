@@ -1,6 +1,7 @@
 """What is a picture by its name, and what is passed over."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,33 @@ def test_heic_is_read_with_the_extra(tmp_path):
         check=False,
     )
     assert done.stdout.strip() == "[9, 8, 7]", done.stderr
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_not_taken_for_empty(tmp_path, monkeypatch):
+    (tmp_path / "a" / "locked").mkdir(parents=True)
+    (tmp_path / "a" / "1.png").touch()
+    scan = os.scandir
+
+    def refusing(path):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for ask in (list_images, lambda folder: passed_over([folder])):
+        with pytest.raises(DataError, match=r"a/locked: the folder cannot be read \(Permission denied\)"):
+            ask(tmp_path)
+    monkeypatch.undo()
+    deep, here = tmp_path / "deep", os.open(".", os.O_RDONLY)
+    try:
+        deep.mkdir()
+        os.chdir(deep)
+        for _ in range(20):  # more than a path may have
+            os.mkdir("d" * 240)
+            os.chdir("d" * 240)
+    finally:
+        os.chdir(here)
+        os.close(here)
+    with pytest.raises(DataError, match="the folder cannot be read .*name too long"):
+        list_images(deep)
+    shutil.rmtree(deep)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
@@ -237,3 +238,38 @@ class TestPlace:
         assert (placed[1:9, 2:5] == 9).all()
         assert (placed == 255).sum() == 80 - 24
         assert (place_mask(mask, (1, 1), (40, 0), (10, 8), fill=7) == 7).all()
+
+
+@pytest.mark.parametrize(
+    "polygon", [[v for i in range(500) for v in ((-131072, i) if i % 2 else (131072, i))], [0, 0, 131072, 0, 0, 131072]]
+)
+def test_a_polygon_that_reaches_far_out_takes_no_more_memory_than_its_picture(polygon, monkeypatch):
+    edges = [0.0]
+    rasterise = engine.frPyObjects
+
+    def watched(given, *size):
+        if isinstance(given, list):
+            edges.extend(np.abs(np.diff(np.reshape(p, (-1, 2)), axis=0)).max(1).sum() for p in given)
+        return rasterise(given, *size)
+
+    monkeypatch.setattr(engine, "frPyObjects", watched)
+    masks = ObjectMasks((read_segmentation([polygon], (64, 48), "here")[0],), (64, 48))
+    masks.areas()
+    masks.place((100.0, 100.0), (0, 0), (640, 480)).areas()
+    assert max(edges) <= 2**20  # COCO's rasteriser takes a hundred bytes for each pixel of its edges
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIZES, st.integers(0, 2**32 - 1), st.integers(3, 8), st.sampled_from([2, 100, 1000]))
+def test_of_a_polygon_that_reaches_far_out_the_picture_shows_what_pycocotools_shows(size, seed, corners, far):
+    rng = np.random.default_rng(seed)
+    polygon = (rng.uniform(-far, far + 1, (corners, 2)) * max(size)).flatten().tolist()
+    assert near(ours([polygon], size), theirs([polygon], size))
+
+
+def test_an_outline_longer_than_any_object_is_filled_in_the_memory_of_its_picture(monkeypatch):
+    monkeypatch.setattr("visionkit.data.labels.masks.MAX_LENGTH", 10.0)
+    found = ours([[8, 6, 28, 6, 28, 22, 8, 22], [20, 10, 40, 10, 40, 30, 20, 30]], (40, 60))
+    expected = theirs([[8, 6, 28, 6, 28, 22, 8, 22], [20, 10, 40, 10, 40, 30, 20, 30]], (40, 60))
+    assert near(found, expected)
+    assert found[12:20, 12:36].all()  # where two parts overlap they do not cancel out

@@ -2,7 +2,8 @@
 
 import pytest
 
-from visionkit.data.labels.names import Folders, composed, last_part, only_composed, same_folder, spellings
+from visionkit.core.errors import DataError
+from visionkit.data.labels.names import Folders, composed, last_part, only_composed, same_folder, spellings, split_list
 
 TWO, ONE = "o\u0308", "\xf6"  # one letter, decomposed and composed
 
@@ -67,3 +68,13 @@ def test_folders_in_upper_and_lower_case(tmp_path):
     assert same_folder(tmp_path, "labels") is None
     (tmp_path / "Labels").mkdir()
     assert same_folder(tmp_path, "images", "labels").name == "Labels"
+
+
+def test_lists_of_splits_in_upper_and_lower_case(tmp_path):
+    assert split_list(tmp_path, ("train", "training")) is None
+    (tmp_path / "Train.txt").write_text("a")
+    (tmp_path / "default.txt").write_text("a")
+    assert split_list(tmp_path, ("train", "training")) == tmp_path / "Train.txt"
+    (tmp_path / "training.txt").write_text("b")
+    with pytest.raises(DataError, match=r"has both Train\.txt and training\.txt; keep one"):
+        split_list(tmp_path, ("train", "training"))

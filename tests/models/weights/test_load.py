@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from torch import nn
 from visionkit.core.errors import DataError, UsageError
 from visionkit.models.backbones.resnet import ResNet
 from visionkit.models.backbones.timm import TimmBackbone
-from visionkit.models.weights import file as weights_file
 from visionkit.models.weights import match as weights_match
 from visionkit.models.weights.file import find_weights, read_state_dict
 from visionkit.models.weights.load import StageCount, load_weights
@@ -335,9 +333,13 @@ class TestFaultyFiles:
 
 
 class TestFinding:
-    @pytest.mark.parametrize("name", ["nothere.pth", "timm/nothere.pth", "some/where", "https://x.org/w.pth"])
+    def test_an_address(self):
+        with pytest.raises(UsageError, match="weights https://x.org/w.pth: is an address, .*; download it first"):
+            find_weights("https://x.org/w.pth")
+
+    @pytest.mark.parametrize("name", ["nothere.pth", "timm/nothere.pth", "some/where"])
     def test_no_such_file(self, name):
-        with pytest.raises(UsageError, match=f"{name}: file not found"):
+        with pytest.raises(UsageError, match=f"{name}: no such file; check the path"):
             find_weights(name)
 
     def test_a_folder_without_a_run_is_no_file(self, tmp_path):
@@ -349,47 +351,6 @@ class TestFinding:
         (tmp_path / "timm" / "resnet18.x").write_bytes(b"x")
         monkeypatch.chdir(tmp_path)
         assert find_weights("timm/resnet18.x") == Path("timm/resnet18.x")
-
-    @pytest.mark.parametrize("name", ["timm/resnet18.a1_in1k", "hf-hub:owner/name"])
-    def test_hub_names_download_and_a_dead_network_is_one_line(self, name, monkeypatch):
-        from huggingface_hub import constants
-
-        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-        start = time.monotonic()
-        with pytest.raises(DataError, match="cannot be fetched from the hub") as e:
-            find_weights(name)
-        assert time.monotonic() - start < 8
-        assert name.removeprefix("hf-hub:") in str(e.value)
-        assert "\n" not in str(e.value)
-
-    def test_offline_mode_asks_nobody(self, monkeypatch):
-        from huggingface_hub import constants
-
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        monkeypatch.setattr(weights_file, "_reach", lambda _: pytest.fail("went online"))
-        with pytest.raises(DataError, match="cannot be fetched"):
-            find_weights("timm/no_such_network.at_all")
-
-    def test_a_bad_name_is_refused(self):
-        with pytest.raises(DataError, match="cannot be fetched"):
-            find_weights("hf-hub:a/b/c")
-
-    def test_a_cached_or_downloaded_file_is_used(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
-        monkeypatch.setattr(weights_file, "_reach", lambda _: None)
-        asked = []
-
-        def fake(repository, name, **_):
-            asked.append((repository, name))
-            return str(tmp_path / name)
-
-        monkeypatch.setattr("huggingface_hub.hf_hub_download", fake)
-        assert find_weights("timm/resnet18.a1_in1k") == tmp_path / "model.safetensors"
-        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "cached"))
-        assert find_weights("hf-hub:me/mine") == tmp_path / "cached"
-        assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]
 
 
 class TestRealFiles:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import visionkit
-from visionkit import UsageError
+from visionkit import DataError, UsageError
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.prediction.backends import available, convert, exported
 from visionkit.prediction.backends.convert import PredictionModel
@@ -248,6 +248,22 @@ def test_a_network_that_cannot_be_exported_is_refused():
     ) as e:
         convert.convert(model, "openvino", precision="32")(images())
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError("147456 requested and 25408 written")]
+)
+def test_a_full_disk_is_not_laid_to_the_network(monkeypatch, tiny_model, error):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    def save(self, *_, **__):
+        raise error
+
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", save)
+    images = torch.zeros((1, 3, 32, 32), dtype=torch.uint8)
+    with pytest.raises(DataError, match=r"the network cannot be written there \((No space|147456).*set TMPDIR"):
+        convert.convert(tiny_model.eval(), "onnx")(images)
 
 
 def test_each_shape_is_exported_once(monkeypatch):

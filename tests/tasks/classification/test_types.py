@@ -57,3 +57,12 @@ def test_draw_leaves_the_picture_in_place(multilabel):
     assert (drawn[:, 80:] == 90).all()
     other = ClassPrediction(torch.tensor([0.1, 0.1, 0.1]), multilabel=multilabel).draw(image, NAMES)
     assert (other != drawn).any()
+
+
+def test_target_is_drawn_as_a_prediction_is(monkeypatch):
+    written = []
+    monkeypatch.setattr("visionkit.prediction.draw.draw_text", lambda image, text: written.append(text) or image)
+    image = torch.zeros(3, 50, 50, dtype=torch.uint8)
+    for scores in ([0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.3, 0.7, 0.0], [0.0, 0.0, 0.0]):
+        ClassTarget(torch.tensor(scores)).draw(image, NAMES)
+    assert written == ["dog", "cat, eel", "dog 70%, cat 30%", "(none)"]

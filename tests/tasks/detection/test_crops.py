@@ -79,9 +79,9 @@ def test_a_joint_model_cuts_into_the_folder_of_its_head(tmp_path):
     writers, _ = writers_of({"cars": head})
     writer = writers["cars/crops"](WriterJob(tmp_path, ("cars/a", "cars/b"), ("in/a.png",)))
     assert writer.wants_pixels
-    assert writer.per_picture
     writer.add(INFO, visionkit.MultiTaskPrediction({"cars": found((8, 4, 24, 12))}), picture())
     assert list(written(tmp_path)) == ["cars/crops/a/00000_a_000.jpg"]
+    assert writer.files_of("in/a.png") == [tmp_path / "cars/crops/a/00000_a_000.jpg"]
 
 
 @pytest.fixture

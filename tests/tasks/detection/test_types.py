@@ -1,9 +1,13 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit import DataError, ImageInfo
+from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, BoxTarget
 
 NAMES = ("cat", "dog")
@@ -120,3 +124,20 @@ class TestPrediction:
         assert (picture[:, 30, 30:60] != 128).any(), "the threshold itself counts"
         assert (picture[:, 5, 5:9] == 128).all()
         assert (image == 128).all()
+
+
+def test_target_is_drawn_with_its_masks_the_smaller_objects_on_top(monkeypatch):
+    calls = []
+    monkeypatch.setattr("visionkit.prediction.draw.draw_boxes", lambda image, *rest: calls.append(rest) or image)
+    monkeypatch.setattr("visionkit.prediction.draw.draw_masks", lambda image, *rest: calls.append(rest) or image)
+    image = torch.zeros(3, 50, 50, dtype=torch.uint8)
+    target = BoxTarget.make([[0, 0, 40, 40], [10, 10, 20, 20]], [0, 1], [True, False])
+    target.draw(image, ["cat", "dog"])
+    ((boxes, labels, texts),) = calls
+    assert boxes.tolist() == [[10, 10, 20, 20], [0, 0, 40, 40]]
+    assert labels.tolist() == [1, 0]
+    assert texts == ["dog", "cat (ignored)"]
+    dense = np.zeros((2, 50, 50), np.uint8)
+    dense[0, :40, :40] = dense[1, 10:20, 10:20] = 1
+    replace(target, masks=ObjectMasks.from_dense(dense)).draw(image, ["cat", "dog"])
+    assert calls[1][0].areas().tolist() == [100, 1600]

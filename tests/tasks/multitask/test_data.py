@@ -67,6 +67,14 @@ def test_batches_hold_the_share_of_each_group(pictures):
     assert [b.info.id for b in (data.splits.val[0],)] == [first.infos[0].id]
 
 
+def test_batches_of_half_the_pictures(pictures):
+    data = make(pictures)
+    assert data.batch_sizes() == {"--data.datasets.ground.batch_size": 2, "--data.datasets.kind.batch_size": 1}
+    data.halve_batches()
+    assert data.batch_sizes() == {"--data.datasets.ground.batch_size": 1, "--data.datasets.kind.batch_size": 1}
+    assert {len(batch) for batch in data.train_dataloader()} == {2}
+
+
 def test_pictures_are_shown_as_the_first_of_a_group_says(pictures):
     """Grey everything for the masks; the detector's own augmentation would be black."""
     black = [{"RandomBrightnessContrast": {"brightness_limit": [-1.0, -1.0], "p": 1.0}}]

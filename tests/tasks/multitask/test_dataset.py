@@ -1,6 +1,7 @@
 """A picture that several data sets hold is one picture with all their labels, and is held out for all."""
 
 import os
+from collections import Counter
 
 import pytest
 import torch
@@ -177,3 +178,24 @@ def test_subset_keeps_labels_and_order(dataset, files):
     assert part.classes == dataset.classes
     assert len(dataset) == 4
     assert len(part.subset([1])) == 1
+
+
+def test_copies_in_splits_of_different_heads_are_a_leak(files):
+    files["b"].write_bytes(files["e"].read_bytes())
+    files["f"].write_bytes(files["h"].read_bytes())
+    made, _ = put_together({"x": data("ex", files, "abf", "dh"), "y": data("why", files, "cg", "e")})
+    leaks = [line.strip() for line in made.source.splitlines() if "leak" in line]
+    assert leaks == [  # f and h are both of x, which tells of them
+        f"leak: 1 images are in both train of x and val of y, byte for byte, so the score flatters; remove them from "
+        f"one (first: {files['e']} = {files['b']})"
+    ]
+    made, _ = put_together({"x": data("ex", files, "ac", "d"), "y": data("why", files, "cg", "e")})
+    assert "leak" not in made.source
+
+
+def test_remarks_of_all_data_sets_are_one(files):
+    parts = [Labelled("ex", [files["a"]]), Labelled("why", [files["a"]])]
+    parts[0].remarks = lambda: Counter(one=2)
+    parts[1].remarks = lambda: Counter(one=1, other=3)
+    made = MultiTaskDataset(dict(zip("xy", parts, strict=True)), [{"x": 0, "y": 0}], ("x/a", "y/a"))
+    assert made.remarks() == {"one": 3, "other": 3}

@@ -359,6 +359,12 @@ def test_names_that_would_not_do_as_keys_and_folders(name):
         make({name: LinearHead}, sizes={name: 2})
 
 
+@pytest.mark.parametrize("name", ["keys", "type", "float", "training", "forward", "_modules"])
+def test_names_that_torch_uses_itself(name):
+    with pytest.raises(UsageError, match=rf"head '{name}': torch uses this name itself; choose another one"):
+        make({name: LinearHead}, sizes={name: 2})
+
+
 def test_numbers_of_classes_must_add_up():
     with pytest.raises(UsageError, match="add up to 5 classes, there are 6"):
         MultiTaskHead(neck().features, 6, heads={"a": LinearHead}, sizes={"a": 5}, levels=4)

@@ -1,6 +1,6 @@
 """Several targets in one do what each does alone, whatever happens to their picture."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import numpy as np
 import pytest
@@ -299,3 +299,17 @@ def test_pictures_say_which_head_a_name_is_of():
 
     MultiTaskPrediction({"kind": Part(), "ground": Part()}).draw(None, ("kind/a", "kind/b", "ground/a"))
     assert seen == [["kind/a", "kind/b"], ["ground/a"]]
+
+
+def test_target_draws_what_it_is_labelled_for_with_the_names_of_its_head():
+    @dataclass(frozen=True)
+    class Told:
+        def draw(self, image, names):
+            seen.append(names)
+            return image + 1
+
+    seen = []
+    target = MultiTaskTarget({"b": Told(), "own": object(), "a": Told()})
+    drawn = target.draw(torch.zeros(3, 2, 2, dtype=torch.uint8), ("a/cat", "a/dog", "b/tree"))
+    assert seen == [["b/tree"], ["a/cat", "a/dog"]]
+    assert drawn.unique().tolist() == [2]

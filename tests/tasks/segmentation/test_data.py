@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from visionkit.data.transforms.crop import RandomScaledCrop
 from visionkit.tasks.segmentation.data import SegmentationData, balanced_weights
@@ -44,3 +45,36 @@ def test_real_pictures_and_masks_reach_the_model(data_root):
         for target in batch.targets:
             assert target.mask.shape == (360, 480)
             assert set(target.mask.unique().tolist()) <= {*range(11), 255}
+
+
+def test_masks_of_several_frames_are_said(tmp_path):
+    for i in range(6):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (i * 30, 0, 0)).save(tmp_path / f"images/{i}.png")
+        frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (i % 2, 1 - i % 2)]
+        more = {"save_all": True, "append_images": frames[1:]} if i < 2 else {}
+        kind = "tif" if i == 1 else "png"
+        frames[0].save(tmp_path / f"masks/{i}.{kind}", **more)
+    (tmp_path / "classes.txt").write_text("background\nroad\n")
+    data = SegmentationData(str(tmp_path), num_workers=0, size=32)
+    data.setup("fit")
+    assert data.notes() == ["masks    2 files hold several (animations, pages): the first of each is taken"]
+    (index,) = (i for i, id in enumerate(data.splits.train.ids) if id.endswith("1.png"))
+    assert (data.splits.train.read_mask(index) == 1).all()
+
+
+def test_palettes_that_differ_are_said(tmp_path):
+    for i in range(6):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (i * 30, 0, 0)).save(tmp_path / f"images/{i}.png")
+        mask = Image.frombytes("P", (8, 8), bytes(i % 2 for i in range(64)))
+        mask.putpalette([0, 0, 0, 255, 0, 0] if i < 4 else [0, 0, 0, 0, 255, 0])
+        mask.save(tmp_path / f"masks/{i}.png")
+    (tmp_path / "classes.txt").write_text("background\nroad\n")
+    data = SegmentationData(str(tmp_path), num_workers=0, size=32, val_fraction=0.01)
+    data.setup("fit")
+    (note,) = data.notes()
+    numbers = (len([1 for id in data.splits.train.ids if id.endswith(("4.png", "5.png"))]),)
+    assert note.startswith(f"masks    {numbers[0]} files have other palettes than those before: their ids count")

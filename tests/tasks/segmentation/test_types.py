@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from visionkit.core.errors import DataError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.transforms.preprocessing import Preprocessing
+from visionkit.prediction.draw import draw_classes
 from visionkit.tasks.segmentation import types
 from visionkit.tasks.segmentation.types import MaskPrediction, MaskTarget, View
 
@@ -260,3 +261,12 @@ def test_a_prediction_is_drawn_with_the_colours_of_its_classes():
     image = torch.full((3, 64, 80), 100, dtype=torch.uint8)
     assert torch.equal(prediction.draw(image, ["a", "b", "c"]), draw_classes(image, prediction.labels, ["a", "b", "c"]))
     assert (image == 100).all()
+
+
+def test_target_is_drawn_as_a_prediction_is():
+    image = torch.full((3, 120, 120), 100, dtype=torch.uint8)
+    mask = torch.full((120, 120), 255, dtype=torch.uint8)
+    mask[:60] = 0
+    drawn = MaskTarget(mask).draw(image, ["tree"])
+    assert drawn[:, 10, 10].tolist() == draw_classes(image, mask, ["tree"])[:, 10, 10].tolist() != [100] * 3
+    assert drawn[:, 100, 100].tolist() == [100] * 3, "where it says nothing"

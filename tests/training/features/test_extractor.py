@@ -25,7 +25,7 @@ from visionkit.data.loading import EvaluationView, TrainingLoader, evaluation_lo
 from visionkit.data.samplers import EpochSampler
 from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.training.features.extractor import Extractor, collect, image_key
-from visionkit.training.features.store import CacheError, FeatureStore, Level, make_room, remove_with_lock
+from visionkit.training.features.store import CacheError, FeatureStore, Level, make_room, remove_store, remove_with_lock
 from visionkit.training.features.view import FeatureView
 
 CPU = torch.device("cpu")
@@ -126,6 +126,31 @@ def test_what_is_damaged_is_dropped_and_filled_again(tmp_path, damage, left):
     store.append(keys[left:], [x[left:] for x in levels])
     assert all(torch.equal(a, b) for a, b in zip(levels, store.read(np.arange(5), CPU), strict=True))
     assert list(FeatureStore(tmp_path, LEVELS).rows) == keys
+
+
+def test_damaged_features_are_computed_anew(tmp_path):
+    first, second, third = counting(), counting(), counting()
+    store = FeatureStore(tmp_path, first.levels)
+    whole = store.read(collect(store, first, pictures()).rows, CPU)
+    with (tmp_path / "features.bin").open("r+b") as file:
+        file.seek(3 * first.record + 10)
+        byte = file.read(1)[0]
+        file.seek(3 * first.record + 10)
+        file.write(bytes([byte ^ 64]))
+    for extract, computed in ((second, 1), (third, 0)):
+        store = FeatureStore(tmp_path, extract.levels)
+        found = collect(store, extract, pictures())
+        assert extract.seen == computed
+        assert all(torch.equal(a, b) for a, b in zip(whole, store.read(found.rows, CPU), strict=True))
+
+
+def test_features_stay_readable_when_another_run_makes_room(tmp_path):
+    levels, keys = some(5)
+    reader = FeatureStore(tmp_path / "s", LEVELS)
+    reader.append(keys, levels)
+    reader.map()
+    remove_store(tmp_path / "s")
+    assert torch.equal(reader.read(np.arange(5), CPU)[0], levels[0])
 
 
 def test_a_reader_keeps_what_another_process_drops(tmp_path):

@@ -1,4 +1,4 @@
-"""backbone: look into a file of weights, or write the backbone of a checkpoint alone into one."""
+"""backbone: list and fetch weights, look into a file of them, or write the backbone of a checkpoint alone into one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionkit.cli.commands.backbone_weights import add_parsers, get_weights, list_weights
 from visionkit.cli.commands.predict import Parser
 from visionkit.cli.config.short_names import first_positional
 from visionkit.core.errors import UsageError
@@ -23,11 +24,12 @@ def parser() -> Parser:
     """Return the parser of ``visionkit backbone``."""
     p = Parser(
         prog="visionkit backbone",
-        description="Look into a file of weights, or write the backbone of a checkpoint alone into a file. FILE or "
-        "CKPT may be written --ckpt FILE, or --ckpt_path FILE.",
+        description="List and fetch pretrained weights, look into a file of weights, or write the backbone of a "
+        "checkpoint alone into a file. FILE or CKPT may be written --ckpt FILE, or --ckpt_path FILE.",
         allow_abbrev=False,
     )
-    verbs = p.add_subparsers(dest="verb", metavar="inspect|export", required=True)
+    verbs = p.add_subparsers(dest="verb", metavar="list|get|inspect|export", required=True)
+    known = add_parsers(verbs)
     look = verbs.add_parser(
         "inspect",
         help="say what a file of weights holds",
@@ -53,7 +55,7 @@ def parser() -> Parser:
     write.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
                        help="a package beside visionkit whose backbone the checkpoint may name "
                        "(repeatable)")  # fmt: skip
-    for verb in (look, write):
+    for verb in (*known, look, write):
         verb.set_defaults(parser=verb)  # it knows the options that an unknown one may mean
     return p
 
@@ -63,6 +65,12 @@ def main(command: str, arguments: Sequence[str]) -> int:
     options, unknown = parser().parse_known_args(first_positional(arguments))
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.verb == "list":
+        list_weights(as_json=options.json)
+        return 0
+    if options.verb == "get":
+        get_weights(options.name, options.out, overwrite=options.overwrite)
+        return 0
     if options.verb == "inspect":
         from visionkit.models.backbones.inspect import inspect_weights
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from visionkit.cli.config.options import options_of
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
+from visionkit.models.run_folder import is_checkpoint
 
 __all__ = ["main"]
 
 STDIN = "-"
 """Stands for standard input."""
+CKPT = ("--ckpt", "--ckpt_path", "--weights")
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,7 +70,7 @@ def parser() -> Parser:
     p.add_argument("--list", metavar="FILE", dest="listed",
                    help="a file with the path of a picture in each line, or - for such lines on standard "
                    "input")  # fmt: skip
-    p.add_argument("--ckpt", "--ckpt_path", "--weights", required=True, action=_Once, metavar="FILE",
+    p.add_argument(*CKPT, required=True, action=_Once, metavar="FILE",
                    help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
@@ -136,6 +140,19 @@ def parser() -> Parser:
     return p
 
 
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    try:
+        return parser().parse_args(arguments)
+    except UsageError:
+        given = options_of(arguments)
+        found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)
+        if found is None or any(o.name in CKPT for o in given):
+            raise
+        raise UsageError(
+            f"{found} is a checkpoint or the folder of a run, no picture: write --ckpt {shlex.quote(found)}"
+        ) from None
+
+
 def _scales(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
@@ -168,7 +185,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
             "visionkit predict needs a model, a folder for the results and pictures: visionkit predict "
             "--ckpt runs/classify-1 --out predictions PHOTOS; see visionkit predict --help"
         )
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.num_workers is not None and options.num_workers < 0:

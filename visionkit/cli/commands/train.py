@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from visionkit.cli.config.train_help import train_help
 from visionkit.cli.config.values import refuse_values
 from visionkit.cli.imports import uncollected
 from visionkit.core.errors import UsageError
+from visionkit.core.files import missing
+from visionkit.core.text import say
 
 __all__ = ["main"]
 
@@ -40,11 +44,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
         print(train_help(command, arguments))
         return 0
     arguments, print_config = asked_to_print(arguments)
+    arguments, dry = _dry(command, arguments)
+    _refuse_words(command, arguments)
     given = arguments  # in the user's own words, for messages
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
         from visionkit.cli.config.auto import asked_places, resolve
+        from visionkit.cli.dry_run import DryRun
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
         from visionkit.training.run.claim import Claim
@@ -53,9 +60,15 @@ def main(command: str, arguments: Sequence[str]) -> int:
         _import_named(arguments)
     shown = None if print_config is None else io.StringIO()
     try:
-        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown), Claim() as claim:
+        with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
             argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
-            CLI([command, *argv], given=[command, *given, *arguments], claim=claim, choices=choices)
+            argv, given = [command, *argv], [command, *given, *arguments]
+            if dry:
+                with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
+                    DryRun(argv, given, folder=Path(folder), choices=choices)
+            else:
+                with Claim() as claim:
+                    CLI(argv, given, claim=claim, choices=choices)
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
@@ -89,6 +102,47 @@ def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for option in options if option.name != "--trust" for word in option.words], packages
 
 
+def _dry(command: str, arguments: list[str]) -> tuple[list[str], bool]:
+    """Return the arguments of ``fit`` without ``--dry-run``, and whether it was among them."""
+    found = [option for option in options_of(arguments) if option.name == "--dry-run"]
+    if command != "fit" or not found:
+        return arguments, False
+    if wrong := next((option for option in found if option.words != ("--dry-run",)), None):
+        raise UsageError(f"--dry-run takes no value, got {wrong.value!r}")
+    return [word for option in options_of(arguments) if option.name != "--dry-run" for word in option.words], True
+
+
+def _refuse_words(command: str, arguments: Sequence[str]) -> None:
+    """Refuse words that belong to no option, and say which option they are meant for.
+
+    Raises:
+        UsageError: Naming the word and the option.
+    """
+    from visionkit.models.run_folder import is_checkpoint
+
+    before = None
+    for option in options_of(arguments):
+        if option.name.startswith("-"):
+            before = option
+            continue
+        word = option.words[0]
+        quoted, config = shlex.quote(word), Path(word, "config.yaml")
+        if is_checkpoint(word):
+            meant = f"write --ckpt {quoted}"
+            if command == "fit":
+                meant = f"--ckpt_path {quoted} goes on with its training"
+                meant += f", -c {shlex.quote(str(config))} begins it anew" if config.is_file() else ""
+        elif word.endswith(bounded_yaml.YAML_FILES) or f"{word}.yaml" in configs.shipped():
+            meant = f"write -c {quoted}"
+        elif before is not None and len(before.words) == 2:
+            meant = f"{before.name} takes one value, which is {before.value}"
+        elif Path(word).exists():
+            meant = f"write --data {quoted}"
+        else:
+            meant = f"visionkit {command} --help lists them"
+        raise UsageError(f"{word} belongs to no option: {meant}")
+
+
 def _run_folders(command: str, arguments: list[str]) -> list[str]:
     """Return the arguments with the checkpoint of a run where its folder, or its config alone, is named."""
     from visionkit.models.run_folder import FOLDER, LAST, find_checkpoint
@@ -99,18 +153,48 @@ def _run_folders(command: str, arguments: list[str]) -> list[str]:
         run = files[-1].parent if files else None
         if run is not None and (run / FOLDER).is_dir() and "ckpt_path" not in configs.content_of(files[-1]):
             return [*arguments, f"--ckpt_path={find_checkpoint(run)}"]
-    if asked is None or asked in RUN_WORDS or not Path(asked).is_dir():
+    if asked is None or asked in RUN_WORDS:
         return arguments
+    if not Path(asked).is_dir():
+        return arguments if command == "fit" else _config_of_run(asked, arguments)
     last = next((p for p in (Path(asked, FOLDER, LAST), Path(asked, LAST)) if p.is_file()), None)
     found = last if last is not None and command == "fit" else find_checkpoint(asked)  # training goes on with the last
     kept = [word for option in options_of(arguments) if option.name != "--ckpt_path" for word in option.words]
     config = Path(asked, "config.yaml")
     if not configs.paths(arguments) and config.is_file():  # it knows the data of the run
-        others = sorted(name for name in configs.classes_of(config) if name.partition(".")[0] not in KNOWN)
-        if others:
+        if others := _others(config):
             raise UsageError(f"{config} names the class {others[0]}, outside visionkit: to use it, say -c {config}")
         kept = ["-c", str(config), f"--trainer.default_root_dir={asked}", *kept]
     return [*kept, f"--ckpt_path={found}"]
+
+
+def _config_of_run(checkpoint: str, arguments: list[str]) -> list[str]:
+    """Return the arguments with the config of the run in whose folder a checkpoint lies: it knows the data."""
+    from visionkit.models.run_folder import FOLDER
+
+    folder = Path(os.path.abspath(checkpoint)).parent
+    config = Path(os.path.relpath(folder.parent / "config.yaml"))
+    if configs.paths(arguments) or folder.name != FOLDER or not config.is_file() or not Path(checkpoint).is_file():
+        return arguments
+    others = _others(config)
+    if not others:
+        return ["-c", str(config), *arguments]
+    if not _names_data(arguments):
+        raise UsageError(f"{config} names the class {others[0]}, outside visionkit: to use it, say -c {config}")
+    say(
+        f"{config} names the class {others[0]}, outside visionkit, and is not read: to use it, say -c {config}",
+        error=True,
+    )
+    return arguments
+
+
+def _others(config: Path) -> list[str]:
+    """Return the classes in a config that are not visionkit's own."""
+    return sorted(name for name in configs.classes_of(config) if name.partition(".")[0] not in KNOWN)
+
+
+def _names_data(arguments: Sequence[str]) -> bool:
+    return any(option.name == "--data" or option.name.endswith(".root") for option in options_of(arguments))
 
 
 def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> list[str]:
@@ -119,6 +203,8 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
         configs.refuse_partial(files, arguments)
         return arguments
     checkpoint = value_of(arguments, "--ckpt_path")
+    if checkpoint is not None and checkpoint not in RUN_WORDS and not os.path.lexists(checkpoint):
+        raise UsageError(f"--ckpt_path {missing(checkpoint, 'file or folder')}")
     if checkpoint is None or not Path(checkpoint).is_file():
         config = f"-c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
         if command == "fit":
@@ -141,8 +227,7 @@ def _refuse_drawn(command: str, checkpoint: str, classes: Sequence[str], argumen
     """Refuse to measure on drawn shapes what was trained on other data, where no data is named."""
     from visionkit.data.shapes import SHAPES
 
-    named = any(option.name == "--data" or option.name.endswith(".root") for option in options_of(arguments))
-    if not named and set(classes) - {"background"} - set(SHAPES):
+    if not _names_data(arguments) and set(classes) - {"background"} - set(SHAPES):
         seen = ", ".join(list(classes)[:3]) + (", ..." if len(classes) > 3 else "")
         raise UsageError(
             f"{command} needs --data.root PICTURES: {checkpoint} knows {seen}, and without a root drawn shapes are "

@@ -16,7 +16,7 @@ from visionkit.cli.config import bounded_yaml
 from visionkit.cli.config.classes import Place, place_of
 from visionkit.cli.config.descriptions import import_class
 from visionkit.cli.config.options import CONFIG, Option, options_of, value_of
-from visionkit.core.errors import DataError
+from visionkit.core.errors import DataError, VisionkitError
 from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
@@ -25,7 +25,14 @@ __all__ = ["asked_places", "flattened", "make_advice", "resolve"]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
-OF_OTHERS = ("trainer.accelerator", "trainer.devices", "trainer.strategy", "ckpt_path", "model.backbone.weights")
+OF_OTHERS = (
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "ckpt_path",
+    "model.backbone.weights",
+    "pictures",
+)
 """Keys for which ``auto`` means something else."""
 CHOSEN = "VISIONKIT_CHOSEN"
 """Tells the processes that Lightning starts what the first one chose."""
@@ -58,12 +65,12 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
         choices, found = [], {}
     elif command == "fit":
         known = os.environ.get(CHOSEN) if int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
-        choices = [Choice(**c) for c in json.loads(known)] if known else list(make_advice(values).choices.values())
+        choices = [Choice(**c) for c in json.loads(known)] if known else _chosen(values)
         os.environ[CHOSEN] = json.dumps([vars(choice) for choice in choices])
         found = {tuple(choice.key.split(".")): choice.value for choice in choices}
     else:
         choices, found = [], _of_checkpoint(value_of(arguments, "--ckpt_path"))
-    dropped = said - asked if command == "fit" else said  # others say it, or the constructors
+    dropped = said - asked if choices else said  # others say it, or the constructors
     left = [_substituted(content, found, dropped) for content in contents]
     resolved: list[str] = []
     for option, before, after in zip(options, contents, left, strict=True):
@@ -86,6 +93,16 @@ def asked_places(arguments: Sequence[str]) -> set[Place]:
     for option in options_of(arguments):
         values |= dict(flattened(_content(option)))
     return {place for place, value in values.items() if value == AUTO and ".".join(place) not in OF_OTHERS}
+
+
+def _chosen(values: Mapping[Place, Any]) -> list[Choice]:
+    """Return what the data choose; nothing where an option is no value at all, which the parser says."""
+    try:
+        return list(make_advice(values).choices.values())
+    except (TypeError, ValueError, AttributeError) as e:
+        if isinstance(e, VisionkitError):
+            raise
+        return []
 
 
 def make_advice(values: Mapping[Place, Any]) -> Advice:
@@ -128,9 +145,7 @@ def _content(option: Option) -> Any:
     if not place or option.name.endswith(".class_path"):
         return {place[0]: _nested(place[1:], {"class_path": option.value})} if place else {}
     value: Any = option.value
-    if place[-1] != "root" and (
-        option.value == AUTO or option.value.startswith(("[", "{")) or place[0] in ("data", "trainer")
-    ):
+    if place[-1] != "root" and (place[0] in ("data", "trainer") or value.startswith(("[", "{"))):
         value = bounded_yaml.load_value(option.value, option.name)
     return {place[0]: _nested(place[1:], value)}
 
@@ -148,7 +163,7 @@ def _at(content: Any, place: Place) -> Any:
 
 
 def _substituted(value: Any, found: Mapping[Place, Any], dropped: Collection[Place], place: Place = ()) -> Any:
-    """Return a part of a config with what was found in place of ``auto``; keys in ``dropped`` without it are left out."""
+    """Return a part of a config with what was found in place of ``auto``, without it where it is dropped."""
     if isinstance(value, Mapping):
         kept = {}
         for key, entry in value.items():
@@ -163,7 +178,7 @@ def _substituted(value: Any, found: Mapping[Place, Any], dropped: Collection[Pla
 
 
 def _make_data(values: Mapping[Place, Any], place: Place) -> VisionDataModule[Any] | None:
-    """Make the data that a config names, with the options that say what is read; None for what is none of visionkit's."""
+    """Make the data that a config names, with the options that say what is read; None where it cannot be asked."""
     cls = import_class(str(values.get((*place, "class_path"), "")))
     if cls is None or not issubclass(cls, VisionDataModule):
         return None

@@ -37,6 +37,8 @@ __all__ = [
 TOP = {
     "seed_everything": "Seed of start weights, order and augmentation.",
     "trainer": "Trainer of Lightning",
+    "pictures": "When fit draws validation pictures, truth beside prediction: auto after the epochs 1, 2, 5, 10, 20, "
+    "50 and so on and the last, N after each N epochs; none draws neither these nor the first training batch.",
     **dict.fromkeys((*BASES, "ckpt_path", "config"), ""),
     "weights_only": "Of Lightning; visionkit reads nothing but plain data from a checkpoint in any case.",
 }

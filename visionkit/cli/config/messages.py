@@ -32,7 +32,12 @@ GIVEN = re.compile(r"Given value: (.*)")
 CALLABLE = re.compile(
     r".*expects a function or a callable class: (.*?)(?:\. Got value: Namespace\(class_path='([^']+)'.*)?"
 )
+NO_MODULE = re.compile(r"No module named '(\w+)'")
+RESUME = re.compile(r"--(resume|continue)([_-].*)?")
 UNION = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+
+
+GO_ON = "a training goes on with --ckpt_path last, with auto where there is one to go on with, or with a run's folder"
 
 
 def explain(message: str, arguments: Sequence[str]) -> str:
@@ -85,7 +90,15 @@ def explain(message: str, arguments: Sequence[str]) -> str:
         return f"{_where(path, arguments, message)}: there is no such key{_near(path[-1], _siblings(path))}"
     if match := NO_ARGUMENT.search(leaf):
         word = match.group(1).split()[0].partition("=")[0]
+        if RESUME.fullmatch(word):
+            return f"{word}: there is no such option; {GO_ON}"
         return f"{word}: there is no such option{_near_option(word.lstrip('-'))}"
+    if keys and (match := NO_MODULE.search(message)):
+        module = match.group(1)
+        return (
+            f"{_where(keys, arguments, message)}: there is no module {module!r}; start where {module}.py lies, or name "
+            "its folder in PYTHONPATH"
+        )
     if kinds and given is not None and (in_callable or KIND.fullmatch(leaf)):
         leaf = f"Expected a {' or '.join(kinds)}. Got value: {given}"
     if match := NO_CLASS.search(leaf):
@@ -182,4 +195,6 @@ def _plain(text: str) -> str:
         r"Expected an? (.+?)\. Got value:(?: (.*)|$)", lambda m: f"expected {m[1]}, got {m[2] or 'nothing'}", text
     )
     text = re.sub(r"got None$", "got null", text)
+    if re.search(r"expected str, got (True|False|[\d.+-].*)$", text):
+        text += "; YAML reads such a word (no, on, 010) as something else: put it into quotes, as ['no']"
     return text.strip() or "not understood"

@@ -16,6 +16,7 @@ from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.core.text import printable
 from visionkit.models.run_folder import FOLDER
+from visionkit.models.weights.places import AUTO
 
 if TYPE_CHECKING:
     from visionkit.training.advice import Choice
@@ -90,7 +91,7 @@ def _made_absolute(config: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_path(name: str, value: Any) -> bool:
-    if not isinstance(value, str) or not value or os.path.isabs(value):
+    if not isinstance(value, str) or not value or os.path.isabs(value) or (name, value) == ("weights", AUTO):
         return False
     if name in ALWAYS:
         return True

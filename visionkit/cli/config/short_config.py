@@ -39,7 +39,8 @@ def shortened_config(
             for key in reversed(option.name.removeprefix("--").removesuffix("+").split(".")):
                 tree = tree if key in ("init_args", "class_path") else {key: tree}
             _add(spoken, tree or {})
-    return _with_auto({key: _kept(value, spoken[key]) for key, value in config.items() if key in spoken}, auto)
+    kept = {key: _kept(value, spoken[key]) for key, value in config.items() if key in spoken}
+    return {key: _with_auto(value, auto, (key,)) for key, value in kept.items()}
 
 
 def _tree_of(value: str) -> Tree | None:

@@ -72,7 +72,7 @@ SHORT = (
     Short(("batch", "batch-size", "batch_size"), ("data.batch_size",), "a whole number from 1 on", _whole(1)),
     Short(("imgsz", "img-size", "img_size"), ("data.size",), "pixels, such as 224 or 320x480 (height, width)", _size),
     Short(("lr",), ("model.recipe.optimizer.lr",), "a rate, such as 3e-4", _rate),
-    Short(("weights",), ("model.backbone.weights",), "a file of weights, or timm/NAME", _text),
+    Short(("weights",), ("model.backbone.weights",), "auto, a file of weights, or timm/NAME", _text),
     Short(("workers",), ("data.num_workers",), "a whole number", _whole(0)),
     Short(("device",), ("trainer.accelerator", "trainer.devices"), "cpu, cuda, mps, or GPUs: 0,1", _device),
 )

@@ -26,12 +26,17 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
   --ckpt_path FILE     {ckpt}; or the folder of a run
   --trust PACKAGE      a package beside visionkit whose classes the checkpoint may name, without -c (repeatable)
   --print_config       prints the config, with comments, and ends; `--print_config full` prints all keys
-  --seed_everything N  seed of start weights, order and augmentation (default: 0)
+  --seed_everything N  seed of start weights, order and augmentation (default: 0){fit}
 
 Short names, with the keys that they stand for:
 {short}
 
 The command line wins over the config; both win over what a checkpoint says. Keys of this config's classes:"""
+
+FIT = """
+  --pictures WHEN      validation pictures, truth beside prediction, in the run's pictures/: auto (epochs 1, 2, 5, 10,
+                       20, 50 ... and the last), N (each N epochs), none (no picture of the first batch either)
+  --dry-run            tries everything for some steps, says memory and time, and leaves nothing behind"""
 
 CKPT = {
     "fit": "go on from a checkpoint; `last` goes on with the run folder's newest",
@@ -52,7 +57,15 @@ def train_help(command: str, arguments: Sequence[str] = ()) -> str:
         content = _merged(content, configs.content_of(file))
     ckpt = CKPT.get(command, CKPT["validate"])
     shipped = textwrap.fill(", ".join(configs.shipped()), WIDTH - 23, subsequent_indent=" " * 23)
-    lines = [USAGE.format(command=command, shipped=shipped, ckpt=ckpt, short="\n".join(short_help()))]
+    lines = [
+        USAGE.format(
+            command=command,
+            shipped=shipped,
+            ckpt=ckpt,
+            short="\n".join(short_help()),
+            fit=FIT if command == "fit" else "",
+        )
+    ]
     for top in BASES:
         if is_class(content.get(top)):
             lines += _explain_class(_with_named(content[top], f"--{top}", arguments), f"--{top}")

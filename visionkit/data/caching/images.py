@@ -40,8 +40,8 @@ __all__ = ["Cache", "CacheSettings", "ImageCache", "Prepared"]
 T = TypeVar("T", bound=Target)
 
 Cache: TypeAlias = Literal["none", "ram", "disk"]
-DECODER = 1
-"""Rises whenever the same file gives other pixels than before."""
+DECODER = 2
+"""Rises whenever the same file gives other pixels than before, or they are kept in another way."""
 MEMORY_SHARE = 0.6  # share of the free memory that pictures may take
 
 
@@ -259,12 +259,16 @@ def _named(spec: dict[str, Any]) -> tuple[str, str]:
 
 
 def _key_of(file: Path) -> bytes | None:
-    """Return the key of a file as it is now, None where it cannot be found: reading it says what is wrong."""
+    """Return the key of a file as it is now, None where it cannot be found: reading it says what is wrong.
+
+    A program that copies or unpacks can give another picture the same size and the same time of its last change, but
+    not that of the change of the file's entry.
+    """
     try:
         stat = os.stat(file)
     except OSError:
         return None
-    facts = f"{os.path.abspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    facts = f"{os.path.abspath(file)}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
     return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).digest()
 
 

@@ -1,6 +1,6 @@
 """Decoded pictures that are kept, in memory or in a folder, for all processes that load them.
 
-A file of pixels and a file of records, one a picture. Records are found by path, size and time of the picture's file,
+A file of pixels and a file of records, one a picture. Records are found by path, size and times of the picture's file,
 so a picture that has changed is read anew. A record is written after its pixels, so what a killed process leaves behind
 is never taken for a picture.
 """
@@ -42,12 +42,13 @@ RECORD = np.dtype(
         ("offset", "<u8"),
         ("shape", "<u4", 3),  # of the pixels
         ("size", "<u4", 2),  # of the original
-        ("check", "<u4"),  # of the pixels
+        ("check", "<u4"),  # of the pixels, then shape and size
     ]
 )
 """``offset`` is 1 more than where the pixels lie; 0 says that they are not there (yet). The first record is no
 picture's: there it is where free room begins."""
 _NUMBERS = struct.Struct("<Q3I2II")  # a record behind its key
+_SHAPES = struct.Struct("<3I2I")
 _KEY = 16
 _STOPPED = 2**62  # where free room begins if nothing shall be written any more
 
@@ -153,11 +154,12 @@ class ImageStore:
             self.rows |= {key: row for row, key in enumerate(new, 1 + len(table))}
             added = np.zeros(len(new), RECORD)
             added["key"] = np.frombuffer(b"".join(new), "V16")
-            ends = table["offset"].astype(np.int64) - 1 + table["shape"].astype(np.int64).prod(1)
+            ends = table["offset"].astype(np.float64) - 1 + table["shape"].astype(np.float64).prod(1)
+            end = int(ends[ends <= os.fstat(self._pixels).st_size].max(initial=0))  # others are damaged
             if not len(table):
                 os.pwrite(self._records, b"\0" * RECORD.itemsize, 0)
-            if self._free() >= _STOPPED:  # there may be room again
-                self._set_free(int(ends.max(initial=0)))
+            if not end <= self._free() < _STOPPED:  # there may be room again; what is there is not overwritten
+                self._set_free(end)
             os.pwrite(self._records, added.tobytes(), (1 + len(table)) * RECORD.itemsize)
         filled = table["offset"] > 0
         self._trusted = bytearray(b"\1" + (~filled).tobytes() + b"\1" * len(new))  # what this run adds is whole
@@ -202,7 +204,7 @@ class ImageStore:
         except OSError:  # a disk that fails: the picture itself can still be read
             return None
         if not self._trusted[row]:
-            if zlib.crc32(out.data) != check:  # the machine stopped before all of it was on the disk
+            if _check(out.data, shape, size) != check:  # the machine stopped before all of it was on the disk
                 del self._found[row]  # a process that reads the file anew writes another record
                 return None
             self._trusted[row] = 1
@@ -215,6 +217,8 @@ class ImageStore:
             return None
         offset, *shape, height, width, check = _NUMBERS.unpack_from(data, _KEY)
         if not offset:
+            return None
+        if offset - 1 + math.prod(shape) > os.fstat(self._pixels).st_size:  # damaged
             return None
         self._found[row] = _Found(offset - 1, tuple(shape), (height, width), check)
         return self._found[row]
@@ -237,7 +241,7 @@ class ImageStore:
             view, done = pixels.data.cast("B"), 0
             while done < len(view):
                 done += os.pwrite(self._pixels, view[done:], offset + done)
-            check = zlib.crc32(view) if self.folder is not None else 0
+            check = _check(view, pixels.shape, size) if self.folder is not None else 0
             numbers = _NUMBERS.pack(offset + 1, *pixels.shape, *size, check)
             os.pwrite(self._records, numbers, row * RECORD.itemsize + _KEY)
             self._found.pop(row, None)
@@ -278,6 +282,11 @@ class ImageStore:
             yield
         finally:
             fcntl.lockf(self._records, fcntl.LOCK_UN, 1)
+
+
+def _check(pixels: memoryview, shape: tuple[int, ...], size: tuple[int, int]) -> int:
+    """Return the check sum of a picture and of what its record says of it."""
+    return zlib.crc32(_SHAPES.pack(*shape, *size), zlib.crc32(pixels))
 
 
 def available_memory() -> int:

@@ -28,7 +28,7 @@ from visionkit.data.images.formats import (
 from visionkit.data.images.pixels import DARK, Array, bands, luma, to_rgb, to_uint8, turn
 from visionkit.data.images.tiff import TiffError, read_bands, read_head
 
-__all__ = ["DARK", "SEVERAL", "Array", "Decoded", "Scale", "decode", "rgb_of"]
+__all__ = ["DARK", "RECOLOURED", "SEVERAL", "SEVERAL_MASKS", "Array", "Decoded", "Scale", "decode", "rgb_of"]
 
 Size: TypeAlias = tuple[int, int]
 Scale: TypeAlias = Callable[[Size], tuple[float, float]]
@@ -36,6 +36,10 @@ Scale: TypeAlias = Callable[[Size], tuple[float, float]]
 
 SEVERAL = "several"
 """A remark: the file holds several pictures, the first of which was taken."""
+SEVERAL_MASKS = "several masks"
+"""The same of a file of a mask."""
+RECOLOURED = "recoloured"
+"""A remark: a mask's palette shows an id in another colour than that of a mask before it."""
 
 _LARGE = 2**25  # pixels; larger pictures are decoded one at a time, whatever the number of threads
 _large = threading.Lock()

@@ -124,7 +124,9 @@ def _with_channels(pixels: Array, channels: int) -> Array:
 
 
 def _kind(thing: Any) -> str:
-    return {"ndarray": "an array", "Tensor": "a tensor"}.get(type(thing).__name__, f"a {type(thing).__name__}")
+    name = type(thing).__name__
+    usual = {"ndarray": "an array", "Tensor": "a tensor", "NoneType": "None"}
+    return usual.get(name, f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}")
 
 
 def _channels(channels: int) -> str:

@@ -86,7 +86,7 @@ def list_images(folder: str | os.PathLike[str], *, channels: int = 3) -> list[Pa
         channels: Other than 1 or 3 lists ``.npy`` files too.
 
     Raises:
-        DataError: The folder does not exist or is a file.
+        DataError: The folder does not exist or is a file, or it or one below it cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -110,6 +110,9 @@ def passed_over(folders: Iterable[str | os.PathLike[str]]) -> PassedOver:
 
     Args:
         folders: Where to look; what is no folder holds nothing.
+
+    Raises:
+        DataError: One cannot be read.
     """
     found = PassedOver()
     seen: set[str] = set()
@@ -123,9 +126,13 @@ def passed_over(folders: Iterable[str | os.PathLike[str]]) -> PassedOver:
 
 
 def _walk(root: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below a root with its files and those folders in it that hold output, which are left out."""
+    """Yield each folder below a root with its files and those folders in it that hold output, which are left out.
+
+    Raises:
+        DataError: A folder cannot be listed.
+    """
     seen: set[str] = set()  # a link may lead back up
-    for where, folders, files in os.walk(root, followlinks=True):
+    for where, folders, files in os.walk(root, followlinks=True, onerror=_refuse):
         real = os.path.realpath(where)
         if real in seen:
             folders.clear()
@@ -135,6 +142,14 @@ def _walk(root: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[s
         outputs = [f for f in shown if is_output(os.path.join(where, f))]
         folders[:] = [f for f in shown if f not in outputs]
         yield where, sorted(f for f in files if not f.startswith(".")), outputs
+
+
+def _refuse(e: OSError) -> None:
+    if not isinstance(e, FileNotFoundError | NotADirectoryError):  # what is no folder holds nothing
+        raise DataError(
+            f"{e.filename}: the folder cannot be read ({e.strerror or e}), so its pictures would be missing; change "
+            "its permissions, or move it elsewhere"
+        ) from None
 
 
 def _foreign(name: str) -> bool:

@@ -14,7 +14,10 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.formats import BadImageError, open_image, orientation
 from visionkit.data.images.twins import first_twins
 
-__all__ = ["RepeatedKeyError", "UnlabelledError", "header_size", "once", "other_size", "refuse_leaks", "refuse_missing"]
+__all__ = [
+    *("RepeatedKeyError", "UnlabelledError"),
+    *("header_size", "once", "other_size", "refuse_leaks", "refuse_missing", "tell_copies"),
+]
 
 
 class RepeatedKeyError(ValueError):
@@ -125,10 +128,17 @@ def refuse_leaks(found: DataSplits[VisionDataset[Any]], root: str | os.PathLike[
     if lines:
         total = [] if len(lines) == 1 else [f"{root}: {len(lines)} images are in two splits; keep each in one"]
         raise DataError(*shortened(lines), *total)
-    return [_copied(copies, ids, sides)] if copies else []
+    return [tell_copies(copies, ids, sides)] if copies else []
 
 
-def _copied(copies: Sequence[tuple[int, int]], ids: Sequence[str], sides: Sequence[str]) -> str:
+def tell_copies(copies: Sequence[tuple[int, int]], ids: Sequence[str], sides: Sequence[str]) -> str:
+    """Return the line that tells of copies on both sides of a split.
+
+    Args:
+        copies: Positions of the later and the earlier one.
+        ids: Paths of all images.
+        sides: What the split of each image is called.
+    """
     pairs = sorted({(sides[k], sides[i]) for i, k in copies})
     where = ", ".join(f"both {one} and {other}" for one, other in pairs)
     i, k = copies[0]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.text import is_printable
 
-__all__ = ["check_class_names", "check_classes", "unknown_class"]
+__all__ = ["check_class_names", "check_classes", "numbered_names", "unknown_class"]
 
+_NUMBERED = (
+    re.compile(r"(?P<id>[0-9]{1,6})(?:\s*[:=,;]\s*|[.)]?\s+)(?P<name>\S.*)"),
+    re.compile(r"(?P<name>\S.*?)(?:\s*[:=,;]\s*|\s+)(?P<id>[0-9]{1,6})"),
+)
 _MARKS = str.maketrans("", "", "\u061c\u200e\u200f")  # of direction: Arabic and Hebrew names hold them
 
 
@@ -21,16 +27,31 @@ def check_class_names(classes: Sequence[str], where: object = None) -> tuple[str
 
     Raises:
         DataError: One holds a line end, another control character or bytes that are no text, which would act on
-            terminals, forge lines of tables and lists, and make file names that nobody can type.
+            terminals, forge lines of tables and lists, and make file names that nobody can type. Or two look the same.
     """
+    told = "" if where is None else f"{where}: "
+    seen: dict[str, str] = {}
     for name in classes:
         if not is_printable(name.translate(_MARKS)):
-            told = "" if where is None else f"{where}: "
             raise DataError(
                 f"{told}the class name {name!r} holds characters that are no text (control characters, line ends or "
                 "bytes that are not UTF-8); rename the class"
             )
+        other = seen.setdefault(_looks(name), name)
+        if other != name:
+            raise DataError(
+                f"{told}the class names {other!a} and {name!a} look the same, but for characters that do not "
+                "show or another Unicode form; give them one name"
+            )
     return tuple(classes)
+
+
+def _looks(name: str) -> str:
+    """Return what of a name shows: without marks and blanks of no width, in one Unicode form, with single blanks."""
+    if name.isascii():
+        return " ".join(name.split())
+    shown = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(shown.split())
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
@@ -48,6 +69,23 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         return check_class_names(classes)
     except DataError as e:
         raise UsageError(f"classes: {e}") from None
+
+
+def numbered_names(lines: Sequence[str]) -> dict[int, str] | None:
+    """Return names by their numbers where each line of a file has its own, as ``0 green``, ``0: green`` or ``green 0``.
+
+    None where the lines are names alone: ``type 1``, ``type 2`` are no numbers of one name, and without a class 0
+    (``2 doors``, ``4 doors``) the numbers are parts of the names.
+
+    Args:
+        lines: Without outer blanks; none is empty.
+    """
+    for pattern in _NUMBERED:
+        found = [m for line in lines if (m := pattern.fullmatch(line))]
+        names = {int(m["id"]): m["name"] for m in found}
+        if 0 in names and len(lines) == len(found) == len(names) == len(set(names.values())):
+            return names
+    return None
 
 
 def unknown_class(name: str, classes: Sequence[str]) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import open_binary
+from visionkit.data.labels.foreign import foreign_kind
 from visionkit.data.labels.names import Folders, last_part, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
 
-__all__ = ["ImageFinder", "coco_files"]
+__all__ = ["ImageFinder", "coco_files", "holds_outlines"]
 
+_OUTLINE = re.compile(rb'"segmentation"\s*:\s*(?:\[\s*(?:\[\s*)?["0-9-]|\{)')
 _OTHER_TASKS = ("captions", "keypoints", "panoptic", "image_info", "stuff_")  # COCO's JSON files without such boxes
 
 
@@ -114,6 +117,18 @@ def _is_coco(file: Path) -> bool:
         return False
     try:
         with open_binary(file) as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return any(data.find(b'"%s"' % key) >= 0 for key in (b"annotations", b"categories"))
+            found = [data.find(b'"%s"' % key) >= 0 for key in (b"images", b"annotations", b"categories")]
+            if found[0]:
+                return any(found[1:])
+            return found[1] and foreign_kind(file) is None  # Label Studio's notes.json has categories alone
+    except (DataError, OSError, ValueError):  # ValueError: an empty file
+        return False
+
+
+def holds_outlines(file: Path) -> bool:
+    """Return whether any object of a COCO JSON file has polygons or run lengths, without parsing it."""
+    try:
+        with open_binary(file) as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _OUTLINE.search(data) is not None
     except (DataError, OSError, ValueError):  # ValueError: an empty file
         return False

@@ -13,35 +13,19 @@ from typing import Any, NamedTuple
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
-from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
+from visionkit.data.labels.coco_objects import FLAGS, CocoObject, box_of
+from visionkit.data.labels.foreign import foreign_kind
+from visionkit.data.labels.numbers import flag, mostly_shares, number
 
-__all__ = ["CocoFile", "CocoImage", "CocoObject", "coco_ids", "mostly_shares", "number", "read_coco"]
+__all__ = ["CocoFile", "CocoImage", "coco_ids", "read_coco"]
 
 _KEYS = ("images", "annotations", "categories")
+_PLAIN_FLAGS = (0, 1, None)  # nearly all are
+_SURE_BOXES = 5  # alike in their form, before they are taken for corners
 _LONG_NUMBER = re.compile("[0-9]{1000}")
-_SHARE = 1.5  # what is smaller is a share of the picture, perhaps of an object that reaches out of it
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
-
-
-@dataclass(frozen=True)
-class CocoObject:
-    """An annotation.
-
-    Args:
-        label: Class id, the position of its category's name in the classes.
-        record: As in the file; what is in it has not been checked.
-        where: Its place in the file, for messages.
-    """
-
-    label: int
-    record: dict[str, Any]
-    where: str
-
-    @property
-    def crowd(self) -> bool:
-        """Whether ``iscrowd`` is set."""
-        return self.record.get("iscrowd") in (1, True, "1", "true")
 
 
 @dataclass(frozen=True)
@@ -54,6 +38,7 @@ class CocoImage:
         key: Path relative to the JSON file or the folder of images, with slashes; an automatic split goes by it.
         size: Height and width as the file says, or None where it does not.
         objects: Its annotations, in their order.
+        repeated: A line for each annotation that stands there twice and is taken once.
     """
 
     id: Any
@@ -61,6 +46,7 @@ class CocoImage:
     key: str
     size: tuple[int, int] | None
     objects: tuple[CocoObject, ...]
+    repeated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +89,8 @@ def read_coco(
     categories = _categories(file, records)
     pictures = _pictures(file, content["images"])
     _refuse_shares(annotated, pictures)
+    _refuse_corners(annotated, pictures)
+    annotated, repeated = _each_once(annotated)
     objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
     for o in annotated:
         if o.image not in objects:
@@ -128,7 +116,8 @@ def read_coco(
             if name not in ids:
                 raise DataError(f"{o.where}: {unknown_class(name, names)}; rename the category or remove its boxes")
             labelled.append(CocoObject(ids[name], o.record, o.where))
-        found[path] = CocoImage(picture.id, path, finder.key(path), picture.size, tuple(labelled))
+        again = tuple(repeated.get(image_id, ()))
+        found[path] = CocoImage(picture.id, path, finder.key(path), picture.size, tuple(labelled), again)
     refuse_missing(missing, str(file), finder.looked())
     return CocoFile(names, tuple(sorted(found.values(), key=lambda p: p.key)))
 
@@ -150,22 +139,6 @@ def coco_ids(annotations: str | os.PathLike[str]) -> tuple[list[tuple[str, Any]]
     names = _categories(file, records)
     images = [(picture.name, picture.id) for picture in _pictures(file, content["images"]).values()]
     return images, [(names[_id(r, "id", str(file))], r["id"]) for r in records]
-
-
-def number(value: Any) -> float | None:
-    """Return a number of a JSON file, also where it is written as text; None for anything else.
-
-    Args:
-        value: What the file has; an integer of hundreds of digits becomes infinite.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value) if not isinstance(value, str) or "_" not in value else None  # Python's 1_000
-    except ValueError:
-        return None
-    except OverflowError:
-        return float("inf")
 
 
 class _Image(NamedTuple):
@@ -197,6 +170,10 @@ def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
         why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"
         line = text.count("\n", 0, 0 if long is None else long.start()) + 1
         raise DataError(f"{file}:{line}: no valid JSON ({why}); write the file anew") from None
+    if not isinstance(content, dict) or not {"images", "annotations"} & set(content):
+        foreign = foreign_kind(file)
+        if foreign is not None:
+            raise DataError(foreign.refusal())
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: holds a {type(content).__name__}, no COCO data set; give a file with {', '.join(_KEYS)}"
@@ -226,7 +203,7 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
         id, name = _id(record, "id", where), record.get("name")
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{where}: name is {name!r}; give the category a name")
-        name = name.strip()
+        (name,) = check_class_names((name.strip(),), where)
         if id in found:
             raise DataError(f"{where}: id {id!r} is that of {found[id]!r} too; give each category its own id")
         if name in found.values():
@@ -266,24 +243,51 @@ def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> N
             )
 
 
-def mostly_shares(found: Iterable[tuple[str, Iterable[float]]]) -> list[str]:
-    """Return the places of objects whose numbers are shares of a picture, where most are; one small object is none.
+def _refuse_corners(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
+    """Refuse a file whose boxes are two corners each: all of them make sense so, and many of them not as COCO's."""
+    outside: list[str] = []
+    total = 0
+    for o in objects:
+        size = pictures[o.image].size if o.image in pictures else None
+        box = None if size is None else box_of(o.record)
+        if size is None or box is None:
+            continue
+        x, y, w, h = box[0], box[1], box[2] - box[0], box[3] - box[1]
+        if not (w > x and h > y and w <= size[1] + 1 and h <= size[0] + 1):
+            return
+        total += 1
+        outside += [o.where] if box[2] > size[1] + 1 or box[3] > size[0] + 1 else []
+    if total >= _SURE_BOXES and len(outside) > total // 4:
+        raise DataError(
+            f"{outside[0]}: its bbox reaches out of the picture, as do {len(outside)} of {total}, and all fit as two "
+            "corners x1, y1, x2, y2; COCO JSON has x, y, width, height: subtract the first corner from the second"
+        )
 
-    Args:
-        found: Place and coordinates of each object; of most objects no more than the first one is looked at.
+
+def _each_once(objects: Sequence[_Object]) -> tuple[list[_Object], dict[Any, list[str]]]:
+    """Return the annotations without those that stand twice, and what to say of these by image.
+
+    Ids of annotations are no more than names here: where files were put together, those of two images can be the same.
+
+    Raises:
+        DataError: Two of one image have the same id, and differ: which one is right, nothing says.
     """
-    shares: list[str] = []
-    pixels = 0
-    for where, values in found:
-        unsure = True  # 0 and 1 can be both
-        for value in values:
-            if not -_SHARE < value < _SHARE:  # NaN is not
-                pixels += 1
-                break
-            unsure = unsure and value in (0, 1)
+    first: dict[Any, _Object] = {}
+    kept: list[_Object] = []
+    repeated: dict[Any, list[str]] = {}
+    for o in objects:
+        id = o.record.get("id")
+        before = first.setdefault((o.image, id), o) if isinstance(id, int | str) else o
+        if before is o:
+            kept.append(o)
+        elif before.record == o.record:
+            repeated.setdefault(o.image, []).append(f"{o.where}: the same annotation as {before.where}; dropped")
         else:
-            shares += [] if unsure else [where]
-    return shares if len(shares) > pixels else []
+            raise DataError(
+                f"{o.where}: has the id of {before.where}, which says something else of the same image; give it an id "
+                "of its own, or keep one of them"
+            )
+    return kept, repeated
 
 
 def _corners(box: Any) -> list[float]:
@@ -327,6 +331,9 @@ def _objects(file: Path, records: Sequence[dict[str, Any]]) -> Iterable[_Object]
         _refuse_no_object(file, "annotations", i, record)
         id = record.get("id")
         where = f"{file}: annotations[{i}]" if id is None else f"{file}: annotation {id!r:.40} (annotations[{i}])"
+        for key in FLAGS:
+            if record.get(key) not in _PLAIN_FLAGS and flag(record.get(key)) is None:
+                raise DataError(f"{where}: {key} is {record.get(key)!r:.40}; write 0 or 1")
         yield _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
 
 

@@ -22,7 +22,9 @@ Outline: TypeAlias = tuple[NDArray[np.float64], ...] | bytes
 column."""
 
 _NUMBERS = {int, float, str}  # some tools write numbers as text
-MAX_COORDINATE = 2.0**17  # pixels; a corner further out is a mistake, and drawing its edges would take gigabytes
+MAX_COORDINATE = 2.0**17  # pixels; a corner further out is a mistake
+NEAR = 1024  # pixels that outlines may reach out of a picture, however small it is, and are drawn as COCO does
+MAX_LENGTH = 2.0**20  # pixels of an outline's edges; COCO's own way to draw takes a hundred bytes for each of them
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,10 @@ class ObjectMasks:
 
         if isinstance(outline, bytes):
             return outline
-        whole = [p.flatten().tolist() for p in outline]
-        merged: bytes = coco.merge(coco.frPyObjects(whole, *self.size))["counts"]
+        near = [near_picture(p, self.size) for p in outline]
+        if sum(map(_length, near)) > MAX_LENGTH:
+            return encode_window(_filled(near, self.size), (0, 0), self.size)
+        merged: bytes = coco.merge(coco.frPyObjects([p.flatten().tolist() for p in near], *self.size))["counts"]
         return merged
 
     def _columns(self, outline: bytes) -> Array:
@@ -127,6 +131,50 @@ class ObjectMasks:
 
         columns: Array = coco.decode({"size": list(self.size), "counts": outline}).T
         return columns
+
+
+def near_picture(polygon: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the part of a polygon that can be seen: drawing edges that reach far out takes gigabytes.
+
+    A polygon that reaches out by no more than a picture's side, or ``NEAR`` pixels, is returned as it is; of another
+    one that frame cuts off the rest (Sutherland and Hodgman, "Reentrant Polygon Clipping", 1974).
+
+    Args:
+        polygon: Corners x, y in pixels, [P, 2].
+        size: Height and width of the picture.
+
+    Returns:
+        Corners, [Q, 2]; three times the same one where nothing is left.
+    """
+    side = float(max(NEAR, *size))
+    if not len(polygon) or (polygon.min() >= -side and polygon.max() <= 2 * side):
+        return polygon
+    for axis, limit, sign in ((0, -side, 1.0), (0, 2 * side, -1.0), (1, -side, 1.0), (1, 2 * side, -1.0)):
+        depth = sign * (polygon[:, axis] - limit)  # below 0 outside
+        before, previous = np.roll(depth, 1), np.roll(polygon, 1, axis=0)
+        crosses = (depth >= 0) != (before >= 0)
+        share = np.divide(before, before - depth, out=np.zeros_like(depth), where=crosses)
+        cuts = previous + share[:, None] * (polygon - previous)
+        both = np.stack([cuts, polygon], 1).reshape(-1, 2)  # a cut lies before the corner that its edge leads to
+        polygon = both[np.stack([crosses, depth >= 0], 1).ravel()]
+    return polygon if len(polygon) else np.full((3, 2), -side)
+
+
+def _length(polygon: NDArray[np.float64]) -> float:
+    """Return the length of a polygon's edges, the longer of their two extents each."""
+    return float(abs(polygon - np.roll(polygon, 1, axis=0)).max(1, initial=0).sum())
+
+
+def _filled(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the pixels of polygons, [H, W], in memory that goes by the picture, whatever the polygons are.
+
+    At borders it can be a pixel more than COCO's.
+    """
+    pixels = np.zeros(size, np.uint8)
+    for polygon in polygons:  # one by one: they add up where they overlap
+        corners = np.round((polygon - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(pixels, [corners], 1, shift=4)
+    return pixels.astype(np.bool_)
 
 
 def encode_window(window: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]) -> bytes:

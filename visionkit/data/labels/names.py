@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-__all__ = ["Folders", "composed", "last_part", "only_composed", "only_composed_stems", "same_folder", "spellings"]
+from visionkit.core.errors import DataError
+
+__all__ = [
+    "Folders",
+    "composed",
+    "last_part",
+    "only_composed",
+    "only_composed_stems",
+    "same_folder",
+    "spellings",
+    "split_list",
+]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URL_END = re.compile(r"[?#].*", re.DOTALL)
@@ -107,6 +118,23 @@ def same_folder(folder: Path, *names: str) -> Path | None:
     here = sorted(p for p in folder.iterdir() if p.name.lower() in names and p.is_dir())
     ordered = sorted(here, key=lambda p: (names.index(p.name.lower()), p.name not in names))
     return ordered[0] if ordered else None
+
+
+def split_list(folder: Path, words: Iterable[str]) -> Path | None:
+    """Return the text file in a folder that lists a split, or None where there is none.
+
+    Args:
+        folder: Where it lies.
+        words: What it may be called, in lower case; CVAT writes Train.txt.
+
+    Raises:
+        DataError: There are several.
+    """
+    wanted = {f"{w}.txt" for w in words}
+    found = sorted(f for f in folder.glob("*.*") if f.name.lower() in wanted and f.is_file())
+    if len(found) > 1:
+        raise DataError(f"{folder}: has both {found[0].name} and {found[1].name}; keep one")
+    return found[0] if found else None
 
 
 def last_part(name: str) -> str:

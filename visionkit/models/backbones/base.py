@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from visionkit.models.backbones.identify import hint
 from visionkit.models.backbones.statistics import per_channel
 from visionkit.models.weights.file import WeightsFile, read_weights
 from visionkit.models.weights.load import Statistics, WeightsReport, load_weights
+from visionkit.models.weights.places import AUTO, auto_source
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Backbone", "FeatureSpec"]
 
@@ -82,6 +83,17 @@ class Backbone(Component, nn.Module):
         """Return the modules of each stage in order (stem first), for reports and freezing."""
         raise NotImplementedError
 
+    @classmethod
+    def network_name(cls, arguments: Mapping[str, Any]) -> str | None:
+        """Return timm's name of the network that constructor arguments make, or None where no weights are known for it.
+
+        :func:`visionkit.models.weights.places.weights_at_hand` takes it.
+
+        Args:
+            arguments: The constructor's arguments by name; those that are left out have their defaults.
+        """
+        return None
+
     def load(
         self,
         weights: str | Path,
@@ -96,16 +108,19 @@ class Backbone(Component, nn.Module):
         Constructors call it last, with ``in_channels``, ``mean`` and ``std`` set to what holds without a file.
 
         Args:
-            weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME).
+            weights: File (.pth, .pt, .ckpt, .safetensors), hub name (timm/NAME, hf-hub:OWNER/NAME), or auto for the
+                recommended ImageNet weights of this network.
             partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
             mean: Mean of each channel, 0 to 1, that the user gave; it wins over the file's.
             std: Standard deviation of each channel, 0 to 1, that the user gave; it wins over the file's.
             assumed: Whose statistics hold where neither user nor file say them, in words.
 
         Raises:
-            UsageError: There is no such file.
-            DataError: The weights cannot be read or do not fit.
+            UsageError: There is no such file, or auto knows no weights for this network.
+            DataError: The weights cannot be read, be fetched or do not fit.
         """
+        if weights == AUTO:
+            weights = auto_source(self.network_name(self._arguments), self.summary())
         file = read_weights(weights)
         report = load_weights(self, file, partial=partial)
         origins: dict[str, Any] = {}

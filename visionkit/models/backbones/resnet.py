@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from visionkit.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbon
 from visionkit.models.backbones.residual import BLOCKS, DEPTHS, STEM_STRIDE, BasicBlock, Bottleneck, Style, make_stem
 from visionkit.models.backbones.statistics import per_channel
 from visionkit.models.ops.fused_norm import norm_relu
+from visionkit.models.weights.known import network_of
 
 __all__ = ["DEPTHS", "ResNet"]
 
@@ -45,8 +46,9 @@ class ResNet(Backbone):
             (https://arxiv.org/abs/1706.05587).
         in_channels: Channels of the input image, at least 1.
         zero_init_last: Start each residual branch at zero (https://arxiv.org/abs/1706.02677).
-        weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME) to start from;
-            default: random weights. FILE#PART takes what lies under PART where a file holds several networks.
+        weights: What to start from: a file (.pth, .pt, .ckpt, .safetensors), a hub name (timm/NAME,
+            hf-hub:OWNER/NAME), or auto for the recommended ImageNet weights of this network (fetched once); default:
+            random weights. FILE#PART takes what lies under PART where a file holds several networks.
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
         mean: Mean of each channel, 0 to 1, that the weights expect; default: what their file says, else ImageNet's
             (its average repeated for another number of channels).
@@ -139,6 +141,14 @@ class ResNet(Backbone):
             "layer3": [self.layer3],
             "layer4": [self.layer4],
         }
+
+    @classmethod
+    def network_name(cls, arguments: Mapping[str, Any]) -> str | None:
+        """Return timm's name of the network that constructor arguments make, or None where no weights are known."""
+        layers, depth, block = (arguments.get(key) for key in ("layers", "depth", "block"))
+        plan = _plan(50 if depth is None else depth, layers, block)
+        classic = next((d for d, known in DEPTHS.items() if known == plan), None)
+        return None if classic is None else network_of(classic, arguments)
 
     def _init_weights(self, zero_init_last: bool) -> None:
         for module in self.modules():

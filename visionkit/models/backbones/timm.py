@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,9 @@ class TimmBackbone(Backbone):
 
     Args:
         name: Name of the network in timm, with or without a tag, for example resnet50d or convnext_atto.d2_in1k.
-        weights: File (.pth, .pt, .ckpt, .safetensors) or hub name (timm/NAME, hf-hub:OWNER/NAME) to start from;
-            default: random weights. FILE#PART takes what lies under PART where a file holds several networks.
+        weights: What to start from: a file (.pth, .pt, .ckpt, .safetensors), a hub name (timm/NAME,
+            hf-hub:OWNER/NAME), or auto for the recommended ImageNet weights of this network (fetched once); default:
+            random weights. FILE#PART takes what lies under PART where a file holds several networks.
         partial: Go on where the weights cover less than 95 % of the network or hold parts it lacks.
         in_channels: Channels of the input image, at least 1.
         output_stride: Largest stride of a level, 8 or 16 pixels, of networks that can dilate; default: the network's.
@@ -100,6 +101,11 @@ class TimmBackbone(Backbone):
         if self._final_is_map:
             levels[-1] = final.permute(0, 3, 1, 2) if self._channels_last else final  # [B, C_L, H/s_L, W/s_L]
         return list(levels)
+
+    @classmethod
+    def network_name(cls, arguments: Mapping[str, Any]) -> str | None:
+        """Return timm's name of the network, as the arguments give it."""
+        return arguments.get("name")
 
     def stages(self) -> dict[str, Sequence[nn.Module]]:
         """Return the stem and the network's coarse groups of layers, as timm divides them for layer-wise decay.

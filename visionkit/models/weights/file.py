@@ -16,10 +16,13 @@ from typing import Any
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import open_binary
+from visionkit.core.files import missing, open_binary
 from visionkit.models.description import KEY, Description, check_description, is_spec
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
+from visionkit.models.weights.hub import check_cached, fetch
+from visionkit.models.weights.known import by_name
+from visionkit.models.weights.places import cached, mirrored, repository_of, timm_configuration
 
 __all__ = ["COUNTER", "PREFERRED", "WeightsFile", "find_weights", "is_hub_name", "read_state_dict", "read_weights"]
 
@@ -117,6 +120,8 @@ class WeightsFile:
 def find_weights(source: str | Path) -> Path:
     """Return the local file of a path or, downloaded if need be, of a hub name.
 
+    Of a hub name it is the one in the folder that ``VISIONKIT_WEIGHTS`` names, else that in the hub's cache.
+
     Args:
         source: A path, or ``timm/NAME`` or ``hf-hub:OWNER/NAME``, whose model.safetensors is taken; of a run folder
             its best checkpoint.
@@ -128,14 +133,17 @@ def find_weights(source: str | Path) -> Path:
     path, name = Path(source).expanduser(), str(source)
     if path.exists() and not (path.is_dir() and is_hub_name(name)):  # a pipe or a device is named when it is read
         return find_checkpoint(path)
+    if (known := by_name(name)) is not None:
+        name = known.source
     if is_hub_name(name):
-        return _download(name.removeprefix("hf-hub:"))
-    raise UsageError(f"weights {name}: file not found (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
+        repository = repository_of(name)
+        return mirrored(repository) or cached(repository) or fetch(repository)
+    raise UsageError(f"weights {missing(name)} (hub names are written timm/NAME or hf-hub:OWNER/NAME)")
 
 
 def is_hub_name(source: str) -> bool:
-    """Return whether a source is written as a name of the hub, ``timm/NAME`` or ``hf-hub:OWNER/NAME``."""
-    return source.startswith("hf-hub:") or _is_timm(source)
+    """Return whether a source is a name of the hub: ``timm/NAME``, ``hf-hub:OWNER/NAME`` or one that is known."""
+    return source.startswith("hf-hub:") or _is_timm(source) or by_name(source) is not None
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -184,6 +192,7 @@ def _read(path: Path, source: str) -> WeightsFile:
         form = format_of(file, path)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
+        check_cached(path, digest)
         if form == "PyTorch":
             content = read_torch(file, path)
         else:
@@ -232,12 +241,10 @@ def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mappin
         facts |= {"program": f"timm checkpoint of {arch}", "network": arch}
     elif isinstance(args := content.get("args"), argparse.Namespace) and isinstance(getattr(args, "model", 0), str):
         facts |= {"program": f"training checkpoint of {args.model}", "network": args.model}
-    hub = source.removeprefix("hf-hub:")
+    hub = known.source if (known := by_name(source)) is not None else repository_of(source)
     if not said and _is_timm(hub) and not Path(source).expanduser().is_file():
-        import timm
-
         facts["network"] = hub.removeprefix("timm/")
-        if (cfg := timm.get_pretrained_cfg(facts["network"], allow_unregistered=True)) is not None:
+        if (cfg := timm_configuration(facts["network"])) is not None:
             said, facts["says"] = {"mean": cfg.mean, "std": cfg.std}, f"timm's configuration of {facts['network']}"
     facts |= {key: _statistics(said.get(key)) for key in ("mean", "std")}
     if not isinstance(facts.get("passport"), Mapping):
@@ -276,31 +283,3 @@ def _read_safetensors(file: io.BufferedReader, path: Path) -> tuple[dict[str, Te
 
 def _is_timm(name: str) -> bool:
     return bool(re.fullmatch(r"timm/[\w.-]+", name)) and not name.endswith(_SUFFIXES)
-
-
-def _download(repository: str) -> Path:
-    """Fetch model.safetensors from the Hugging Face hub, or say within seconds that it cannot be had."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-
-    name = "model.safetensors"
-    try:
-        if isinstance(cached := try_to_load_from_cache(repository, name), str):
-            return Path(cached)
-        if not constants.HF_HUB_OFFLINE:
-            _reach(constants.ENDPOINT)  # the client's own retries take half a minute
-        return Path(hf_hub_download(repository, name, etag_timeout=5))
-    except (OSError, ValueError) as e:  # the client's errors and urllib's derive from these
-        raise DataError(
-            f"weights {repository}: cannot be fetched from the hub ({first_line(e)}): "
-            "download the file elsewhere and give its path"
-        ) from e
-
-
-def _reach(endpoint: str) -> None:
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    try:
-        urlopen(Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310 - the hub client's own https address
-    except HTTPError:
-        return  # it answers

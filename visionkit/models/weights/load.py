@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visionkit.core.errors import DataError
 from visionkit.core.text import printable
-from visionkit.models.torch_file import NOT_FINITE, not_finite
+from visionkit.models.torch_file import NO_WEIGHTS, NOT_FINITE, no_weights, not_finite
 from visionkit.models.weights.file import COUNTER, WeightsFile, is_hub_name, read_weights
 from visionkit.models.weights.match import Fit, fit, nearest, top_level
 
@@ -238,6 +238,10 @@ def load_weights(
     if found.rivals:
         raise DataError(found.choice(file.source))
     targets = {name: t for name, t in module.state_dict().items() if isinstance(t, Tensor)}
+    theirs = {name: file.groups[found.container][found.names[name]] for name in found.copies}  # before any change
+    if (bad := no_weights(theirs, targets)) is not None:
+        kind = str(theirs[bad].dtype).removeprefix("torch.")
+        raise DataError(f"weights {file.source}: {found.names[bad]} ({kind}) {NO_WEIGHTS}: take those of 16 or 32 bits")
     if (bad := not_finite(found.copies, targets)) is not None:
         raise DataError(f"weights {file.source}: {found.names[bad]} {NOT_FINITE}: take another file")
     with torch.no_grad():

@@ -6,7 +6,8 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import refuse_missing
 from visionkit.prediction.backends.outputs import Rebuild, flatten_outputs
@@ -51,6 +52,7 @@ class Exported:
 
         Raises:
             UsageError: Not even the backbone and the neck can be exported.
+            DataError: There is no room for temporary files.
         """
         if images.shape not in self.ready:
             with torch.autocast(images.device.type, enabled=False):  # an engine shall see the network in float32
@@ -61,11 +63,15 @@ class Exported:
         if self.whole:
             try:
                 return self._export(self.model, images)
+            except (DataError, MemoryError):  # the machine's fault
+                raise
             except Exception as e:  # each exporter has errors of its own; which it is does not matter
                 refuse_missing(self.name, e)
                 self.whole = False
         try:
             levels = self._export(_Trunk(self.model), images)
+        except (DataError, MemoryError):
+            raise
         except Exception as e:
             refuse_missing(self.name, e)
             reason = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
@@ -204,8 +210,8 @@ def _onnx(device: torch.device) -> Engine:
     def make(program: ExportedProgram) -> Compute:
         exported = torch.onnx.export(program, (), dynamo=True, verbose=False)
         assert exported is not None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
+        with _temporary_folder() as folder:
+            path = folder / "network.onnx"
             exported.save(str(path), external_data=True)  # one file holds 2 GiB at most
             session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
         (image,) = session.get_inputs()
@@ -217,6 +223,25 @@ def _onnx(device: torch.device) -> Engine:
         return compute
 
     return make
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Yield a folder for files of a moment.
+
+    Raises:
+        DataError: They cannot be written.
+    """
+    where = "where temporary files go"
+    try:
+        where = tempfile.gettempdir()
+        with tempfile.TemporaryDirectory(prefix="visionkit-") as name:
+            yield Path(name)
+    except OSError as e:  # NumPy's has words alone
+        why = e.strerror or str(e)
+        raise DataError(
+            f"{where}: the network cannot be written there ({why}); free some space, or set TMPDIR to another folder"
+        ) from e
 
 
 class silenced(warnings.catch_warnings):  # noqa: N801  # a context manager, like its base

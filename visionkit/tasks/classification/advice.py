@@ -25,6 +25,7 @@ USUAL_SIZE = 224
 SMALL_SIDE = 100  # pixels: where the median of the shorter sides is below, pictures are not made larger than they are
 STEP = 32  # of sizes
 BALANCE_LOSS, BALANCE_SAMPLING = 10, 50  # images of the commonest class for one of the rarest
+MOST_PROBED = 5000  # images
 BATCH, GPU_BATCH = 32, 64
 UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 3000, 370
 
@@ -49,6 +50,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         tuned, drawn = advice.pretrained, train.files()[0] is None
         updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
         steps = steps_an_epoch(images, batch, advice.processes)
+        advice.settle("model.recipe.probe", lambda: _probe(advice, images))
         advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3)
 
 
@@ -61,6 +63,17 @@ def _size(train: VisionDataset[ClassTarget]) -> tuple[int, str]:
         return USUAL_SIZE, f"usual for photos (half have {middle:.0f} px or more)"
     size = max(STEP, STEP * math.ceil(middle / STEP))
     return size, f"half of the images have no more than {middle:.0f} px"
+
+
+def _probe(advice: Advice, images: int) -> tuple[bool, str]:
+    head = str(advice.get("model.head.class_path", ""))
+    if not advice.pretrained:
+        return False, "from random weights there is nothing to build on"
+    if head.rpartition(".")[2] != "LinearHead":
+        return False, f"a {head or 'head of another kind'} is no linear layer"
+    if images >= MOST_PROBED:
+        return False, f"{images:,} images are enough to train on at once"
+    return True, f"{images:,} images: a linear head on pretrained features is a floor in seconds, and the start"
 
 
 def _balance(train: VisionDataset[ClassTarget]) -> tuple[str, str]:

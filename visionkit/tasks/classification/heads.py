@@ -157,7 +157,9 @@ class LinearHead(ClassificationHead):
 
     def fit(self, features: Sequence[Tensor], targets: Sequence[ClassTarget]) -> str:
         """Set the layer to what solves the task on features that do not change; see :meth:`Head.fit`."""
+        assert isinstance(self.classifier, nn.Sequential)
         linear = self.classifier[-1]
+        assert isinstance(linear, nn.Linear)
         scores = torch.stack([t.scores for t in targets])
         weights = targets[0].weights
         pooled = features[-1].float().mean(dim=(2, 3))

@@ -81,8 +81,8 @@ def _minimise(
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(x @ weight + bias, scores) + strength / 2 * weight.square().sum() / scores.shape[1]
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(closure)  # type: ignore[arg-type]
+    optimizer.step(closure)
     return weight.detach(), bias.detach()

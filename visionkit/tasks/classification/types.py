@@ -16,6 +16,8 @@ from visionkit.core.tally import Tally
 
 __all__ = ["ClassPrediction", "ClassTarget"]
 
+SHOWN_SHARE = 0.005  # of a class in a blend, from which on it is named
+
 
 @dataclass(frozen=True)
 class ClassTarget:
@@ -54,6 +56,14 @@ class ClassTarget:
     def names(self, classes: Sequence[str]) -> list[str]:
         """Return the names of the classes that are present."""
         return [classes[i] for i in (self.scores > 0.5).nonzero().flatten().tolist()]
+
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Write the classes onto a copy of the image, uint8 [3, H, W]; those of a blend with their shares."""
+        from visionkit.prediction.draw import draw_text
+
+        present = sorted(((v, k) for k, v in enumerate(self.scores.tolist()) if v >= SHOWN_SHARE), key=lambda p: -p[0])
+        texts = [names[k] if v > 1 - SHOWN_SHARE else f"{names[k]} {v:.0%}" for v, k in present]
+        return draw_text(image, ", ".join(texts) or "(none)")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 from torch import Tensor
@@ -30,8 +31,6 @@ class CropWriter:
         job: What is to be written where.
     """
 
-    per_picture = True
-    """Each file is whole when its picture has been taken: those of before need not be taken again."""
     wants_pixels = True
     """It is given the picture, too."""
 
@@ -41,6 +40,14 @@ class CropWriter:
         self.least = DRAWN_SCORE if job.min_score is None else job.min_score
         self.folders = folders_of(job.names)
         self.numbers = {image: number for number, image in reversed(list(enumerate(job.images)))}
+
+    def files_of(self, image: str) -> list[Path]:
+        """Return the files of a picture that are there."""
+        return sorted(self.folder.glob(f"*/{escape(self._start(image))}_*.jpg"))
+
+    def _start(self, image: str) -> str:
+        """Return how the names of a picture's files begin."""
+        return f"{self.numbers[image]:05d}_{safe_name(Path(image).stem)}"
 
     def add(self, info: ImageInfo, prediction: BoxPrediction, *image: Tensor) -> None:
         """Write the objects of a picture.
@@ -53,7 +60,7 @@ class CropWriter:
         from PIL import Image
 
         found = prediction.at_least(self.least)
-        start = f"{self.numbers[info.id]:05d}_{safe_name(Path(info.id).stem)}"
+        start = self._start(info.id)
         (picture,) = image
         pixels = picture.expand(3, -1, -1).permute(1, 2, 0).numpy()
         for k, (label, box) in enumerate(zip(found.labels.tolist(), found.boxes.tolist(), strict=True)):

@@ -107,6 +107,20 @@ class BoxTarget:
         """Return the objects in pixels of the original image."""
         return self if self.original is None else self.original
 
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Draw the objects with their masks, the smaller ones on top, onto a copy of the image, uint8 [3, H, W].
+
+        Crowds are marked as "ignored": they are neither learnt nor counted.
+        """
+        from visionkit.prediction.draw import draw_boxes, draw_masks
+
+        shown = self.select(area(self.boxes).argsort(stable=True))
+        if shown.masks is not None:
+            image = draw_masks(image, shown.masks, shown.labels)
+        rows = zip(shown.labels.tolist(), shown.crowd.tolist(), strict=True)
+        texts = [f"{names[k]} (ignored)" if crowd else names[k] for k, crowd in rows]
+        return draw_boxes(image, shown.boxes, shown.labels, texts)
+
     def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
         """Return the boxes after their image was resized, shifted and cut or padded.
 

@@ -109,14 +109,15 @@ class YoloWriter:
         job: What is to be written where.
     """
 
-    per_picture = True
-    """Each file is whole when its picture has been taken: those of before need not be taken again."""
-
     def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.folder = job.out / "labels"
         self.outputs: tuple[Path, ...] = (self.folder,)
         self.files = files_beside(job.images, ".txt", reserved=["classes"])
+
+    def file_of(self, image: str) -> Path:
+        """Return the file of a picture."""
+        return self.folder / self.files[image]
 
     def add(self, info: ImageInfo, prediction: Boxes) -> None:
         """Write the file of a picture."""
@@ -127,7 +128,7 @@ class YoloWriter:
         ):
             shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height, score)
             lines.append(f"{label} " + " ".join(f"{v:.6f}" for v in shares) + "\n")
-        write_text(self.folder / self.files[info.id], "".join(lines))
+        write_text(self.file_of(info.id), "".join(lines))
 
     def finish(self) -> None:
         """Write the class names."""

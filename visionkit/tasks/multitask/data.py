@@ -95,6 +95,16 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
         length = f"{self.epoch} batches" if isinstance(self.epoch, int) else f"until the {self.epoch} was shown once"
         return [*told, f"batches  {', '.join(sizes)} in each; an epoch lasts {length}"]
 
+    def batch_sizes(self) -> dict[str, int]:
+        """Return the options that say how many pictures of each data set a training batch holds."""
+        return {f"--data.datasets.{s[0]}.batch_size": self.datasets[s[0]].batch_size for s in self.sources}
+
+    def halve_batches(self) -> None:
+        """Let training batches hold half of each data set's pictures, one at least."""
+        for module in self.datasets.values():
+            module.halve_batches()
+        self.batch_size = sum(self.datasets[source[0]].batch_size for source in self.sources)
+
     def advise(self, advice: Advice, key: str = "data") -> None:
         """Choose what each data set would choose alone, the largest of their sizes, and the recipe of the longest."""
         wishes: dict[str, tuple[int, Choice]] = {}
@@ -108,7 +118,8 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
                 wishes[name] = (side, choice)
             module.advise(advice, own)
             if (train := module.splits.train) is not None:
-                batch = advice.get(f"{own}.batch_size", module.batch_size)
+                batch = advice.get(f"{own}.batch_size")
+                batch = batch if isinstance(batch, int) and batch > 0 else module.batch_size
                 steps = max(steps, steps_an_epoch(len(train), batch, advice.processes))
                 drawn = drawn and train.files()[0] is None
         if wishes:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits, ReadWhole, VisionDataset, knows_targets, load_sample
 from visionkit.data.images.decode import Scale
+from visionkit.data.images.twins import first_twins
+from visionkit.data.labels.checks import tell_copies
 from visionkit.tasks.multitask.types import MultiTaskTarget, flat_classes
 
 __all__ = ["Member", "MultiTaskDataset", "Source", "put_together"]
@@ -82,6 +86,10 @@ class MultiTaskDataset(VisionDataset[MultiTaskTarget]):
         found = (self.parts[name].mismatch(k) for name, k in self.members[index].items())
         return next((message for message in found if message is not None), None)
 
+    def remarks(self) -> Counter[str]:
+        """Return what the data sets say together."""
+        return sum((part.remarks() for part in self.parts.values()), Counter())
+
     def subset(self, indices: Sequence[int]) -> Self:
         """Return the same data set with these pictures only, in this order."""
         other = copy.copy(self)
@@ -94,7 +102,8 @@ def put_together(
 ) -> tuple[DataSplits[MultiTaskDataset], list[Source]]:
     """Make one data set a split of those of several heads.
 
-    Pictures that are one file are one picture. One that validates or tests one head trains none.
+    Pictures that are one file are one picture. One that validates or tests one head trains none; copies of it, which
+    are other files, do, and the source says so.
 
     Args:
         splits: The data sets of each head, by its name.
@@ -125,8 +134,24 @@ def put_together(
     lines = [f"{name}: {found.source}" for name, found in splits.items()]
     if dropped:
         lines.append(f"{dropped} pictures that validate or test one head train none")
+    lines += map(printable, _leaks(made))
     source = "\n         ".join(lines)
     return DataSplits(made["train"], made["val"], made["test"], source), _sources(files)
+
+
+def _leaks(made: Mapping[str, MultiTaskDataset | None]) -> list[str]:
+    """Return a line that tells of copies of a picture in splits of different heads; each head tells of its own."""
+    parts = [(split, data) for split, data in made.items() if data is not None]
+    ids = [id for _, data in parts for id in data.ids]
+    sides = [split for split, data in parts for _ in data.ids]
+    heads = [tuple(member) for _, data in parts for member in data.members]
+    copies = [
+        (i, k)
+        for i, k in enumerate(first_twins(ids, sides))
+        if sides[i] != sides[k] and set(heads[i]).isdisjoint(heads[k])
+    ]
+    whole = [f"{split} of {' and '.join(names)}" for split, names in zip(sides, heads, strict=True)]
+    return [tell_copies(copies, ids, whole)] if copies else []
 
 
 def _sources(files: Mapping[str, Mapping[str, Sequence[Any]]]) -> list[Source]:

@@ -32,14 +32,15 @@ class MultiTaskOutputs(NamedTuple):
 
     Args:
         parts: The outputs of each head that was asked, by its name.
-        rows: Positions of the images that each was asked about.
-        images: Number of images, B.
+        rows: Positions of the images that each was asked about; None where all were asked about all: the number of
+            images then is that of the tensors, and no graph that is made of the network holds it.
+        images: Number of images, B; None where ``rows`` is.
         idle: Zero with gradients to all levels, where a head was not asked, else None.
     """
 
     parts: dict[str, Any]
-    rows: dict[str, list[int]]
-    images: int
+    rows: dict[str, list[int]] | None = None
+    images: int | None = None
     idle: Tensor | None = None
 
 
@@ -79,9 +80,12 @@ class MultiTaskHead(Head):
         super().__init__()
         if balance not in ("fixed", "uncertainty"):
             raise UsageError(f"balance={balance!r}: fixed or uncertainty")
+        self.heads = nn.ModuleDict()
         for name in heads:
             if not NAME.fullmatch(name):
                 raise UsageError(f"head {name!r}: a name has letters, digits, _ and - alone and starts with a letter")
+            if hasattr(self.heads, name):  # torch keeps modules as attributes
+                raise UsageError(f"head {name!r}: torch uses this name itself; choose another one, as {name}_head")
         for name, weight in (weights or {}).items():
             if name not in heads:
                 raise UsageError(f"weights: there is no head {name!r}; there are {', '.join(heads)}")
@@ -94,7 +98,6 @@ class MultiTaskHead(Head):
             "backbone": FeatureSpec(features.channels[:levels], features.strides[:levels]),
             "neck": FeatureSpec(features.channels[levels:], features.strides[levels:]),
         }
-        self.heads = nn.ModuleDict()
         for name, make in heads.items():
             self.heads[name] = _make(name, make, own, sizes[name])
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
@@ -112,8 +115,7 @@ class MultiTaskHead(Head):
         Args:
             features: One tensor [B, C_l, H/s_l, W/s_l] a level, the backbone's first.
         """
-        everything = list(range(len(features[0])))  # one list: it is not changed
-        return self._ask(features, dict.fromkeys(self.heads, everything))
+        return MultiTaskOutputs({name: head(self._levels(head, features)) for name, head in self.each().items()})
 
     def forward_for(self, features: list[Tensor], targets: Sequence[MultiTaskTarget]) -> MultiTaskOutputs:
         """Ask each head about the images that are labelled for it.
@@ -144,18 +146,21 @@ class MultiTaskHead(Head):
                 if self.training:
                     losses[f"{name}/none"] = _no_loss(head, outputs.idle)
                 continue
-            truth = [targets[row].parts[name] for row in outputs.rows[name]]
+            rows = range(len(targets)) if outputs.rows is None else outputs.rows[name]
+            truth = [targets[row].parts[name] for row in rows]
             for key, value in head.loss(outputs.parts[name], truth).items():
                 losses[f"{name}/{key}"] = value * factor
         return losses
 
     def decode(self, outputs: MultiTaskOutputs) -> list[MultiTaskPrediction]:
         """Return what the heads that were asked say of each image."""
-        parts: list[dict[str, Any]] = [{} for _ in range(outputs.images)]
-        for name, head in self.each().items():
-            if name in outputs.parts:
-                for row, prediction in zip(outputs.rows[name], head.decode(outputs.parts[name]), strict=True):
-                    parts[row][name] = prediction
+        found = {name: head.decode(outputs.parts[name]) for name, head in self.each().items() if name in outputs.parts}
+        count = len(next(iter(found.values()))) if outputs.images is None else outputs.images
+        parts: list[dict[str, Any]] = [{} for _ in range(count)]
+        for name, predictions in found.items():
+            rows = range(count) if outputs.rows is None else outputs.rows[name]
+            for row, prediction in zip(rows, predictions, strict=True):
+                parts[row][name] = prediction
         return [MultiTaskPrediction(p) for p in parts]
 
     def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> MultiTaskPrediction:
@@ -210,6 +215,10 @@ class MultiTaskHead(Head):
         """Describe the heads inside instead of what made them."""
         return {**super().recorded_arguments(), "heads": {name: spec_of(head) for name, head in self.each().items()}}
 
+    def _levels(self, head: Head, features: list[Tensor]) -> list[Tensor]:
+        """Return the levels that a head reads."""
+        return features[: self.levels] if head.reads == "backbone" else features[self.levels :]
+
     def _ask(self, features: list[Tensor], rows: Mapping[str, list[int]]) -> MultiTaskOutputs:
         asked = {name: which for name, which in rows.items() if which}
         count = len(features[0])
@@ -218,7 +227,7 @@ class MultiTaskHead(Head):
             if name not in asked:
                 continue
             which = asked[name]
-            own = features[: self.levels] if head.reads == "backbone" else features[self.levels :]
+            own = self._levels(head, features)
             parts[name] = head(own if len(which) == count else [_take(level, which) for level in own])
         idle = None
         if len(parts) < len(self.heads):

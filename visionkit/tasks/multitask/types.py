@@ -46,6 +46,17 @@ class MultiTaskTarget:
         """Return the truth in pixels of the original image."""
         return replace(self, parts={k: t.restore(info) for k, t in self.parts.items()})
 
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Draw the truth for all tasks that the image is labelled for onto it, uint8 [3, H, W]; as predictions are.
+
+        A target that defines no ``draw`` of its own is left out.
+        """
+        for head, part in self.parts.items():
+            draw = getattr(part, "draw", None)
+            if draw is not None:
+                image = draw(image, [name for name in names if name.startswith(f"{head}/")])
+        return image
+
     def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
         """Return the target after its image was resized, shifted and cut or padded; see SpatialTarget."""
         placed = {k: t.place(scale, offset, size) if is_spatial(t) else t for k, t in self.parts.items()}

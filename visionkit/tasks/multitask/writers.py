@@ -13,7 +13,7 @@ from torch import Tensor
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo
 from visionkit.models.head import Head
-from visionkit.prediction.writers import Writer, WriterFactory, WriterJob, open_table
+from visionkit.prediction.writers import Writer, WriterFactory, WriterJob, finder_of, open_table
 from visionkit.tasks.multitask.types import MultiTaskPrediction, names_of
 
 __all__ = ["writers_of"]
@@ -49,7 +49,7 @@ class HeadWriter:
         self.head = head
         self.writer: Writer = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
         self.outputs = self.writer.outputs
-        self.per_picture = getattr(self.writer, "per_picture", False)
+        self.files_of = finder_of(self.writer)
         self.wants_pixels = getattr(self.writer, "wants_pixels", False)
 
     def add(self, info: ImageInfo, prediction: MultiTaskPrediction, *image: Tensor) -> None:

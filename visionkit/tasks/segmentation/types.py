@@ -57,6 +57,12 @@ class MaskTarget:
         """Return the truth in pixels of the original image."""
         return self if self.original is None else self.original
 
+    def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
+        """Lay the classes, with the names of the larger regions, over a copy of the image, uint8 [3, H, W]."""
+        from visionkit.prediction.draw import draw_classes
+
+        return draw_classes(image, self.mask, names)
+
     def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
         """Return the mask after its image was resized, shifted and cut or padded; what shows nothing is ignored."""
         placed = place_mask(self.mask.numpy(), scale, offset, size, fill=IGNORE)

@@ -39,14 +39,15 @@ class MaskWriter:
         job: What is to be written where.
     """
 
-    per_picture = True
-    """Each file is whole when its picture has been taken: those of before need not be taken again."""
-
     def __init__(self, job: WriterJob) -> None:
         self.names = job.names
         self.folder = job.out / "masks"
         self.outputs: tuple[Path, ...] = (self.folder,)
         self.files = files_beside(job.images, ".png")
+
+    def file_of(self, image: str) -> Path:
+        """Return the file of a picture."""
+        return self.folder / self.files[image]
 
     def add(self, info: ImageInfo, prediction: ClassIds) -> None:
         """Write the mask of a picture."""
@@ -57,7 +58,7 @@ class MaskWriter:
         picture = Image.fromarray(prediction.labels.cpu().numpy())  # mode L
         colours = [*palette(255), (0, 0, 0)]  # all: of fewer colours Pillow would write fewer bits
         picture.putpalette([value for colour in colours for value in colour])  # now of mode P
-        with replacing(self.folder / self.files[info.id]) as temporary:
+        with replacing(self.file_of(info.id)) as temporary:
             picture.save(temporary, format="PNG")
 
     def finish(self) -> None:

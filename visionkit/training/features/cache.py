@@ -108,16 +108,17 @@ class FeatureCache:
             with locked(folder / f"{name}.lock"):
                 make_room(folder, name, count * extractor.record, limit)
                 store = FeatureStore(folder / name, extractor.levels, limit=limit)
-                before = len(store.rows)
+                before = store.count
                 for split in sizes:
                     pictures = collect(store, extractor, self.data.all_images(split))
                     views[split] = FeatureView(
                         store, pictures, channels=preprocessing.channels, device=extractor.device
                     )
+                store.map()  # before the lock is given back: another run may make room
         except OSError as e:
             raise CacheError(f"{folder} cannot be written ({e.strerror or e}): set recipe.cache_folder") from e
-        found, seconds = count - (len(store.rows) - before), time.perf_counter() - start
+        found, seconds = count - (store.count - before), time.perf_counter() - start
         known = f" ({found:,} known already)" if found else ""
-        size = len(store.rows) * store.record / 1e6
+        size = store.count * store.record / 1e6
         self.data.say(f"features {count:,} pictures{known} in {seconds:.1f} s: {store.folder}, {size:.1f} MB")
         return views

@@ -182,7 +182,7 @@ def collect(store: FeatureStore, extractor: Extractor, batches: Iterable[Batch[T
         for image in batch.images:
             key = image_key(image)
             keys.append(key)
-            if key not in store.rows:
+            if not store.holds(key):
                 waiting[key] = image
         while len(waiting) >= extractor.batch_size:
             compute(extractor.batch_size)

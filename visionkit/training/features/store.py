@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ __all__ = [
 DATA, INDEX, LAYOUT = "features.bin", "index", "store.json"  # the files of a store
 KEY_BYTES = 16
 """Length of a picture's key, which is written as twice as many hexadecimal digits."""
+_LINE = re.compile(rb"[0-9a-f]{%d} [0-9a-f]{8}\n" % (2 * KEY_BYTES))
 
 
 class CacheError(UsageError):
@@ -88,9 +91,9 @@ class Level:
 class FeatureStore:
     """A folder with features of pictures, in records of one size, to which more can be added.
 
-    ``features.bin`` holds the records, ``index`` the key of each, a line a record, written after it, and ``store.json``
-    the layout. What a killed process left behind is used as far as the index goes; files that do not fit together are
-    dropped.
+    ``features.bin`` holds the records, ``index`` the key and the check sum of each, a line a record, written after it,
+    and ``store.json`` the layout. What a killed process left behind is used as far as the index goes; files that do not
+    fit together are dropped, and so is a record whose check sum is wrong.
 
     Args:
         folder: Where the files lie; made if need be.
@@ -106,6 +109,9 @@ class FeatureStore:
         self.rows: dict[str, int] = {}
         """Key of a picture -> its record."""
         self.limit = limit
+        self.count = 0
+        """Records, also those that nobody reads any more."""
+        self._unsure: dict[str, int] = {}  # check sums of the records that another process wrote, until they are used
         self._columns: list[NDArray[np.uint8]] = []  # of each kept level, [pictures, size], once mapped
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
@@ -116,8 +122,8 @@ class FeatureStore:
         lines: list[bytes] = []
         if all(p.is_file() for p in (data, index, layout)) and read_text(layout) == text:
             lines = read_bytes(index).splitlines(keepends=True)
-        entire = [len(line) == 2 * KEY_BYTES + 1 for line in lines]
-        whole = [line[:-1].decode("ascii", "replace") for line in lines[: sum(entire)]]
+        entire = [_LINE.fullmatch(line) is not None for line in lines]
+        whole = [line.decode("ascii") for line in lines[: sum(entire)]]
         if not all(entire[:-1]) or (whole and data.stat().st_size < len(whole) * self.record):
             whole = []  # a process that was killed tears the end alone
         if not whole:
@@ -125,11 +131,24 @@ class FeatureStore:
                 path.unlink(missing_ok=True)  # another process may read the old ones to its end
             data.touch()
         if len(whole) < len(lines) or not index.is_file():
-            index.write_text("".join(f"{key}\n" for key in whole), encoding="ascii", newline="\n")
+            index.write_text("".join(whole), encoding="ascii", newline="\n")
         if data.stat().st_size > len(whole) * self.record:
             os.truncate(data, len(whole) * self.record)
         write_text(layout, text)  # its time says when the store was used last
-        self.rows = {key: row for row, key in enumerate(whole)}
+        self.count = len(whole)
+        told = [line.split() for line in whole]
+        self.rows = {key: row for row, (key, _) in enumerate(told)}
+        self._unsure = {key: int(check, 16) for key, check in told}
+
+    def holds(self, key: str) -> bool:
+        """Return whether the features of a picture are there, and are those that were written."""
+        if key in self.rows and (check := self._unsure.pop(key, None)) is not None:
+            self.map()
+            row = self.rows[key]
+            record = np.concatenate([column[row] for column in self._columns])
+            if zlib.crc32(record.tobytes()) != check:  # a disk that fails, or another program
+                del self.rows[key]
+        return key in self.rows
 
     def append(self, keys: Sequence[str], levels: Sequence[Tensor]) -> None:
         """Add pictures.
@@ -141,21 +160,31 @@ class FeatureStore:
         Raises:
             CacheError: The limit is reached.
         """
-        if (len(self.rows) + len(keys)) * self.record > self.limit * 1e9:
+        if (self.count + len(keys)) * self.record > self.limit * 1e9:
             raise CacheError(
                 f"{self.folder} is full with features of other pictures: remove it or raise recipe.cache_limit "
                 f"{self.limit:g}"
             )
         parts = [spec.to_bytes(level) for spec, level in zip(self.levels, levels, strict=True) if spec.kept]
         with (self.folder / DATA).open("ab") as file:
-            file.write(np.concatenate(parts, axis=1).tobytes())
+            records = np.concatenate(parts, axis=1)
+            file.write(records.tobytes())
             file.flush()
             os.fsync(file.fileno())
         with (self.folder / INDEX).open("a", encoding="ascii", newline="\n") as lines:
-            lines.write("".join(f"{key}\n" for key in keys))
+            checks = [zlib.crc32(record.tobytes()) for record in records]
+            lines.write("".join(f"{key} {check:08x}\n" for key, check in zip(keys, checks, strict=True)))
         for key in keys:
-            self.rows[key] = len(self.rows)
+            self.rows[key] = self.count
+            self.count += 1
         self._columns = []
+
+    def map(self) -> None:
+        """Map the file of the records as it is now: another process may then remove or replace it."""
+        if not self._columns:
+            records = np.asarray(np.memmap(self.folder / DATA, np.uint8, "r")).reshape(-1, self.record)
+            ends = np.cumsum([level.size for level in self.levels])
+            self._columns = [records[:, end - v.size : end] for v, end in zip(self.levels, ends, strict=True)]
 
     def read(self, rows: NDArray[np.int64], device: torch.device) -> list[Tensor]:
         """Return the features of pictures, [B, C_l, H_l, W_l] a level.
@@ -164,10 +193,7 @@ class FeatureStore:
             rows: Their records, length B.
             device: Where they are wanted.
         """
-        if not self._columns:
-            records = np.asarray(np.memmap(self.folder / DATA, np.uint8, "r")).reshape(-1, self.record)
-            ends = np.cumsum([level.size for level in self.levels])
-            self._columns = [records[:, end - v.size : end] for v, end in zip(self.levels, ends, strict=True)]
+        self.map()
         found = []
         for level, column in zip(self.levels, self._columns, strict=True):
             if level.kept:

@@ -25,7 +25,7 @@ __all__ = ["Claim"]
 LOCK = "run.lock"
 WRITTEN = ("config.yaml", "metrics.csv", "metrics.json", "*.png", "*confusion_matrix.csv")
 """What a run writes into its folder, beside checkpoints."""
-OWN = (*WRITTEN, LOCK, "checkpoints", "tensorboard")
+OWN = (*WRITTEN, LOCK, "checkpoints", "pictures", "tensorboard")
 """All that is in the folder of a run and no data of somebody's."""
 
 
@@ -75,6 +75,7 @@ class Claim:
         self._lock(folder)
         remove_left_over(folder, *WRITTEN)
         remove_left_over(folder / "checkpoints", "*.ckpt")
+        remove_left_over(folder / "pictures", "*.jpg")
         mark_output(folder, own=[p.name for pattern in OWN for p in folder.glob(pattern)])
 
     def take_numbered(self, parent: Path, kind: str) -> Path:

@@ -542,3 +542,25 @@ def test_real_photos_divided_automatically():
 def test_a_key_that_stands_twice_in_a_line_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"m\.jsonl:1: no valid JSON \('label' comes twice\)"):
         manifest(tmp_path, '{"path": "a.png", "label": "x", "label": "y"}\n', "m.jsonl")
+
+
+@pytest.mark.parametrize("mark", ["\0", "\x1b", "\x07"])
+def test_control_characters_in_labels_are_named_with_their_line(tmp_path, mark):
+    write(tmp_path, "a.png", "b.png")
+    file = text(tmp_path / "m.csv", f"path,label\na.png,dog\nb.png,c{mark}at\n")
+    with pytest.raises(DataError, match=r"m\.csv:3: the class name .* holds characters that are no text"):
+        ManifestDataset(file)
+
+
+@pytest.mark.parametrize("joined", ['"cat,dog"', "cat;dog", "cat | dog"])
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_several_labels_in_one_text(tmp_path, column, joined):
+    write(tmp_path, "a.png", "b.png", "c.png")
+    file = text(tmp_path / "m.csv", f"path,{column}\na.png,dog\nb.png,cat\nc.png,{joined}\n")
+    if column == "labels" and "|" in joined:
+        assert ManifestDataset(file).labels == [(1,), (0,), (0, 1)]
+        return
+    with pytest.raises(DataError, match=r"m\.csv:4: label .* is several of the other labels in one; write them into"):
+        ManifestDataset(file)
+    lonely = text(tmp_path / "m.csv", f"path,{column}\na.png,dog\nb.png,bird\nc.png,{joined}\n")
+    assert len(ManifestDataset(lonely).classes) == 3

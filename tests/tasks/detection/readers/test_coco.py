@@ -336,3 +336,36 @@ def test_photos_without_objects_are_part_of_it(data_root):
     assert [len(data.entries[i].objects) for i in empty] == [0, 0]
     assert [len(data[i].target) for i in empty] == [0, 0]
     assert [i for i, e in enumerate(data.entries) if not len(e.objects)] == empty
+
+
+SQUARE = [[20, 20, 30, 20, 30, 28, 20, 28]]
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_what_is_apart_from_its_outline_is_ignored_in_both_places(tmp_path, masks):
+    fits = note(2, segmentation=[[1, 2, 11, 2, 11, 22, 1, 22]])
+    file = write(
+        tmp_path,
+        [image()],
+        [note(1, segmentation=SQUARE), fits, note(3, image_id=1, segmentation=SQUARE, bbox=[20, 20, 9, 9])],
+    )
+    data = CocoDataset(file, masks=masks)
+    target = data[0].target
+    assert target.crowd.tolist() == [True, True, False, False]
+    assert target.boxes.tolist() == [[1, 2, 11, 22], [20, 20, 30, 28], [1, 2, 11, 22], [20, 20, 29, 29]]
+    assert [p.partition("; ")[2] for p in data.problems] == ["correct it; ignored"]
+    with pytest.raises(DataError, match=r"annotation 1 .*do not touch.*, as it is with 1 of 1 annotations"):
+        CocoDataset(write(tmp_path, [image()], [note(1, segmentation=SQUARE)]), masks=masks)
+
+
+def test_repeated_annotations_are_told(tmp_path):
+    data = CocoDataset(write(tmp_path, [image()], [note(), note()]))
+    assert len(data[0].target) == 1
+    assert "the same annotation as" in data.problems[0]
+
+
+@pytest.mark.parametrize(("degrees", "box"), [(0, [1, 2, 11, 22]), (90.0, [-4, 7, 16, 17]), ("90", [-4, 7, 16, 17])])
+def test_a_turned_box_becomes_the_one_around_it(tmp_path, degrees, box):
+    turned = note(attributes={"occluded": False, "rotation": degrees}, segmentation=[])
+    found = boxes(CocoDataset(write(tmp_path, [image()], [turned])))
+    assert np.allclose(found, [np.clip(box, 0, None)])

@@ -81,6 +81,20 @@ class TestKeyPoints:
         with pytest.raises(DataError, match=rf"0\.txt:1: .*look like key points.*kpt_shape: {shape}"):
             YoloDataset(yolo(tmp_path, line))
 
+    @pytest.mark.parametrize("count", [1, 4])
+    def test_a_few_lines_are_told_by_their_sides(self, tmp_path, count):
+        with pytest.raises(DataError, match=r"0\.txt:1: .*look like key points.*kpt_shape: \[2, 2\]"):
+            YoloDataset(yolo(tmp_path, "0 0.5 0.5 0.2 0.3 0.45 0.5 0.55 0.5", count=count))
+
+    def test_a_few_lines_that_can_be_both_are_said(self, tmp_path):
+        line = "0 0.5 0.5 0.55 0.5 0.55 0.55 0.5 0.55"
+        told = "; all 4 lines of more than 5 columns are read as polygons (first: "
+        assert told in find_splits(yolo(tmp_path, line, count=4), FORMATS).source
+        told = "are read as polygons"
+        assert (
+            told not in find_splits(yolo(tmp_path / "b", "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", count=4), FORMATS).source
+        )
+
     def test_polygons_stay_polygons(self, tmp_path):
         data = YoloDataset(yolo(tmp_path, "0 0.25 0.3 0.75 0.3 0.75 0.7 0.25 0.7"))
         assert np.allclose(list(boxes(data).values()), [[CORNERS]] * 6)
@@ -88,6 +102,23 @@ class TestKeyPoints:
     def test_another_number_of_columns_is_named(self, tmp_path):
         with pytest.raises(DataError, match=r"0\.txt:1: 9 columns; with kpt_shape \[2, 3\] a line has 11"):
             YoloDataset(yolo(tmp_path, BOX + TWO_POINTS_2, yaml="kpt_shape: [2, 3]\n"))
+
+
+class TestLines:
+    @pytest.mark.parametrize(
+        "line", ["0,0.5,0.5,0.2,0.2", "0, 0.5, 0.5, 0.2, 0.2", "0 0,5 0,5 0,2 0,2", "0;0.5;0.5;1;1"]
+    )
+    def test_commas_are_named(self, tmp_path, line):
+        with pytest.raises(DataError, match=r"0\.txt:1: holds a comma or semicolon; YOLO parts columns by blanks"):
+            YoloDataset(yolo(tmp_path, line))
+
+    def test_two_images_of_one_label_file(self, tmp_path):
+        yolo(tmp_path, BOX)
+        picture(tmp_path / "images/3.jpg")
+        with pytest.raises(DataError, match=r"3\.png: has the same name as .*3\.jpg, so whose objects .*3\.txt lists"):
+            YoloDataset(tmp_path)
+        (tmp_path / "labels/3.txt").unlink()
+        assert len(YoloDataset(tmp_path)) == 7
 
 
 class TestUnits:

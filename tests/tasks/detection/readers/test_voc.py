@@ -281,3 +281,12 @@ def test_real_blood_cells(data_root):
     sample = parts["val"][0]
     assert sample.image.shape == (3, 480, 640)
     assert len(sample.target) > 0
+
+
+def test_two_lists_of_one_split_are_refused(tmp_path):
+    write(tmp_path, a=xml(thing()), b=xml(thing(), filename="b.png"))
+    lists(tmp_path / "ImageSets" / "Main", val=["a", "a"], valid=["b"])
+    with pytest.raises(DataError, match=r"Main: has both val\.txt and valid\.txt; keep one"):
+        voc_splits(tmp_path)
+    (tmp_path / "ImageSets" / "Main" / "valid.txt").unlink()
+    assert len(VocDataset(tmp_path, "val")) == 1

@@ -86,7 +86,7 @@ def test_the_picture_is_only_looked_at_where_a_box_is_doubtful(tmp_path):
         ("0 0.5 0.5", 1, "3 columns; write class cx cy w h, or a class and the points of a polygon"),
         ("0 " + "0.5 " * 7, 1, "8 columns"),
         (LINE + "\ncat 0.5 0.5 0.5 0.5", 3, "'cat' is no number; write class cx cy w h"),
-        ("0 0,5 0.5 0.5 0.5", 1, "'0,5' is no number"),
+        ("0 0,5 0.5 0.5 0.5", 1, "holds a comma or semicolon; YOLO parts columns by blanks"),
         ("1.5 0.5 0.5 0.5 0.5", 1, "class 1.5 is no whole number from 0; correct the line"),
         ("-1 0.5 0.5 0.5 0.5", 1, "class -1 is no whole number"),
         ("nan 0.5 0.5 0.5 0.5", 1, "class nan is no whole number"),

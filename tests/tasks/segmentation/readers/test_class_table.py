@@ -146,3 +146,18 @@ def test_built_in_tables():
     assert kept[0] == (7, "road")
     assert kept[-1] == (33, "bicycle")
     assert dict(kept)[23] == "sky"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rows"),
+    [
+        ("background 0\nroad 7\n", [(0, "background"), (7, "road")]),
+        ("road: 1\nbackground: 0\n", [(0, "background"), (1, "road")]),
+        ("background,0\ndark road,1\n", [(0, "background"), (1, "dark road")]),
+        ("type 0\ntype 1\n", [(0, "type 0"), (1, "type 1")]),
+        ("boeing 737\nairbus 320\n", [(0, "boeing 737"), (1, "airbus 320")]),
+    ],
+)
+def test_ids_behind_the_names(tmp_path, lines, rows):
+    (tmp_path / "classes.txt").write_text(lines)
+    assert [(r.id, r.name) for r in read_table(tmp_path / "classes.txt").rows] == rows

@@ -75,3 +75,28 @@ def test_outlines_in_shares_are_refused(tmp_path):
     shares = [0.1, 0.1, 0.4, 0.1, 0.4, 0.5]
     with pytest.raises(DataError, match=r"annotation 0 .*1 of 1 outlines lie within 0\.\.1.*pixels"):
         CocoMaskDataset(write(tmp_path, ([shares], None)))
+
+
+def test_where_box_and_outline_are_apart_both_are_ignored(tmp_path):
+    file = write(tmp_path, ([SQUARE], [8, 6, 20, 16]), ([[40, 30, 50, 30, 50, 40, 40, 40]], [52, 2, 4, 4]))
+    data = CocoMaskDataset(file)
+    right = expected(rows=slice(30, 40), columns=slice(40, 50))
+    right[2:6, 52:56] = 255
+    assert (data.read_mask(0) == right).all()
+    assert data.problems[0].endswith("do not touch: one is another object's; correct it; both are ignored")
+
+
+def test_objects_to_be_ignored_are_no_class(tmp_path):
+    file = write(tmp_path, ([SQUARE], None), ([[40, 30, 50, 30, 50, 40, 40, 40]], None))
+    content = json.loads(file.read_text())
+    content["annotations"][1]["ignore"] = 1
+    file.write_text(json.dumps(content))
+    assert (CocoMaskDataset(file).read_mask(0) == expected(rows=slice(30, 40), columns=slice(40, 50))).all()
+
+
+def test_run_lengths_without_a_pixel_are_no_outline(tmp_path):
+    for counts in ([64 * 48], "PP3"):  # 3072 pixels of nothing
+        file = write(tmp_path, ([SQUARE], None), ({"size": [48, 64], "counts": counts}, [40, 30, 10, 10]))
+        data = CocoMaskDataset(file)
+        assert "hold no pixel" in data.problems[0], data.problems
+        assert (data.read_mask(0) == expected(rows=slice(30, 40), columns=slice(40, 50))).all()

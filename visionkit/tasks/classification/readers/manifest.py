@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.text import shortened
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Request, make_splits, require_train
-from visionkit.data.labels.classes import check_classes, unknown_class
+from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.manifest import MANIFEST_COLUMNS, MANIFEST_SUFFIXES, ManifestRow, read_rows
 from visionkit.data.labels.names import Folders, spellings
 from visionkit.data.split import SPLIT_WORDS
@@ -63,6 +64,7 @@ class ManifestDataset(ClassDataset):
         several = _label_column(path, columns) == "labels"
         multilabel = several if multilabel is None else multilabel
         names = [_labels(row, multilabel) for row in rows]
+        _refuse_joined(rows, names)
         known = sorted({n for ns in names for n in ns}) if classes is None else check_classes(classes)
         if not known:
             raise DataError(f"{path}: no image has a class; fill the column {'labels' if several else 'label'}")
@@ -135,12 +137,26 @@ def _labels(row: ManifestRow, multilabel: bool) -> list[str]:
         if not (v is None or isinstance(v, str | int)) or isinstance(v, bool):
             raise DataError(f"{row.where}: label {v!r} is no text; write the name of a class")
     names = [n for n in ("" if v is None else str(v).strip() for v in values) if n]
+    check_class_names(names, row.where)
     if not multilabel and len(names) != 1:
         what = f"{len(names)} labels ({', '.join(names)})" if names else "no label"
         raise DataError(
             f"{row.where}: {what} for {row.cells['path']!r}; write one class, or set multilabel for several or none"
         )
     return names
+
+
+def _refuse_joined(rows: Sequence[ManifestRow], names: Sequence[Sequence[str]]) -> None:
+    """Refuse a label that is several of the others in one text, such as ``cat,dog`` beside ``cat`` and ``dog``."""
+    known = {n for ns in names for n in ns}
+    joined = {n for n in known if len(parts := re.split("[|,;]", n)) > 1 and {p.strip() for p in parts} <= known}
+    for row, ns in zip(rows if joined else (), names, strict=False):
+        for n in ns:
+            if n in joined:
+                raise DataError(
+                    f"{row.where}: label {n!r} is several of the other labels in one; write them into a column "
+                    "`labels`, separated by | (in JSONL as a list)"
+                )
 
 
 def _entry(row: ManifestRow, labels: tuple[int, ...], folder: Path, has_split: bool, disk: Folders) -> Entry:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from visionkit.data.labels.masks import Outline
 
-__all__ = ["Correction", "RawBox", "clean", "without_mask"]
+__all__ = ["Correction", "RawBox", "around_turned", "clean", "without_mask"]
 
 TOLERANCE = 1.0  # pixels outside that are cut off silently: formats count from 0 or 1 and round
 MIN_BOX_SIDE = 1e-3  # pixels; what is thinner is no box
@@ -60,6 +60,20 @@ def without_mask(raw: RawBox, why: str) -> tuple[RawBox, Correction]:
     x1, y1, x2, y2 = raw.box
     whole = (np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float64),)
     return raw._replace(crowd=True, outline=whole), Correction(f"{why}; ignored", False, True)
+
+
+def around_turned(box: tuple[float, float, float, float], degrees: float) -> tuple[float, float, float, float]:
+    """Return the box around a box that is turned about its middle.
+
+    Args:
+        box: x1, y1, x2, y2.
+        degrees: Clockwise, or against it: the result is the same.
+    """
+    x1, y1, x2, y2 = box
+    c, s = (abs(f(math.radians(degrees))) for f in (math.cos, math.sin))
+    width, height = (x2 - x1) * c + (y2 - y1) * s, (x2 - x1) * s + (y2 - y1) * c
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
 def clean(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,9 +16,11 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
 from visionkit.data.labels.checks import header_size
 from visionkit.data.labels.coco_files import coco_files
-from visionkit.data.labels.coco_json import CocoObject, number, read_coco
-from visionkit.data.labels.masks import read_polygons, read_segmentation
-from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, clean, without_mask
+from visionkit.data.labels.coco_json import read_coco
+from visionkit.data.labels.coco_objects import CocoObject, find_apart, read_outline
+from visionkit.data.labels.masks import read_polygons
+from visionkit.data.labels.numbers import number
+from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, around_turned, clean, without_mask
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 
@@ -31,7 +34,9 @@ class CocoDataset(BoxDataset):
     Images are ordered by file name, classes by category id as in YOLO's files of the same data.
     Boxes without ``bbox`` take the box around their polygons. ``iscrowd`` makes a crowd. ``area`` is that of the file,
     else that of the box. The ``id`` of an image comes back with its prediction as ``image_id``. An object whose
-    ``segmentation`` is missing or wrong is ignored where masks are asked for: neither learnt nor counted.
+    ``segmentation`` is missing or wrong is ignored where masks are asked for: neither learnt nor counted. So is one
+    with ``ignore``, and one whose box and outline do not touch. A box that CVAT turned (``rotation`` among its
+    attributes) becomes the box around it.
 
     Args:
         annotations: The JSON file.
@@ -60,9 +65,10 @@ class CocoDataset(BoxDataset):
         self.file = Path(annotations)
         content = read_coco(annotations, images, classes=classes)
         entries = []
+        strange: list[str] = []
         for picture in content.pictures:
             raw: list[RawBox] = []
-            lost: list[Correction] = []
+            lost = [Correction(line, True) for line in picture.repeated]
             stated = picture.size or (_mask_size(picture.objects) if masks else None)
             size = stated or header_size(picture.path)
             for o in picture.objects:
@@ -73,12 +79,22 @@ class CocoDataset(BoxDataset):
                 found = RawBox(box, o.label, o.where, o.crowd, _area(o.record))
                 if masks:
                     try:
-                        outline, part = read_segmentation(o.record.get("segmentation"), size or (0, 0), o.where)
+                        outline, part = read_outline(o, size or (0, 0))
                         found = found._replace(outline=outline)  # without a size: polygons
                         lost += [] if part is None else [Correction(part, False, part=True)]
                     except DataError as e:
                         found, ignored = without_mask(found, str(e))
                         lost.append(ignored)
+                        raw.append(found)
+                        continue
+                apart = find_apart(o, found.outline, size)
+                if apart is not None:  # what is at either place is not known
+                    for place in (box, apart.around):
+                        found, ignored = without_mask(found._replace(box=place), apart.text)
+                        raw.append(found)
+                    lost.append(ignored)
+                    strange.append(apart.text)
+                    continue
                 raw.append(found)
             rows, corrections, outlines = clean(raw, size, content.classes)
             entries.append(
@@ -87,6 +103,9 @@ class CocoDataset(BoxDataset):
                     (*lost, *corrections), {"image_id": picture.id}, outlines if masks else None,
                 )
             )  # fmt: skip
+        total = sum(len(p.objects) for p in content.pictures)
+        if len(strange) > total // 2:
+            raise DataError(f"{strange[0]}, as it is with {len(strange)} of {total} annotations")
         refuse_no_masks(entries, self.file)
         super().__init__(entries, content.classes, channels=channels)
 
@@ -109,7 +128,10 @@ def _box(o: CocoObject) -> tuple[float, float, float, float] | Correction:
         if not isinstance(box, list) or len(box) != 4 or len(numbers) != 4:
             raise DataError(f"{o.where}: bbox is {box!r:.60}; give four numbers: x, y, width, height")
         x, y, w, h = numbers
-        return x, y, x + w, y + h
+        attributes = o.record.get("attributes")
+        degrees = number(attributes.get("rotation")) if isinstance(attributes, dict) else None
+        turned = degrees is not None and math.isfinite(degrees) and not o.record.get("segmentation")
+        return around_turned((x, y, x + w, y + h), degrees or 0.0) if turned else (x, y, x + w, y + h)
     polygons = o.record.get("segmentation")
     if isinstance(polygons, list) and polygons:
         points, _ = read_polygons(polygons)

@@ -50,5 +50,5 @@ def _corrected(parts: Collection[BoxDataset]) -> str:
     counts = ((gone, "dropped"), (len(every) - gone - ignored - part, "clipped"))
     told = ", ".join(f"{n} {what}" for n, what in counts if n)
     boxes = f"; wrong boxes: {told}" if told else ""
-    boxes += f"; without a mask: {ignored} ignored" if ignored else ""
+    boxes += f"; without a fitting outline: {ignored} ignored" if ignored else ""
     return boxes + (f"; {part} lost a part of their outline" if part else "")

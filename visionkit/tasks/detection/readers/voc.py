@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
@@ -15,19 +14,19 @@ from visionkit.data.formats import Format, Part, Request
 from visionkit.data.images.reading import SUFFIXES
 from visionkit.data.labels.checks import refuse_missing
 from visionkit.data.labels.classes import check_classes, unknown_class
-from visionkit.data.labels.coco_json import mostly_shares
-from visionkit.data.labels.names import Folders, composed
+from visionkit.data.labels.names import Folders, composed, split_list
+from visionkit.data.labels.numbers import mostly_shares
 from visionkit.data.split import SPLIT_WORDS
 from visionkit.tasks.detection.readers.box_cleaning import RawBox
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, make_entry
-from visionkit.tasks.detection.readers.voc_xml import Node, parse_xml
+from visionkit.tasks.detection.readers.voc_objects import VocPicture, read_picture
+from visionkit.tasks.detection.readers.voc_xml import parse_xml
 
 __all__ = ["FORMAT", "VocDataset", "voc_splits"]
 
 _XML_FOLDERS = ("Annotations", "annotations")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocDataset(BoxDataset):
@@ -65,8 +64,8 @@ class VocDataset(BoxDataset):
             what = "is a file, not a folder" if folder.exists() else "no such folder"
             raise DataError(f"{folder}: {what}; give the folder that holds Annotations/ and JPEGImages/")
         files, home = _files(folder, split)
-        pictures = [_read(file) for file in files]
-        _refuse_shares(files, pictures)
+        pictures = [read_picture(file) for file in files]
+        _refuse_shares(pictures)
         if classes is None:
             names = tuple(sorted({o.name for p in pictures for o in p.objects}))
         else:
@@ -84,7 +83,7 @@ class VocDataset(BoxDataset):
         for file, picture, folders, path in zip(files, pictures, below, own, strict=True):
             for o in picture.objects:
                 if o.name not in ids:
-                    raise DataError(f"{file}:{o.line}: {unknown_class(o.name, names)}; rename or remove the object")
+                    raise DataError(f"{o.where}: {unknown_class(o.name, names)}; rename or remove the object")
             said = images.said(picture.filename, folders) if path is None else None
             path = said if renamed else path
             if path is None:
@@ -97,7 +96,7 @@ class VocDataset(BoxDataset):
                 raise DataError(
                     f"{file}: its image {path} is that of {entries[path].source} too; correct <filename> or keep one"
                 )
-            raw = [RawBox(o.box, ids[o.name], f"{file}:{o.box_line}", o.difficult) for o in picture.objects]
+            raw = [RawBox(o.box, ids[o.name], o.box_where, o.difficult) for o in picture.objects]
             key = Path(os.path.relpath(path, folder)).as_posix()
             entries[path] = make_entry(path, key, raw, names, size=picture.size, source=str(file))
         refuse_missing(missing, str(folder), ", ".join(map(str, images.folders)))
@@ -140,9 +139,9 @@ def _xml_folder(folder: Path) -> Path | None:
     return None
 
 
-def _refuse_shares(files: Sequence[Path], pictures: Sequence[_Image]) -> None:
+def _refuse_shares(pictures: Sequence[VocPicture]) -> None:
     """Refuse files whose boxes are shares of the picture, most of them: Pascal VOC counts in pixels."""
-    boxes = [(f"{file}:{o.box_line}", o.box) for file, p in zip(files, pictures, strict=True) for o in p.objects]
+    boxes = [(o.box_where, o.box) for p in pictures for o in p.objects]
     shares = mostly_shares(boxes)
     if shares:
         raise DataError(
@@ -162,7 +161,7 @@ def _visible(place: Path) -> list[Path]:
 
 def _list(folder: Path, words: Sequence[str]) -> Path | None:
     places = (folder / "ImageSets" / "Main", folder / "ImageSets", folder)
-    return next((p / f"{w}.txt" for p in places for w in words if (p / f"{w}.txt").is_file()), None)
+    return next((file for place in places if (file := split_list(place, words)) is not None), None)
 
 
 def _files(folder: Path, split: str | None) -> tuple[list[Path], Path]:
@@ -244,64 +243,6 @@ class _Images:
                 if (suffix.lower() in SUFFIXES or suffix.lower() == ".npy") and not name.startswith("."):
                     found.setdefault(composed(stem), []).append(str(folder / name))
         return self._stems[folder]
-
-
-class _Object(NamedTuple):
-    name: str
-    line: int
-    box: tuple[float, float, float, float]
-    box_line: int
-    difficult: bool
-
-
-class _Image(NamedTuple):
-    filename: str
-    size: tuple[int, int] | None
-    objects: list[_Object]
-
-
-def _read(file: Path) -> _Image:
-    top = parse_xml(file)
-    if top.tag != "annotation":
-        raise DataError(f"{file}:{top.line}: <{top.tag}> where Pascal VOC has <annotation>; remove the file")
-    named = top.child("filename")
-    filename = PureWindowsPath(named.text).name if named is not None else ""
-    return _Image(filename, _size(top.child("size")), [_object(file, n) for n in top.children if n.tag == "object"])
-
-
-def _size(node: Node | None) -> tuple[int, int] | None:
-    sides = []
-    for tag in ("height", "width"):
-        side = node.child(tag) if node is not None else None
-        try:
-            value = float(side.text) if side is not None else 0.0
-        except ValueError:
-            return None
-        if not (1 <= value < 2**24 and value.is_integer()):
-            return None
-        sides.append(int(value))
-    return sides[0], sides[1]
-
-
-def _object(file: Path, node: Node) -> _Object:
-    name = node.child("name")
-    if name is None or not name.text:
-        raise DataError(f"{file}:{(name or node).line}: an object without a name; write its class into <name>")
-    box = node.child("bndbox")
-    if box is None:
-        raise DataError(f"{file}:{node.line}: an object without <bndbox>; add its box or remove it")
-    corners = []
-    for tag in _CORNERS:
-        corner = box.child(tag)
-        if corner is None:
-            raise DataError(f"{file}:{box.line}: a box without <{tag}>; add it")
-        try:
-            corners.append(float(corner.text))
-        except ValueError:
-            raise DataError(f"{file}:{corner.line}: {tag} is {corner.text!r:.40}, no number; correct it") from None
-    difficult = node.child("difficult")
-    crowd = difficult is not None and difficult.text.lower() in ("1", "true", "yes")
-    return _Object(name.text, name.line, (corners[0], corners[1], corners[2], corners[3]), box.line, crowd)
 
 
 def _find(root: Path) -> dict[str, Part[BoxDataset]] | None:

@@ -21,16 +21,40 @@ _OWN = ("utf-8", "utf-16", "iso8859-1", "ascii")  # what expat decodes by itself
 
 @dataclass
 class Node:
-    """An element: its tag, the line where it starts (from 1), its text without outer blanks, and its children."""
+    """An element.
+
+    Args:
+        tag: In lower case: tools that write ``<Object>`` mean the same.
+        where: Its place (file:line), for messages.
+        text: Without outer blanks.
+        children: In their order.
+    """
 
     tag: str
-    line: int
+    where: str
     text: str = ""
     children: list[Node] = field(default_factory=list)
 
     def child(self, tag: str) -> Node | None:
-        """Return the first child with a tag, or None."""
-        return next((c for c in self.children if c.tag == tag), None)
+        """Return the one child with a tag, or None.
+
+        Raises:
+            DataError: There are several: each may say something else.
+        """
+        found = [c for c in self.children if c.tag == tag]
+        if len(found) > 1:
+            raise DataError(f"{found[1].where}: a second <{tag}> in the same <{self.tag}>; keep the right one")
+        return found[0] if found else None
+
+    def holds(self, *tags: str) -> bool:
+        """Return whether an element with one of these tags is in it, however deep."""
+        below = [self]
+        while below:
+            children = below.pop().children
+            if any(c.tag in tags for c in children):
+                return True
+            below += children
+        return False
 
 
 def parse_xml(path: Path) -> Node:
@@ -44,11 +68,11 @@ def parse_xml(path: Path) -> Node:
     data = _decoded(read_bytes(path), path)
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    top = Node("", 0)
+    top = Node("", str(path))
     opened = [top]
 
     def start(tag: str, attributes: Any) -> None:
-        node = Node(tag, parser.CurrentLineNumber)
+        node = Node(tag.lower(), f"{path}:{parser.CurrentLineNumber}")
         opened[-1].children.append(node)
         opened.append(node)
 

@@ -19,14 +19,13 @@ from visionkit.tasks.detection.readers.box_cleaning import Correction, RawBox, c
 from visionkit.tasks.detection.readers.parts import read_boxes, told_place
 from visionkit.tasks.detection.readers.reader import BoxDataset, BoxEntry, present, refuse_no_masks
 from visionkit.tasks.detection.readers.yolo_layout import (
-    MAX_CLASSES,
-    NAME_FILES,
     YAML_SUFFIXES,
     YoloLayout,
     find_yolo,
     list_split,
 )
-from visionkit.tasks.detection.readers.yolo_lines import read_lines
+from visionkit.tasks.detection.readers.yolo_lines import doubt, read_lines
+from visionkit.tasks.detection.readers.yolo_names import MAX_CLASSES, NAME_FILES
 
 __all__ = ["FORMAT", "YoloDataset"]
 
@@ -60,6 +59,8 @@ class YoloDataset(BoxDataset):
 
     lonely: list[Path]
     """Label files that belong to no image."""
+    doubt: str | None
+    """What to say where lines can be meant in two ways."""
 
     def __init__(
         self,
@@ -89,6 +90,7 @@ class YoloDataset(BoxDataset):
             raise DataError(f"{', '.join(map(str, places))}: no images; add some or correct the path")
         labels, self.lonely = _labels(images, path)
         lines = read_lines(labels, layout.points)
+        self.doubt = None if layout.points else doubt(lines)
         fixed = None if classes is None else check_classes(classes)
         known = layout.names or fixed
         if known is None:
@@ -130,6 +132,7 @@ def _labels(images: Sequence[Path], root: Path) -> tuple[list[Path | None], list
     folders: dict[Path, Path] = {}
     beside: dict[Path, dict[str, Path]] = {}
     found: list[Path | None] = []
+    used: dict[Path, Path] = {}  # whose a label file is
     for image in images:
         folder = folders.get(image.parent)
         if folder is None:
@@ -138,8 +141,13 @@ def _labels(images: Sequence[Path], root: Path) -> tuple[list[Path | None], list
                 if place not in beside:
                     beside[place] = _text_files(place)
         stem = composed(image.stem)
-        found.append(beside[folder].get(stem) or beside[image.parent].get(stem))
-    used = set(found)
+        label = beside[folder].get(stem) or beside[image.parent].get(stem)
+        found.append(label)
+        if label is not None and (other := used.setdefault(label, image)) is not image:
+            raise DataError(
+                f"{image}: has the same name as {other}, so whose objects {label} lists is not clear; rename one of "
+                "them with its label file, or remove it"
+            )
     lonely = [f for folder in set(folders.values()) for f in beside[folder].values() if f not in used]
     if not any(found):
         searched = sorted({str(f) for pair in folders.items() for f in pair})
@@ -212,11 +220,12 @@ def _read(layout: YoloLayout, request: Request) -> DataSplits[BoxDataset]:
     }
     found = read_boxes(FORMAT.name, parts, request, masks=bool(request.options.get("masks")))
     parts_read = (found.train, found.val, found.test)
-    lonely = [f for data in parts_read if isinstance(data, YoloDataset) for f in data.lonely]
-    if not lonely:
-        return found
-    told = f"{found.source}; {len(lonely)} label files are of no image (first: {printable(lonely[0])})"
-    return DataSplits(found.train, found.val, found.test, told)
+    read = [data for data in parts_read if isinstance(data, YoloDataset)]
+    lonely = [f for data in read for f in data.lonely]
+    told = [found.source, *(data.doubt for data in read if data.doubt)]
+    if lonely:
+        told.append(f"{len(lonely)} label files are of no image (first: {printable(lonely[0])})")
+    return DataSplits(found.train, found.val, found.test, "; ".join(told))
 
 
 FORMAT = Format[BoxDataset](

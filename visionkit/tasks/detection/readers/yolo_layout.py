@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.images.reading import SUFFIXES, list_images
 from visionkit.data.labels.names import Folders, same_folder, spellings
 from visionkit.data.split import SPLIT_WORDS, split_word
+from visionkit.tasks.detection.readers.yolo_names import (
+    MAX_CLASSES,
+    as_written,
+    load_data,
+    names_beside,
+    names_file,
+    names_with,
+    shown,
+)
 
-__all__ = ["MAX_CLASSES", "NAME_FILES", "YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
+__all__ = ["YAML_SUFFIXES", "YoloLayout", "find_yolo", "list_split"]
 
 YAML_SUFFIXES = (".yaml", ".yml")
-MAX_CLASSES = 10_000  # without names; a larger class id is a broken file
-_INDEX = re.compile("0|[1-9][0-9]{0,5}")  # a class id that is written as text
-NAME_FILES = ("classes.txt", "obj.names", "names.txt")
 
 
 class YoloLayout(NamedTuple):
@@ -50,17 +53,17 @@ def find_yolo(root: Path) -> YoloLayout | None:
         DataError: The data.yaml or a file of names is wrong.
     """
     if root.is_file() or root.suffix.lower() in YAML_SUFFIXES:
-        return _from_yaml(root, _load(root))
+        return _from_yaml(root, load_data(root))
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if (root / name).is_file():
-            return _from_yaml(root / name, _load(root / name))
+            return _from_yaml(root / name, load_data(root / name))
     others = [f for f in sorted(root.glob("*.y*ml")) if f.suffix in YAML_SUFFIXES and _is_data_yaml(f)]
     if len(others) > 1:
         raise UsageError(f"{root}: several data files ({', '.join(f.name for f in others)}); give one as root")
     if others:
-        return _from_yaml(others[0], _load(others[0]))
+        return _from_yaml(others[0], load_data(others[0]))
     splits = _from_folders(root) or _from_darknet(root) or _from_beside(root)
-    return YoloLayout(root, root, _names_beside(root), splits, {}) if splits else None
+    return YoloLayout(root, root, names_beside(root), splits, {}) if splits else None
 
 
 def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path]:
@@ -125,7 +128,7 @@ def _from_darknet(root: Path) -> dict[str, list[Path]]:
 
 def _from_beside(root: Path) -> dict[str, list[Path]]:
     """Return folders of images with label files beside them, as labelImg leaves them with its classes.txt."""
-    if not root.is_dir() or _names_file(root) is None:
+    if not root.is_dir() or names_file(root) is None:
         return {}
     folders = {name: f for name, f in _by_split(root).items() if _has_labels_beside(f)}
     if folders:
@@ -150,63 +153,32 @@ def _by_split(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.load(read_text(file), Loader=_Once)  # noqa: S506  # a safe one
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{file}:{mark.line + 1}" if mark is not None else str(file)
-        raise DataError(
-            f"{where}: no valid YAML ({getattr(e, 'problem', None) or 'see the line'}); correct it"
-        ) from None
-    except RecursionError:
-        raise DataError(f"{file}: no valid YAML (nested too deep); correct it") from None
-    except ValueError as e:  # a date that is none, for example
-        why = "a number of thousands of digits" if "digits" in str(e) else e
-        raise DataError(f"{file}: no valid YAML ({why}); correct it") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: holds no keys; write train:, val: and names:")
-    return content
-
-
-class _Once(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping: the last would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping."""
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
 def _is_data_yaml(file: Path) -> bool:
     try:
-        return bool({"train", "val", "names"} & set(_load(file)))
+        return bool({"train", "val", "names"} & {str(k).lower() for k in load_data(file)})
     except DataError:
         return False
 
 
 def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
     folder = file.parent
-    if isinstance(content.get("path"), str):
-        said = (Folders().folder(folder / name) for name in spellings(content["path"]))
+    if isinstance(content.get("path"), str | int):
+        said = (Folders().folder(folder / name) for name in spellings(as_written(content["path"])))
         folder = next((Path(place) for place in said if place is not None), folder)
     splits: dict[str, list[Path]] = {}
     missing: dict[str, str] = {}
+    content = {**{k.lower(): v for k, v in content.items() if isinstance(k, str)}, **content}  # CVAT: Train
     for name, words in SPLIT_WORDS.items():
-        key = next((w for w in words if content.get(w)), None)
-        if key is None:
+        keys = [w for w in words if content.get(w)]
+        if not keys:
             continue
+        key = keys[0]
+        if any(content[k] != content[key] for k in keys):
+            raise DataError(f"{file}: has both {key} and {keys[1]}; keep one")
         values = content[key] if isinstance(content[key], list) else [content[key]]
         for value in values:
             if not isinstance(value, str):
-                raise DataError(f"{file}: {key}: {_shown(value)} is no path; give a folder or a .txt list of images")
+                raise DataError(f"{file}: {key}: {shown(value)} is no path; give a folder or a .txt list of images")
             place = _resolve(value, (folder, file.parent))
             if place is None:
                 missing[name] = f"{file}: {key}: no folder or list {value}, looked in {folder}; correct the path"
@@ -218,7 +190,7 @@ def _from_yaml(file: Path, content: dict[str, Any]) -> YoloLayout:
         splits = _from_folders(folder)
         if not splits:
             raise DataError(f"{file}: has no key train or val, and no images/ and labels/ beside it; add them")
-    names = _names(file, content) or _names_beside(folder)
+    names = names_with(file, content, folder)
     return YoloLayout(file, folder, names, splits, missing, _points(file, content))
 
 
@@ -227,7 +199,7 @@ def _points(file: Path, content: dict[str, Any]) -> tuple[int, int] | None:
     if shape is None:
         return None
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)):
-        raise DataError(f"{file}: kpt_shape: {_shown(shape)} is no shape; write kpt_shape: [points, 2 or 3]")
+        raise DataError(f"{file}: kpt_shape: {shown(shape)} is no shape; write kpt_shape: [points, 2 or 3]")
     if not (1 <= shape[0] <= MAX_CLASSES and shape[1] in (2, 3)):
         raise DataError(f"{file}: kpt_shape: {shape} is no shape; write kpt_shape: [points, 2 or 3]")
     return shape[0], shape[1]
@@ -256,57 +228,3 @@ def _tails(value: str, base: Path) -> Iterator[str]:
         own, slash, below = tail.partition(f"{base.resolve().name}/")  # the folder's own name before it
         if slash and (not own or own.endswith("/")):
             yield below
-
-
-def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...] | None:
-    names, count = content.get("names"), content.get("nc")
-    if names is None:
-        known = isinstance(count, int) and 0 < count <= MAX_CLASSES
-        return tuple(map(str, range(count))) if known else None  # type: ignore[arg-type]
-    if isinstance(names, dict):
-        if any(isinstance(k, bool) for k in names):
-            raise DataError(f"{file}: names: a class is numbered yes or no; number the classes from 0 without gaps")
-        numbered = [(int(k) if isinstance(k, str) and _INDEX.fullmatch(k) else k, v) for k, v in names.items()]
-        if len(dict(numbered)) < len(numbered):
-            raise DataError(f"{file}: names: a class has two names, as a number and as text; keep one of them")
-        names = dict(numbered)
-        absent = [i for i in range(len(names)) if i not in names]
-        if absent:
-            raise DataError(f"{file}: names: no name for class {absent[0]}; number the classes from 0 without gaps")
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{file}: names: {_shown(names)} is no list of names; write names: [cat, dog]")
-    for i, name in enumerate(names):
-        if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
-            raise DataError(f"{file}: names: class {i} is {_shown(name)}; put the name into quotes")
-    if isinstance(count, int) and count != len(names):
-        raise DataError(f"{file}: nc is {count}, but there are {len(names)} names; correct one of them")
-    return _once(tuple(str(n).strip() for n in names), f"{file}: names")
-
-
-def _shown(value: Any) -> str:
-    """Return a value for a message; aliases of YAML can make a list endless to print."""
-    return f"a {type(value).__name__}" if isinstance(value, list | dict | set) else repr(value)[:40]
-
-
-def _names_file(folder: Path) -> Path | None:
-    places = [folder, *filter(None, [same_folder(folder, "labels")])]
-    return next((f for p in places for n in NAME_FILES if (f := p / n).is_file()), None)
-
-
-def _names_beside(folder: Path) -> tuple[str, ...] | None:
-    file = _names_file(folder)
-    if file is None:
-        return None
-    lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
-    for number, line in enumerate(lines, 1):
-        if not line:
-            raise DataError(f"{file}:{number}: an empty line; write the name of class {number - 1}")
-    return _once(tuple(lines), str(file))
-
-
-def _once(names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise DataError(f"{where}: {', '.join(twice)} comes twice; give each class its own name")
-    return names

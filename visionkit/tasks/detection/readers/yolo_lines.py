@@ -11,10 +11,11 @@ import numpy as np
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
+from visionkit.core.text import printable
 from visionkit.data.labels.masks import Outline
 from visionkit.tasks.detection.readers.box_cleaning import Correction
 
-__all__ = ["YoloObject", "read_lines"]
+__all__ = ["YoloObject", "doubt", "read_lines"]
 
 _FAR = 2.0  # shares of the picture; a box that reaches this far is in another unit
 _SURE_LINES = 5  # alike in their form, before it is taken for one of key points
@@ -90,6 +91,10 @@ def _lines(file: Path, points: tuple[int, int] | None) -> Lines:
 
 
 def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) -> tuple[float, ...]:
+    if any(mark in cell for cell in cells for mark in ",;"):
+        raise DataError(
+            f"{where}: holds a comma or semicolon; YOLO parts columns by blanks and writes 0.5: class cx cy w h"
+        )
     if points is not None and len(cells) not in (5, 5 + points[0] * points[1]):
         raise DataError(
             f"{where}: {len(cells)} columns; with kpt_shape {list(points)} a line has {5 + points[0] * points[1]} "
@@ -118,7 +123,9 @@ def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) ->
 def _refuse_points(polygons: Sequence[YoloObject]) -> None:
     """Refuse lines that can be polygons by their number of columns, and are boxes with key points by what they say."""
     for dims in (3, 2):
-        if polygons and all(_has_points(o, dims) for o in polygons) and (dims == 3 or len(polygons) >= _SURE_LINES):
+        if not polygons or not all(_has_points(o, dims) for o in polygons):
+            continue
+        if dims == 3 or len(polygons) >= _SURE_LINES or all(map(_side_is_no_corner, polygons)):
             assert polygons[0].outline is not None
             count = (_flat(polygons[0]).size - 4) // dims
             raise DataError(
@@ -126,6 +133,32 @@ def _refuse_points(polygons: Sequence[YoloObject]) -> None:
                 f"{len(polygons)} such lines: these look like key points, not polygons; write kpt_shape: "
                 f"[{count}, {dims}] into data.yaml"
             )
+
+
+def doubt(lines: Sequence[Lines]) -> str | None:
+    """Return what to say where a few lines can be polygons as well as boxes with key points, else None.
+
+    Args:
+        lines: As :func:`read_lines` returned them.
+    """
+    polygons = [o for objects, _ in lines for o in objects if o.outline is not None]
+    if not polygons or len(polygons) >= _SURE_LINES or not all(_has_points(o, 2) for o in polygons):
+        return None
+    return (
+        f"all {len(polygons)} lines of more than 5 columns are read as polygons (first: "
+        f"{printable(polygons[0].where)}); if they are boxes with key points, write kpt_shape into data.yaml"
+    )
+
+
+def _side_is_no_corner(o: YoloObject) -> bool:
+    """Return whether the second corner lies further from the others than these reach: so do width and height of a box.
+
+    Corners that follow each other in a polygon of four or more hardly ever lie so.
+    """
+    corners = _flat(o).reshape(-1, 2)
+    others = np.delete(corners, 1, 0)
+    low, high = others.min(0), others.max(0)
+    return len(others) > 2 and bool((np.maximum(low - corners[1], corners[1] - high) > high - low).any())
 
 
 def _has_points(o: YoloObject, dims: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.labels.checks import once
+from visionkit.data.labels.classes import check_class_names, numbered_names
 
 __all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
 
@@ -126,10 +127,10 @@ def find_table(folders: Sequence[Path]) -> ClassTable | None:
 def read_table(path: str | os.PathLike[str]) -> ClassTable:
     """Read a file of class names.
 
-    Understood are text files with a line a class (``name``, ``id name``, ``id: name``, ``r g b name``,
-    ``name r g b`` or CVAT's ``name:r,g,b::``; without ids they count from 0), CSV files with a header (name,r,g,b)
-    and JSON (a list of names, ``{name: id}``, ``{id: name}``, ``{name: [r, g, b]}`` or a list of objects with name
-    and, as far as they are known, id and color).
+    Understood are text files with a line a class (``name``, ``id name``, ``id: name``, ``name id``,
+    ``r g b name``, ``name r g b`` or CVAT's ``name:r,g,b::``; without ids they count from 0), CSV files with a header
+    (name,r,g,b) and JSON (a list of names, ``{name: id}``, ``{id: name}``, ``{name: [r, g, b]}`` or a list of objects
+    with name and, as far as they are known, id and color).
 
     Args:
         path: A .txt, .csv or .json file.
@@ -156,6 +157,7 @@ def read_table(path: str | os.PathLike[str]) -> ClassTable:
         if row.colour is not None and max(row.colour) > 255:
             raise DataError(f"{where}: the colour {_spoken(row.colour)} is not within 0..255; correct it")
         seen[row.id] = row.name
+        check_class_names((row.name,), where)
     return ClassTable(tuple(sorted((r for _, r in rows), key=lambda r: r.id)), str(file), form)  # type: ignore[arg-type]
 
 
@@ -179,6 +181,10 @@ def _from_lines(file: Path, text: str) -> tuple[_Rows, Form]:
                 id = int(parts["id"]) if "id" in parts else len(rows)
                 rows.append((f"{file}:{n}", ClassRow(id, parts["name"].strip(), rgb)))
             return rows, "ids" if "id" in pattern.groupindex else "colours"
+    numbered = numbered_names([line for _, line in written])  # id name was found above, so name id
+    if numbered is not None:
+        pairs = zip(written, numbered.items(), strict=True)
+        return [(f"{file}:{n}", ClassRow(id, name)) for (n, _), (id, name) in pairs], "ids"
     for n, line in written:
         alike = next((p for p in _LINES if p.fullmatch(line)), None)
         if alike is not None:

@@ -17,8 +17,10 @@ from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request, below, make_splits, read_parts, tell_parts
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.data.labels.coco_files import coco_files
-from visionkit.data.labels.coco_json import CocoImage, number, read_coco
-from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline, read_segmentation
+from visionkit.data.labels.coco_json import CocoImage, read_coco
+from visionkit.data.labels.coco_objects import find_apart, read_outline
+from visionkit.data.labels.masks import IGNORE, ObjectMasks, Outline
+from visionkit.data.labels.numbers import number
 from visionkit.tasks.segmentation.readers.class_table import ClassRow, ClassTable
 from visionkit.tasks.segmentation.readers.mask_code import Mask, make_code
 from visionkit.tasks.segmentation.readers.reader import MaskDataset, MaskEntry
@@ -45,7 +47,8 @@ class CocoMaskDataset(MaskDataset):
     Class 0 is ``background``, unless a category has that name; then the categories by id. Crowds are painted first,
     then the other objects from the largest to the smallest, so that small ones lie on top. Where the segmentation of an
     object is missing or wrong, its box is ignored (255), and the whole picture where it has no box either: what is
-    there is not known, so it is no background. ``problems`` tells them.
+    there is not known, so it is no background. So are objects with ``ignore``, and those whose box and outline do not
+    touch. ``problems`` tells them.
 
     Args:
         annotations: The JSON file.
@@ -134,9 +137,14 @@ def _entry(picture: CocoImage, labels: Sequence[int], source: str) -> CocoMaskEn
         if size is None:
             continue
         try:
-            outline, part = read_segmentation(o.record.get("segmentation"), size, o.where)
-            objects.append((outline, labels[o.label], o.crowd))
+            outline, part = read_outline(o, size)
             problems += [] if part is None else [part]
+            apart = find_apart(o, outline, size)
+            if apart is not None:  # what is at either place is not known
+                box, _ = _unknown(o.record.get("bbox"), size)
+                objects.append(((box,), IGNORE, o.crowd))
+                problems.append(f"{apart.text}; both are ignored")
+            objects.append((outline, IGNORE if apart or o.ignored else labels[o.label], o.crowd))
         except DataError as e:
             box, what = _unknown(o.record.get("bbox"), size)
             objects.append(((box,), IGNORE, o.crowd))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.data.images.listing import SUFFIXES, list_folders, list_images
+from visionkit.data.labels.names import split_list
 from visionkit.data.split import SPLIT_WORDS, split_word
 from visionkit.tasks.segmentation.readers.builtin_tables import CITYSCAPES_IDS, CITYSCAPES_TRAIN_IDS, VOC
 from visionkit.tasks.segmentation.readers.class_table import ClassTable
@@ -77,11 +78,11 @@ def find_voc(root: Path) -> MaskLayout | None:
     lists = root / "ImageSets" / "Segmentation"
     splits: dict[str, MaskPlace] = {}
     for name, words in SPLIT_WORDS.items():
-        file = next((lists / f"{w}.txt" for w in words if (lists / f"{w}.txt").is_file()), None)
+        file = split_list(lists, words)
         if file is not None:
             splits[name] = MaskPlace(images, masks, file, None, VOC)
-    both = lists / "trainval.txt"
-    if both.is_file() and not {"train", "val"} & set(splits):
+    both = split_list(lists, ("trainval",))
+    if both is not None and not {"train", "val"} & set(splits):
         splits["train"] = MaskPlace(images, masks, both, None, VOC)
     return MaskLayout("Pascal VOC", splits or {"": MaskPlace(images, masks, None, None, VOC)})
 

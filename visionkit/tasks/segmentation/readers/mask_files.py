@@ -38,11 +38,13 @@ class MaskFile:
         ids: uint8 or uint16 [H, W], an id a pixel, or None where it is coloured.
         colours: uint32 [H, W], red * 65536 + green * 256 + blue, or None where it holds ids.
         palette: uint32 [256], the colour of each id or ``NO_COLOUR``, or None where it has no palette.
+        several: Whether further frames or pages lie behind it, which are not read.
     """
 
     ids: Array | None
     colours: Array | None = None
     palette: Array | None = None
+    several: bool = False
 
 
 def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
@@ -65,6 +67,7 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
             check_size(*im.size, 4 if mode in ("I", "RGB", "RGBA") else 1)
             stretched = _stretched(data) if kind == "PNG" and mode == "L" else 1
             palette = _palette(im) if mode == "P" else None
+            several = bool(getattr(im, "is_animated", False))
             pixels = np.asarray(im)
     except MemoryError:
         raise DataError(f"{path}: memory does not suffice to read the mask; cut picture and mask into tiles") from None
@@ -80,12 +83,12 @@ def read_mask_file(path: str | os.PathLike[str]) -> MaskFile:
     elif mode not in (*_INDEXED, "RGB"):
         raise DataError(f"{path}: a mask of mode {mode} holds neither ids nor colours; save it as PNG of 8 or 16 bits")
     if pixels.ndim == 3:
-        return MaskFile(None, pack(pixels))
+        return MaskFile(None, pack(pixels), None, several)
     if mode == "I" and (pixels.min() < 0 or pixels.max() > 65535):
         raise DataError(f"{path}: holds the value {_outside(pixels)}; ids are 0..65535, correct the mask")
     ids = pixels // stretched if stretched > 1 else pixels
     return MaskFile(
-        ids.astype(np.uint8 if pixels.dtype in (np.bool_, np.uint8) else np.uint16, copy=False), None, palette
+        ids.astype(np.uint8 if pixels.dtype in (np.bool_, np.uint8) else np.uint16, copy=False), None, palette, several
     )
 
 

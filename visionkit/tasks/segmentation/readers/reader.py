@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo
 from visionkit.data.dataset import EntryDataset
-from visionkit.data.images.decode import Array
+from visionkit.data.images.decode import RECOLOURED, SEVERAL_MASKS, Array
 from visionkit.data.images.reading import read_image
 from visionkit.data.labels.checks import header_size, other_size
 from visionkit.tasks.segmentation.readers.class_table import find_table, read_table
@@ -174,6 +175,8 @@ class MaskFileDataset(MaskDataset):
         entries = [MaskEntry(p.image, p.key, p.mask) for p in pairs.found]
         super().__init__(entries, code.classes, channels=channels)
         self.code = code
+        self._several: set[str] = set()  # masks with further frames or pages, of those that were read
+        self._shown: dict[str, dict[int, int]] = {}  # the colour of each id that a mask with a palette holds
         self.unmasked = pairs.unmasked
 
     def read_mask(self, index: int) -> Mask:
@@ -183,7 +186,21 @@ class MaskFileDataset(MaskDataset):
             DataError: It cannot be read, or holds ids or colours that the table does not know.
         """
         path = self.entries[index].mask
-        return self.code.decode(read_mask_file(path), path)
+        mask = read_mask_file(path)
+        if mask.several:
+            self._several.add(path)
+        if mask.ids is not None and mask.palette is not None and not self.code.colours and path not in self._shown:
+            held = np.flatnonzero(np.bincount(mask.ids.ravel()))
+            self._shown[path] = dict(zip(held.tolist(), mask.palette[held].tolist(), strict=True))
+        return self.code.decode(mask, path)
+
+    def remarks(self) -> Counter[str]:
+        """Return the number of masks whose further frames or pages are not read, and of those of other colours."""
+        first: dict[int, int] = {}
+        shown = [self._shown.get(e.mask, {}) for e in self.entries]
+        recoloured = sum(any(first.setdefault(i, c) != c for i, c in colours.items()) for colours in shown)
+        several = sum(e.mask in self._several for e in self.entries)
+        return Counter({SEVERAL_MASKS: several, RECOLOURED: recoloured})
 
 
 class MaskFolderDataset(MaskFileDataset):

@@ -1,0 +1,1 @@
+"""Pictures of a training: what the network sees, and truth beside prediction."""
