@@ -113,3 +113,18 @@ def test_real_sets(data_root):
     assert tasks("detection/bccd") == [("detection", "Pascal VOC")]
     assert tasks("segmentation/camvid") == [("segmentation", "mask folders")]
     assert tasks("classification/coco5") == [("classification", "class folders")]
+
+
+def test_labels_that_are_not_read_are_named(tmp_path):
+    shape = {"label": "red", "points": [[1, 1], [5, 1], [5, 5]], "shape_type": "polygon"}
+    labels = json.dumps({"version": "5.0", "shapes": [shape], "imagePath": "0.png", "imageData": None})
+    make, _ = corpus.FORMATS["class folders"]
+    root = make(tmp_path / "folders")
+    (next(f for f in sorted(root.rglob("*")) if f.is_dir()) / "0.json").write_text(labels)
+    assert [c.reason for c in recognise(root)] == [
+        "a folder of images per class (LabelMe JSON labels lie there, too, and are not read)"
+    ]
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose/0.json").write_text(labels)
+    with pytest.raises(DataError, match=r"0\.json: labels as LabelMe JSON, which are not read; convert them to COCO"):
+        recognise(tmp_path / "loose")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from visionkit.core import machine
+from visionkit.core.errors import UsageError
 from visionkit.core.machine import available_cores, choose_precision, describe_processor, keep_freed_memory
 
 
@@ -79,3 +80,30 @@ def test_without_glibc_it_says_that_nothing_happened(monkeypatch):
     monkeypatch.setattr(machine.platform, "libc_ver", lambda: ("musl", "1.2"))
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda *_: pytest.fail("mallopt must not be looked for"))
     assert keep_freed_memory() is False
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are numbers on Unix")
+def test_the_folder_of_compiled_code_is_nobody_elses(tmp_path, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    machine.refuse_foreign_code()
+    (folder,) = tmp_path.glob("torchinductor_*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o755)
+    machine.refuse_foreign_code()
+    folder.chmod(0o777)
+    with pytest.raises(UsageError, match=r"torchinductor_.*: others may write .* set TORCHINDUCTOR_CACHE_DIR"):
+        machine.refuse_foreign_code()
+    folder.chmod(0o700)
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(UsageError, match="others may write"):
+        machine.refuse_foreign_code()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    machine.refuse_foreign_code()
+    monkeypatch.undo()
+    folder.rename(tmp_path / "real")
+    folder.symlink_to(tmp_path / "real")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(UsageError, match="others may write"):
+        machine.refuse_foreign_code()

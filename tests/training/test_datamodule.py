@@ -84,8 +84,18 @@ def test_corrupt_images_are_listed_all_at_once(photos):
 def test_a_split_of_corrupt_images_only(photos):
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="no image of the train split can be read"):
+    with pytest.raises(DataError, match="no image of the train split can be read") as raised:
         small(photos, skip_corrupt=True).setup("fit")
+    assert not any("\n" in line for line in raised.value.lines)
+
+
+@pytest.mark.parametrize(("split", "words"), [("train", "3 training images"), ("val", "1 validation image for")])
+def test_each_process_needs_an_image(monkeypatch, split, words):
+    splits = DataSplits(ShapesClassification(3, size=32), ShapesClassification(1, size=32, seed=1))
+    data = VisionDataModule(splits, preprocessing=Preprocessing(32), num_workers=0)
+    monkeypatch.setattr(data, "_processes", lambda: (4, 3))
+    with pytest.raises(DataError, match=rf"{words}.* 4 processes, and each needs one: lower --trainer\.devices to \d$"):
+        getattr(data, f"{split}_dataloader")()
 
 
 def test_without_the_check_the_reader_names_the_file(photos):

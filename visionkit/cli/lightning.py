@@ -10,12 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from jsonargparse.typing import PositiveInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -39,6 +38,7 @@ from visionkit.prediction.sheet import draw_sheet
 from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.pictures.callback import Pictures
+from visionkit.training.pictures.moments import read_moments
 from visionkit.training.run.checkpoints import BestAndLast, SafeCheckpointIO
 from visionkit.training.run.claim import Claim, numbers
 from visionkit.training.run.folder import RunFolder
@@ -109,9 +109,7 @@ class CLI(LightningCLI):
             for argument, source in base.linked.items():
                 how: dict[str, Any] = {"apply_on": "instantiate"} if "." in source else {"compute_fn": int}
                 parser.link_arguments(source, f"{part}.init_args.{argument}", **how)
-        parser.add_argument(
-            "--pictures", type=Literal["auto", "none"] | PositiveInt, default="auto", help=TOP["pictures"]
-        )
+        parser.add_argument("--pictures", type=read_moments, default="auto", help=TOP["pictures"])
 
     def _parse_ckpt_path(self) -> None:
         """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
@@ -169,7 +167,7 @@ class CLI(LightningCLI):
     def _callbacks(self, settings: Any) -> list[L.Callback]:
         callbacks: list[L.Callback] = [self.run, EpochLines(self.run)]
         pictures = self._get(self.config_init, "pictures")
-        if self.subcommand == "fit" and pictures != "none":
+        if self.subcommand == "fit" and pictures not in ("none", None):
             callbacks.append(Pictures(self.folder, draw_sheet, pictures))
         if self.subcommand == "fit" and settings["enable_checkpointing"] is not False:
             callbacks.append(BestAndLast(self.run))

@@ -21,6 +21,8 @@ from visionkit.core.text import say
 __all__ = ["COMMANDS", "GROUPS", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("visionkit.cli.commands.init", "look at a folder and write a config for it: visionkit init FOLDER"),
+    "train": ("visionkit.cli.commands.start", "init and fit in one, with nothing set by hand: visionkit train FOLDER"),
     "fit": ("visionkit.cli.commands.train", "train a model: visionkit fit -c classify.yaml [--KEY VALUE ...]"),
     "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),

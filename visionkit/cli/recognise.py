@@ -16,6 +16,7 @@ from visionkit.data.formats import Formats, Recognised
 from visionkit.data.formats import recognise as recognise_formats
 from visionkit.data.images.listing import list_images
 from visionkit.data.labels.coco_files import holds_outlines
+from visionkit.data.labels.foreign import find_foreign
 from visionkit.tasks.classification.readers.formats import FORMATS as CLASSES
 from visionkit.tasks.detection.readers.formats import FORMATS as BOXES
 from visionkit.tasks.segmentation.readers.formats import FORMATS as MASKS
@@ -190,7 +191,9 @@ def _candidates(root: Path) -> Iterator[Candidate]:
         yield Candidate("segmentation", m.format.name, root, {}, reason, m.problem)
     for c in classes:
         if c.format.fallback and not manifests and not boxes and not masks and list_images(root, channels=4):
-            yield Candidate("classification", c.format.name, root, {}, "a folder of images per class", c.problem)
+            foreign = find_foreign(root)
+            also = "" if foreign is None else f" ({foreign.name} labels lie there, too, and are not read)"
+            yield Candidate("classification", c.format.name, root, {}, f"a folder of images per class{also}", c.problem)
 
 
 def _beside(boxes: list[Recognised[Any]]) -> str:
@@ -249,6 +252,9 @@ def _has_polygon(file: Path) -> bool:
 
 
 def _not_understood(root: Path) -> VisionkitError:
+    foreign = find_foreign(root)
+    if foreign is not None:
+        return DataError(foreign.refusal())
     kinds = "; ".join(dict.fromkeys(f"{table.labels}: {table.understood()}" for table in (CLASSES, BOXES, MASKS)))
     if root.is_file():
         return UsageError(f"{root}: is neither a folder nor a file of a known format; {kinds}")

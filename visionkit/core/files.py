@@ -194,14 +194,18 @@ def unwritable(path: str | os.PathLike[str], e: OSError, needed: int | None = No
     return DataError(f"{path}: cannot be written ({words}); choose another folder or change its permissions")
 
 
-def make_folder(path: str | os.PathLike[str]) -> None:
+def make_folder(path: str | os.PathLike[str], *, mode: int = 0o777) -> None:
     """Make a folder and those above it, where they are not there.
+
+    Args:
+        path: The folder.
+        mode: Who may do what with it, less what the umask takes.
 
     Raises:
         DataError: It cannot be made, or a file has its name.
     """
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        Path(path).mkdir(mode, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise DataError(f"{path}: a file has the name of this folder; choose another folder") from None
     except OSError as e:

@@ -6,9 +6,13 @@ import ctypes
 import os
 import platform
 import shutil
+import stat
 from typing import Literal
 
 import torch
+
+from visionkit.core.errors import UsageError
+from visionkit.core.files import make_folder
 
 __all__ = [
     "Precision",
@@ -18,6 +22,7 @@ __all__ = [
     "describe_processor",
     "has_compiler",
     "keep_freed_memory",
+    "refuse_foreign_code",
     "return_freed_memory",
     "tune",
 ]
@@ -74,6 +79,31 @@ def has_compiler() -> bool:
     """Return whether there is a C++ compiler, without which torch.compile makes no code for a CPU."""
     names = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")
     return any(shutil.which(name) for name in names if name)
+
+
+def refuse_foreign_code() -> None:
+    """Make the folder in which torch.compile keeps its code, or refuse one that another user could have filled.
+
+    Its name is known beforehand and lies where everybody may write (``/tmp/torchinductor_NAME``); what is in it runs.
+    A folder that the user names himself (``TORCHINDUCTOR_CACHE_DIR``) is his own choice.
+
+    Raises:
+        UsageError: It belongs to another user, or everybody may write into it.
+    """
+    try:
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    except ImportError:  # it has no public name
+        return
+    if not hasattr(os, "getuid") or "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    folder = default_cache_dir()
+    make_folder(folder, mode=0o700)
+    facts = os.lstat(folder)
+    if facts.st_uid != os.getuid() or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & stat.S_IWOTH:
+        raise UsageError(
+            f"{folder}: others may write into the folder of torch.compile, whose content is run: remove it, or set "
+            "TORCHINDUCTOR_CACHE_DIR to a folder of your own"
+        )
 
 
 def keep_freed_memory() -> bool:

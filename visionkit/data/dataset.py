@@ -217,12 +217,14 @@ class DataSplits(Generic[D]):
         val: To choose the best checkpoint by, or None.
         test: To report on, or None.
         source: One sentence that says where they come from and how they were split; a line each for several sets.
+        divided: Whether the data brought no validation images and they were taken from the training images.
     """
 
     train: D | None
     val: D | None
     test: D | None = None
     source: str = "given in Python"
+    divided: bool = False
 
     def get(self, name: str) -> D:
         """Return the split ``train``, ``val`` or ``test``.

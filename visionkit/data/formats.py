@@ -15,7 +15,7 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.listing import list_images, passed_over
 from visionkit.data.labels.checks import UnlabelledError, refuse_leaks
 from visionkit.data.labels.foreign import find_foreign
-from visionkit.data.split import divide
+from visionkit.data.split import divide, divide_as_listed
 
 __all__ = [
     *("Format", "Formats", "Holds", "Part", "Recognised", "Request"),
@@ -147,6 +147,7 @@ def find_splits(
     classes: Sequence[str] | None = None,
     channels: int = 3,
     need: Collection[str] = ("train", "val"),
+    listed: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> DataSplits[D]:
     """Find the images with labels below ``root`` and divide them into training, validation and test.
@@ -162,6 +163,8 @@ def find_splits(
         classes: Class names in order (of a checkpoint); None takes those of the training images.
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
         need: The splits that must be there; to evaluate, ``("val",)`` or ``("test",)`` with ``classes``.
+        listed: A file that says which of the training images validate, where it is split; see
+            :func:`visionkit.data.split.divide_as_listed`. None splits automatically.
         options: What the readers of the task alone know, such as ``masks``.
 
     Raises:
@@ -181,8 +184,10 @@ def find_splits(
         found = replace(found, source="\n         ".join([found.source, *map(printable, leaks)]))
     if found.train is not None:
         table.check(found, request)
-        if found.val is None:
-            found = divide(found, *found.train.groups_and_labels(), val_fraction, seed)
+        if found.val is None and listed is not None and root is not None:
+            found = divide_as_listed(found, Path(listed), Path(root))
+        elif found.val is None:
+            found = divide(found, *found.get("train").groups_and_labels(), val_fraction, seed)
     for name in need:
         found.get(name)
     if found.train is not None and len(found.train) < 2:

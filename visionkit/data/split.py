@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import heapq
+import io
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_text
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.data.images.twins import first_twins
 
-__all__ = ["SPLIT_WORDS", "divide", "split", "split_word"]
+__all__ = ["SPLIT_WORDS", "divide", "divide_as_listed", "join_groups", "place_below", "split", "split_word"]
 
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 """What folders and files of a split are called."""
@@ -52,7 +57,7 @@ def divide(
     data = found.get("train")
     if len(data) < 2:
         raise DataError(f"{found.source}: cannot be divided into training and validation; add images")
-    groups = _join_twins(groups, first_twins(data.ids))
+    groups = join_groups(groups, first_twins(data.ids))
     chosen = split(groups, labels, fraction, seed)
     train = data.subset([i for i, v in enumerate(chosen) if not v])
     val = data.subset([i for i, v in enumerate(chosen) if v])
@@ -65,15 +70,67 @@ def divide(
         )
     how = f"automatic split: {len(train)} for training, {len(val)} for validation, by class"
     how += f", {number} groups kept whole" if number < len(data) else ""
-    return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})")
+    return DataSplits(train, val, found.test, f"{found.source}; {how} (seed {seed})", divided=True)
 
 
-def _join_twins(groups: Sequence[str], first: Sequence[int]) -> list[str]:
+def divide_as_listed(found: DataSplits[D], path: Path, root: Path) -> DataSplits[D]:
+    """Take those validation images from the training images that a file of a split lists.
+
+    Args:
+        found: What is there; it has training images.
+        path: A .csv file with the columns ``image``, a path below the root with ``/`` between its parts, and ``split``,
+            ``train`` or ``val``. Images that are not listed train, and are counted.
+        root: The folder of the data set, or the file that lists it.
+
+    Raises:
+        DataError: The file cannot be read, a line is none of such, or no image would be left on one side.
+    """
+    data = found.get("train")
+    listed = _read_listed(path)
+    names = [place_below(id, root) for id in data.ids]
+    chosen = [listed.get(name) == "val" for name in names]
+    if not any(chosen) or all(chosen):
+        side = "validates" if not any(chosen) else "trains"
+        raise DataError(
+            f"{path}: no image of {root} {side} by this split: was it made for another folder? "
+            "visionkit init makes one anew; --data.split null divides without"
+        )
+    train = data.subset([i for i, v in enumerate(chosen) if not v])
+    val = data.subset([i for i, v in enumerate(chosen) if v])
+    new, gone = sum(name not in listed for name in names), len(listed.keys() - set(names))
+    how = f"split as {path} says: {len(train)} for training, {len(val)} for validation"
+    how += f"; {new} images that it does not list train" if new else ""
+    how += f"; {gone} that it lists are not there" if gone else ""
+    return DataSplits(train, val, found.test, f"{found.source}; {how}", divided=True)
+
+
+def place_below(id: str, root: Path) -> str:
+    """Return the path of an image below the root of its data set, with ``/`` between the parts."""
+    folder = root if root.is_dir() else root.parent
+    return os.path.relpath(id, folder).replace(os.sep, "/")
+
+
+def _read_listed(path: Path) -> dict[str, str]:
+    rows = list(csv.reader(io.StringIO(read_text(path))))
+    if not rows or [cell.strip() for cell in rows[0]] != ["image", "split"]:
+        raise DataError(f"{path}:1: the columns of a split are image,split")
+    listed: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if not row:
+            continue
+        if len(row) != 2 or row[1] not in ("train", "val"):
+            raise DataError(f"{path}:{number}: an image and train or val, got {','.join(row)!r}")
+        if listed.setdefault(row[0], row[1]) != row[1]:
+            raise DataError(f"{path}:{number}: {row[0]} trains and validates: name it once")
+    return listed
+
+
+def join_groups(groups: Sequence[str], first: Sequence[int]) -> list[str]:
     """Return the group of each image after groups that share a picture were made one, under the first of their names.
 
     Args:
         groups: As in :func:`split`.
-        first: As :func:`first_twins` returns it.
+        first: For each image the first one that shows the same; its own position where it is alone.
     """
     leader: dict[str, str] = {}
 

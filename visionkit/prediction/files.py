@@ -24,7 +24,7 @@ from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.pictures import ImageFile, Remarks
-from visionkit.prediction.resuming import GoingOn, digest, facts_of
+from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
 from visionkit.prediction.sources import Source, find_images
 from visionkit.prediction.stream import make_predictor, sample_results
@@ -271,20 +271,21 @@ def predict_to_folder(
     if tell is not None:
         for line in going.lines():
             tell(line)
-    going.drop_changed(records, results.remove)
     problems = []
-    with results.opened([picture.extra for picture in pictures], going.records or None) as files:
-        going.note()
-        ahead = prefetch(found, 2 if keep else 2 * predictor.batch_size)
-        for count, (place, result) in enumerate(zip(left, ahead, strict=True), 1 + len(pictures) - len(left)):
-            try:
-                if isinstance(result, DataError):
-                    raise result
-                files.add(*result, going.numbers[place])
-            except DataError as e:
-                problems.append(str(e))
-            if progress is not None:
-                progress(count, len(pictures))
+    with alone(records, None if overwrite else going.read):
+        going.drop_changed(records, results.remove)
+        with results.opened([picture.extra for picture in pictures], going.records or None) as files:
+            going.note()
+            ahead = prefetch(found, 2 if keep else 2 * predictor.batch_size)
+            for count, (place, result) in enumerate(zip(left, ahead, strict=True), 1 + len(pictures) - len(left)):
+                try:
+                    if isinstance(result, DataError):
+                        raise result
+                    files.add(*result, going.numbers[place])
+                except DataError as e:
+                    problems.append(str(e))
+                if progress is not None:
+                    progress(count, len(pictures))
     return PredictionRun(
         results.records,
         results.count,

@@ -7,19 +7,22 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import open_binary, read_bytes, read_text, write_text
+from visionkit.core.files import locked, make_folder, open_binary, read_bytes, read_text, unwritable, write_text
 from visionkit.prediction.writers import files_beside
 
-__all__ = ["ASKED", "SEEN", "Facts", "GoingOn", "digest", "facts_of", "recorded_images"]
+__all__ = ["ASKED", "SEEN", "Facts", "GoingOn", "alone", "digest", "facts_of", "recorded_images"]
 
 ASKED, SEEN = ".predictions.json", ".predictions.pictures.jsonl"
 """Files beside the records: what they were made with, and what they were made from, a line a picture."""
+LOCK = ".predictions.lock"
+"""Held by the process that writes."""
 MAX_NAMED = 3  # pictures, in a line
 
 Facts: TypeAlias = dict[str, Any]
@@ -56,6 +59,7 @@ class GoingOn:
         changed: Numbers and paths of pictures that have a record of what they are no longer.
         gone: Paths of pictures with a record that are not given any more.
         new: How many pictures were not given before.
+        read: How many records were there.
     """
 
     out: Path
@@ -66,6 +70,7 @@ class GoingOn:
     changed: dict[int, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     new: int = 0
+    read: int = 0
 
     @classmethod
     def find(cls, out: Path, records: Path, asked: Mapping[str, Any], now: Sequence[Facts]) -> GoingOn:
@@ -107,7 +112,7 @@ class GoingOn:
         other = set(changed.values())
         stays = [record for record in before if record["image"] not in other]
         gone = sorted(recorded - given)
-        return cls(out, asked, known, numbers, stays, changed, gone, new)
+        return cls(out, asked, known, numbers, stays, changed, gone, new, len(before))
 
     @classmethod
     def anew(cls, out: Path, asked: Mapping[str, Any], now: Sequence[Facts]) -> GoingOn:
@@ -178,6 +183,39 @@ class GoingOn:
         return said
 
 
+@contextmanager
+def alone(records: Path, read: int | None) -> Iterator[None]:
+    """Let no other process write predictions into a folder while the block runs.
+
+    Args:
+        records: The JSONL file in it; the folder is made if need be.
+        read: How many records there were when somebody looked; None for any number.
+
+    Raises:
+        UsageError: Another process does, or has done so since.
+        DataError: The folder cannot be written.
+    """
+    out, lock = records.parent, records.parent / LOCK
+    make_folder(out)
+    try:
+        with locked(lock, wait=False) as held:
+            if not held:
+                raise UsageError(
+                    f"{out}: another visionkit predict writes into it: wait until it has ended, or choose another --out"
+                )
+            try:
+                data = read_bytes(records) if read is not None and records.exists() else b""
+                if data.count(b"\n") != (read or 0):
+                    raise UsageError(f"{out}: another visionkit predict has written into it just now: start again")
+                if data and not data.endswith(b"\n"):  # a process was killed while it wrote
+                    os.truncate(records, data.rfind(b"\n") + 1)
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+    except OSError as e:
+        raise unwritable(out, e) from e
+
+
 ANEW = "choose another --out, or predict anew with --overwrite instead of --resume"
 
 
@@ -219,7 +257,7 @@ def _counted(images: Sequence[str], what: str, one: str, several: str) -> str:
 
 
 def recorded_images(records: Path) -> list[dict[str, Any]]:
-    """Return the records of a file, and cut off what follows the last whole one.
+    """Return the records of a file, without what follows the last whole one.
 
     Args:
         records: The JSONL file; none there is as good as an empty one.
@@ -240,7 +278,4 @@ def recorded_images(records: Path) -> list[dict[str, Any]]:
         if not isinstance(record, dict) or not isinstance(record.get("image"), str):
             raise DataError(f"{records}:{number}: no record of a picture; remove the line, or predict anew")
         found.append(record)
-    if whole < len(data):  # the process was killed while it wrote
-        with records.open("r+b") as file:
-            file.truncate(whole)
     return found

@@ -198,13 +198,14 @@ def advise_recipe(
 
     number = advice.settle("trainer.max_epochs", epochs)
     total = steps * number if isinstance(number, int) and number > 0 else updates
+    rate_differs = pretrained and backbone_lr != 1
     advice.settle(
         "model.recipe.optimizer.lr",
         lambda: (tuned_rate if pretrained else rate, f"usual for this optimizer {start}"),
     )
     advice.settle(
         "model.recipe.backbone_lr",
-        lambda: (backbone_lr, "pretrained layers keep what they know") if pretrained else (1.0, start),
+        lambda: (backbone_lr, "pretrained layers keep what they know") if rate_differs else (1.0, "all learn alike"),
     )
 
     def ema() -> tuple[float | None, str]:

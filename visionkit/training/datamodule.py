@@ -35,7 +35,7 @@ from visionkit.data.transforms.base import setting_without
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.training.advice import Advice
 
-__all__ = ["VisionDataModule"]
+__all__ = ["VisionDataModule", "too_few"]
 
 T = TypeVar("T", bound=Target)
 
@@ -190,7 +190,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
             view, seed=self.seed, weights=self.sample_weights(dataset), num_replicas=world, rank=rank
         )
         if len(sampler) == 0:
-            raise DataError(f"{len(dataset)} training images are too few for {world} processes")
+            raise too_few(len(dataset), "training", world)
         workers, pin = (0, False) if ready else (self._workers(len(sampler)), self._pin())
         return TrainingLoader(view, sampler, batch_size=self.batch_size, workers=workers, pin_memory=pin)
 
@@ -232,6 +232,8 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
     def _evaluation_loader(self, name: str, ready: Dataset[Any] | None = None) -> DataLoader[Any]:
         dataset = self.splits.get(name)
         world, rank = self._processes()
+        if len(dataset) < world:  # Lightning wants a batch on each
+            raise too_few(len(dataset), {"val": "validation"}.get(name, name), world)
         return evaluation_loader(
             ready or EvaluationView(dataset, self.preprocessing, self._image_cache()),
             batch_size=self.batch_size,
@@ -308,7 +310,7 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
         faulty = {i for i, _ in problems}
         kept = dataset.subset([i for i in range(len(dataset)) if i not in faulty])
         if len(kept) == 0:
-            raise DataError("\n".join([*messages, f"no image of the {name} split can be read"]))
+            raise DataError(*messages, f"no image of the {name} split can be read")
         self._splits = replace(self.splits, **{name: kept})  # type: ignore[arg-type]  # name is a split's, not source
 
     def _processes(self) -> tuple[int, int]:
@@ -324,6 +326,21 @@ class VisionDataModule(L.LightningDataModule, Generic[T]):
 
     def _pin(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+def too_few(images: int, kind: str, processes: int, whose: str = "") -> DataError:
+    """Return what to say where there is not an image for each process.
+
+    Args:
+        images: Their number.
+        kind: What they are for, such as "training".
+        processes: Number of processes.
+        whose: What else is said of the images.
+    """
+    return DataError(
+        f"{images} {kind} image{'' if images == 1 else 's'}{whose} for {processes} processes, and each needs one: "
+        f"lower --trainer.devices to {max(1, images)}"
+    )
 
 
 def _summary(name: str, messages: Sequence[str]) -> str:

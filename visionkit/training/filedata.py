@@ -52,6 +52,8 @@ class FileData(SizedData[T], Generic[T]):
         val_fraction: Part of the pictures that validates when the data brings no val split, 0..1; the split is the
             same each time and stratified by class.
         split_seed: Another number makes another such split.
+        split: A .csv file (columns image, split) that says which pictures validate when the data brings no val split;
+            visionkit init writes one that keeps near duplicates together. None splits by class alone.
         augment: Albumentations transforms for training; none leaves pictures as they are.
         batch_size: Pictures a batch and process.
         common: Options of all data, see SizedData.
@@ -64,6 +66,7 @@ class FileData(SizedData[T], Generic[T]):
         classes: list[str] | None = None,
         val_fraction: float = 0.2,
         split_seed: int = 0,
+        split: str | None = None,
         augment: list[str | dict[str, Any]] | None = None,
         batch_size: int = 8,
         **common: Any,
@@ -73,3 +76,4 @@ class FileData(SizedData[T], Generic[T]):
         self.fixed_classes = classes
         self.val_fraction = val_fraction
         self.split_seed = split_seed
+        self.split_file = split

@@ -15,7 +15,7 @@ from torch import Tensor
 from visionkit.core.component import Spec, class_path, parameters_of
 from visionkit.core.distributed import gather_objects
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.machine import has_compiler
+from visionkit.core.machine import has_compiler, refuse_foreign_code
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch
 from visionkit.core.seeds import derive_seed
@@ -276,6 +276,7 @@ class Task(L.LightningModule):
                     "recipe.compile needs a C++ compiler on a CPU, and none of g++, clang++ and $CXX is found: install "
                     "one, or set recipe.compile false, which is as fast there"
                 )
+            refuse_foreign_code()
             for part in (self.model.backbone, self.model.neck):
                 part.compile()
         self._features = None

@@ -1,7 +1,7 @@
 import pytest
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.data.labels.classes import check_class_names, check_classes, numbered_names
+from visionkit.data.labels.classes import check_class_names, check_classes, check_lines, numbered_names
 
 
 @pytest.mark.parametrize("other", ["\u200bcat", "\ufeffcat", "c\u00adat", "cat\u200e", "cat "])
@@ -32,3 +32,13 @@ def test_numbers_that_are_those_of_the_lines():
     assert numbered_names(["1 b", "2 a"]) is None
     assert numbered_names(["0 a", "0 b"]) is None
     assert numbered_names(["0 a", "b 1"]) is None
+
+
+@pytest.mark.parametrize("line", ["# a", "// a", "- a", "a,", '"a"', "'a'", '["a", "b"]', "[a, b]", "{a: 1, b: 2}"])
+def test_lines_that_are_no_plain_names(line):
+    with pytest.raises(DataError, match=r"c\.txt:2: .* is no plain name"):
+        check_lines([(1, "cat"), (2, line)], "c.txt")
+
+
+def test_lines_that_are_names():
+    check_lines(list(enumerate(["C#", "-1", "a, b", "'", "[unk]", "don't", "a/b", ""])), "c.txt")

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit import BoxPrediction, InstancePrediction, Views
+from visionkit.models.ops.nms import suppress
 from visionkit.tasks.detection.merging import merge_boxes
 
 SIZE = (100, 200)
@@ -123,6 +124,24 @@ class TestWindows:
         parts = [seen(truth[None], r, [0.5]) for r in regions]
         ((*box, score, label),) = merged(*zip(parts, regions, strict=True))
         assert (box, score, label) == (truth.tolist(), 0.5, 0)
+
+    def test_what_soft_suppression_leaves_of_a_part_is_no_object(self):
+        candidates = found((60, 20, 120, 60, 0.9, 0), (64, 23, 120, 62, 0.7, 0), (60, 17, 118, 57, 0.6, 0))
+        parts = (candidates.boxes, candidates.scores, candidates.labels)
+        kept, values = suppress(*parts, kind="soft", min_score=0.05)
+        a = BoxPrediction(candidates.boxes[kept], values, candidates.labels[kept], SIZE)
+        assert len(values) == 3, "their scores are lowered, and they stay"
+        b = found((80, 20, 140, 60, 0.7, 0))
+        for parts in (((a, LEFT), (b, RIGHT)), ((b, RIGHT), (a, LEFT))):
+            assert merged(*parts) == [(60, 20, 140, 60, 0.8, 0)]
+        whole = found((60, 20, 110, 60, 0.9, 0), (64, 23, 108, 62, 0.3, 0))
+        assert len(merged((whole, LEFT))) == 2, "no edge is near: they stay as they are without windows"
+
+    def test_two_cut_objects_in_a_crowd_stay_two(self):
+        a = found((60, 20, 120, 60, 0.9, 0), (60, 42, 120, 82, 0.5, 0))
+        b = found((80, 20, 140, 60, 0.7, 0), (80, 42, 140, 82, 0.6, 0))
+        assert len(merged((a, LEFT), (b, RIGHT))) == 2
+        assert len(merged((a, LEFT), (found((80, 20, 140, 60, 0.7, 0)), RIGHT))) == 2, "one window saw it alone"
 
     def test_mirrored_windows(self):
         a, b = found((60, 20, 120, 60, 0.9, 0)), found((80, 20, 140, 60, 0.7, 0))

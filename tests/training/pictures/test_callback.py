@@ -11,17 +11,12 @@ from PIL import Image
 from visionkit.cli.main import run
 from visionkit.core.sample import Batch, ImageInfo
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
-from visionkit.training.pictures.callback import Pictures, _is_moment
+from visionkit.training.pictures.callback import Pictures
 
 TINY = [
     *("--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--model.backbone.stem=small"),
     *("--data.size=32", "--data.batch_size=4", "--data.num_workers=0", "--model.head.dropout=0.3"),
 ]
-
-
-def test_moments():
-    assert [e for e in range(1, 1001) if _is_moment(e, "auto")] == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
-    assert [e for e in range(1, 10) if _is_moment(e, 3)] == [3, 6, 9]
 
 
 def fit(photos, folder, *more):

@@ -1,9 +1,13 @@
+import io
 import re
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 
+from visionkit.core.text import say
 from visionkit.data.dataset import DataSplits
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.tasks.classification.readers.reader import ClassDataset, Entry
@@ -120,3 +124,11 @@ def test_bar_counts_epochs_as_the_lines_do():
     assert bar._get_train_description(0).split() == ["Epoch", "1/10"]
     bar._trainer = SimpleNamespace(max_epochs=-1)
     assert bar._get_train_description(4).split() == ["Epoch", "5"]
+
+
+def test_no_line_above_the_bar_is_in_pieces():
+    shown, line = io.StringIO(), "results  /a/place/" + "of/many/folders/" * 8 + "classify-1"
+    console = Console(**QuietBar()._console_kwargs, file=shown, width=80, force_terminal=True)
+    with Progress(console=console, auto_refresh=False):
+        say(line)
+    assert line in shown.getvalue()

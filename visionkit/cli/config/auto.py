@@ -21,7 +21,7 @@ from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
 
-__all__ = ["asked_places", "flattened", "make_advice", "resolve"]
+__all__ = ["asked_places", "flattened", "make_advice", "make_data", "resolve"]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
@@ -105,11 +105,12 @@ def _chosen(values: Mapping[Place, Any]) -> list[Choice]:
         return []
 
 
-def make_advice(values: Mapping[Place, Any]) -> Advice:
+def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None = None) -> Advice:
     """Return what the data of a config choose.
 
     Args:
         values: Of the keys of a config, as :func:`flattened` yields them.
+        data: Its data; None makes them.
     """
     settings = {".".join(place): value for place, value in values.items()}
     accelerator, devices = settings.get("trainer.accelerator", AUTO), settings.get("trainer.devices", 1)
@@ -119,7 +120,7 @@ def make_advice(values: Mapping[Place, Any]) -> Advice:
         number = torch.cuda.device_count() if gpu else 1
     nodes = settings.get("trainer.num_nodes", 1)
     advice = Advice(settings, gpu=gpu, processes=number * nodes if isinstance(nodes, int) and nodes > 0 else number)
-    data = _make_data(values, ("data",))
+    data = make_data(values, ("data",)) if data is None else data
     if data is not None:
         data.advise(advice)
     return advice
@@ -177,7 +178,7 @@ def _substituted(value: Any, found: Mapping[Place, Any], dropped: Collection[Pla
     return found[place] if value == AUTO and place in found else value
 
 
-def _make_data(values: Mapping[Place, Any], place: Place) -> VisionDataModule[Any] | None:
+def make_data(values: Mapping[Place, Any], place: Place) -> VisionDataModule[Any] | None:
     """Make the data that a config names, with the options that say what is read; None where it cannot be asked."""
     cls = import_class(str(values.get((*place, "class_path"), "")))
     if cls is None or not issubclass(cls, VisionDataModule):
@@ -186,7 +187,7 @@ def _make_data(values: Mapping[Place, Any], place: Place) -> VisionDataModule[An
     accepted = inspect.signature(cls).parameters
     names = dict.fromkeys(p[len(place) + 1] for p in values if p[: len(place) + 1] == (*place, "datasets"))
     if names:
-        parts = {name: _make_data(values, (*place, "datasets", name)) for name in names}
+        parts = {name: make_data(values, (*place, "datasets", name)) for name in names}
         if any(part is None for part in parts.values()):
             return None
         given["datasets"] = parts

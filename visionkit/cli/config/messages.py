@@ -164,7 +164,7 @@ def _near(word: str, words: Collection[str], prefix: str = "") -> str:
 def _near_option(name: str) -> str:
     """Return the nearest option of the whole tree: `max_epochs` is meant as `trainer.max_epochs`."""
     tops = {"trainer": [TRAINER], **{top: known().kinds[base] for top, base in BASES.items()}}
-    options = [*TOP, *(f"{top}.{key}" for top, names in tops.items() for key in _arguments(names))]
+    options = [*TOP, "dry-run", *(f"{top}.{key}" for top, names in tops.items() for key in _arguments(names))]
     whole = [k for k in options if k.rpartition(".")[2] == name]
     return _near(whole[0] if whole else name, options, "--")
 

@@ -25,7 +25,7 @@ __all__ = ["config_text", "home_of"]
 
 HEADER = "# visionkit "
 NAME = "config.yaml"
-PATHS = ("root", "cache_folder", "weights")
+PATHS = ("root", "split", "cache_folder", "weights")
 """Keys whose values are files or folders; of others those are that hold a slash and exist."""
 ALWAYS = ("root", "cache_folder")
 """Those that are paths whether they exist or not; weights can be names of a hub, too."""

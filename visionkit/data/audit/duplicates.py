@@ -27,7 +27,9 @@ _SAME_WINDOW = 0.02  # of an edge, by which a picture may be shifted and still b
 _FLAT = 2.0  # standard deviation of a thumbnail in gray values; the hash of less is noise
 _MANY = 32  # pictures of a group, beyond which further pairs in it are not listed
 _NEIGHBOURS = 8
-_SLICE = 4096
+_SLICE = 512  # pairs that are looked at together
+_COARSE = np.packbits(np.add.outer(np.arange(8) // 4, np.arange(8) // 4) == 0).view(np.uint64)[0]
+"""The bits of a hash that belong to the 4 x 4 lowest frequencies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,51 +90,75 @@ def find_duplicates(
             thumbnails decide as before, so that pictures that a network cannot tell apart are not called copies.
         progress: Called with (done, total) steps.
     """
-    search = _Search(len(facts))
+    groups = _Groups(len(facts))
     for i, k in enumerate(_first_of_same_bytes(facts)):
-        search.join(k, i, "identical", 1.0)
-    alone = (i for i in range(len(facts)) if search.root[i] == i)
+        groups.join(k, i, "identical", 1.0)
+    alone = (i for i in range(len(facts)) if groups.root[i] == i)
     usable = np.array([i for i in alone if (t := facts[i].thumbnail) is not None and t.std() >= _FLAT], np.int64)
     if not len(usable):
-        return search.result()
+        return groups.result()
     thumbnails = np.stack([facts[i].thumbnail for i in usable])
-    smooth = smoothed(thumbnails)
-
-    def decide(one: Array, other: Array, windows: Array, *, mirrored: bool) -> None:
-        """Look at pairs of which the second may show a part of the first, or of its mirror image."""
-        for k in range(0, len(one), _SLICE):
-            i, j = one[k : k + _SLICE], other[k : k + _SLICE]
-            kept = search.asks(usable[i], usable[j])
-            if not kept.any():
-                continue
-            i, j, guesses = i[kept], j[kept], windows[k : k + _SLICE][kept]
-            found = align(smooth[i][:, :, ::-1] if mirrored else smooth[i], smooth[j], guesses)
-            for at in np.flatnonzero(_same(found)):
-                kind: Kind = "flipped" if mirrored else "near" if _is_whole(found.windows[at]) else "cropped"
-                search.join(int(usable[i[at]]), int(usable[j[at]]), kind, float(found.edges[at]))
-
-    whole = phash(thumbnails)
-    one, other = _same_hash(whole)
-    decide(one, other, _windows(WHOLE, WHOLE, len(one)), mirrored=False)
-    left = np.flatnonzero(search.root[usable] == usable)
-    index = HashIndex(whole[left], DISTANCE)
+    look = _Look(groups, usable, smoothed(thumbnails))
+    hashes = phash(thumbnails)
+    one, other = _same_hash(hashes)
+    look.decide(one, other, _windows(WHOLE, WHOLE, len(one)))
+    left = np.flatnonzero(groups.root[usable] == usable)
+    index = HashIndex(hashes[left], DISTANCE)
     parts = list(product((False, True), _WINDOWS, _WINDOWS))
     for done, (mirrored, rows, columns) in enumerate(parts, 1):
         asked = phash(thumbnails[left], rows, columns, mirrored=mirrored)
         across = (1 - columns[1], 1 - columns[0]) if mirrored else columns  # in the mirror image
         for one, other in index.near(asked):
-            decide(left[one], left[other], _windows(rows, across, len(one)), mirrored=mirrored)
+            look.decide(left[one], left[other], _windows(rows, across, len(one)), mirrored=mirrored)
+        if done == 1 and len(thinned := left[groups.sparse(usable[left], hashes[left])]) < len(left):
+            left, index = thinned, HashIndex(hashes[thinned], DISTANCE)
         if progress is not None:
             progress(done, len(parts))
     if features is not None:
         for one, other in _neighbours(np.asarray(features, np.float32)[usable]):
             for mirrored in (False, True):
-                seen = smooth[one][:, :, ::-1] if mirrored else smooth[one]
-                decide(one, other, _guessed(seen, smooth[other]), mirrored=mirrored)
-    return search.result()
+                look.decide(one, other, None, mirrored=mirrored)
+    return groups.result()
 
 
-class _Search:
+@dataclass
+class _Look:
+    """The decision by pixels.
+
+    Args:
+        groups: Where pairs are told.
+        usable: Positions of the pictures that are looked at.
+        smooth: As ``smoothed`` returns their thumbnails.
+    """
+
+    groups: _Groups
+    usable: Array
+    smooth: Array
+
+    def decide(self, one: Array, other: Array, windows: Array | None, *, mirrored: bool = False) -> None:
+        """Take those pairs of which the second shows a part of the first, or of its mirror image.
+
+        Args:
+            one: Which of those that are usable.
+            other: The same, as many.
+            windows: Part of the first (of its mirror image) that the second may show, [P, 4]; None where it is unknown.
+            mirrored: Whether it is the mirror image.
+        """
+        for k in range(0, len(one), _SLICE):
+            i, j = one[k : k + _SLICE], other[k : k + _SLICE]
+            kept = self.groups.asks(self.usable[i], self.usable[j])
+            if not kept.any():
+                continue
+            i, j = i[kept], j[kept]
+            first = self.smooth[i][:, :, ::-1] if mirrored else self.smooth[i]
+            second = self.smooth[j]
+            found = align(first, second, _guessed(first, second) if windows is None else windows[k : k + _SLICE][kept])
+            for at in np.flatnonzero(_same(found)):
+                kind: Kind = "flipped" if mirrored else "near" if _is_whole(found.windows[at]) else "cropped"
+                self.groups.join(int(self.usable[i[at]]), int(self.usable[j[at]]), kind, float(found.edges[at]))
+
+
+class _Groups:
     """The pairs and groups found so far."""
 
     def __init__(self, count: int) -> None:
@@ -148,6 +174,13 @@ class _Search:
         for k in np.flatnonzero(kept & together):
             kept[k] = _ordered(one[k], other[k]) not in self._pairs
         return np.asarray(kept)
+
+    def sparse(self, pictures: Array, hashes: Array) -> Array:
+        """Return which pictures are enough to find others by: of a large group one for each of its coarse looks."""
+        roots = self.root[pictures]
+        large = self._sizes[roots] > _MANY
+        looks = np.stack((roots.astype(np.uint64), np.where(large, hashes & _COARSE, hashes)), axis=1)
+        return np.sort(np.unique(looks, axis=0, return_index=True)[1])
 
     def join(self, one: int, other: int, kind: Kind, score: float) -> None:
         """Take a pair; nothing happens where it is one picture or known."""

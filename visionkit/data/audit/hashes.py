@@ -15,6 +15,7 @@ WHOLE = (0.0, 1.0)
 """The window along an edge that is the whole edge."""
 
 _CHUNK = 2**21  # candidate pairs that are looked at together
+_FEW = 4096  # hashes, up to which each is compared with each
 
 
 def sampling(starts: Array, ends: Array, side: int) -> Array:
@@ -90,12 +91,12 @@ class HashIndex:
         self._flips = distance // bands
         edges = [64 * k // bands for k in range(bands + 1)]
         self._bands = [(np.uint64(a), np.uint64((1 << (b - a)) - 1), b - a) for a, b in pairwise(edges)]
-        self._tables: list[tuple[Array, Array]] = []
-        for band in self._bands if len(hashes) > 1024 else ():
+        self._tables: list[tuple[Array, Array, Array]] = []  # hashes by key, where each key begins, which are there
+        for band in self._bands if len(hashes) > _FEW else ():
             keys = _key(self.hashes, band)
             starts = np.zeros(2 ** band[2] + 1, np.int64)
             np.cumsum(np.bincount(keys, minlength=2 ** band[2]), out=starts[1:])
-            self._tables.append((np.argsort(keys, kind="stable"), starts))
+            self._tables.append((np.argsort(keys, kind="stable"), starts, starts[1:] > starts[:-1]))
 
     def near(self, queries: Array) -> Iterator[tuple[Array, Array]]:
         """Yield all pairs of a query and a hash within the distance, some at a time, each pair once.
@@ -115,15 +116,15 @@ class HashIndex:
                 if len(one):
                     yield one + start, other
             return
-        for number, (band, (order, starts)) in enumerate(zip(self._bands, self._tables, strict=True)):
+        for number, (band, (order, starts, there)) in enumerate(zip(self._bands, self._tables, strict=True)):
             keys = _key(queries, band)
             by_key = np.argsort(keys, kind="stable")  # neighbours in the table are looked up one after the other
             keys = keys[by_key]
             for mask in _masks(band[2], self._flips):
-                begins = starts[keys ^ mask]
-                counts = starts[(keys ^ mask) + 1] - begins
-                asking = np.flatnonzero(counts)
-                for one, place in _expanded(asking, begins[asking], counts[asking]):
+                asked = keys ^ mask
+                asking = np.flatnonzero(there[asked])
+                begins = starts[asked[asking]]
+                for one, place in _expanded(asking, begins, starts[asked[asking] + 1] - begins):
                     i, j = by_key[one], order[place]
                     differ = queries[i] ^ self.hashes[j]
                     kept = np.bitwise_count(differ) <= self.distance

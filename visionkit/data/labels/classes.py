@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.text import is_printable
 
-__all__ = ["check_class_names", "check_classes", "numbered_names", "unknown_class"]
+__all__ = ["check_class_names", "check_classes", "check_lines", "numbered_names", "unknown_class"]
 
 _NUMBERED = (
     re.compile(r"(?P<id>[0-9]{1,6})(?:\s*[:=,;]\s*|[.)]?\s+)(?P<name>\S.*)"),
@@ -69,6 +69,29 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         return check_class_names(classes)
     except DataError as e:
         raise UsageError(f"classes: {e}") from None
+
+
+def check_lines(lines: Sequence[tuple[int, str]], where: object) -> None:
+    """Refuse lines of a file of class names that are written in another way: comments, lists, quotes.
+
+    Args:
+        lines: Number and text of each, without outer blanks.
+        where: The file, for messages.
+
+    Raises:
+        DataError: One is; a comment would be a class and move the ids of all others.
+    """
+    for number, line in lines:
+        inner = line[1:-1]
+        quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "\"'"
+        if line.startswith(("#", "//", "- ")) or line.endswith(",") or quoted or _listed(line, inner):
+            raise DataError(
+                f"{where}:{number}: {line!r:.40} is no plain name (a comment, a list or quotes); write one name a line"
+            )
+
+
+def _listed(line: str, inner: str) -> bool:
+    return line[:1] + line[-1:] in ("[]", "{}") and any(mark in inner for mark in "\"',")
 
 
 def numbered_names(lines: Sequence[str]) -> dict[int, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +15,15 @@ from visionkit.core.files import read_text
 from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
 from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
-from visionkit.data.labels.coco_objects import FLAGS, CocoObject, box_of
+from visionkit.data.labels.coco_objects import FLAGS, CocoObject
+from visionkit.data.labels.coco_units import Drawn, refuse_other_units
 from visionkit.data.labels.foreign import foreign_kind
-from visionkit.data.labels.numbers import flag, mostly_shares, number
+from visionkit.data.labels.numbers import flag, number
 
 __all__ = ["CocoFile", "CocoImage", "coco_ids", "read_coco"]
 
 _KEYS = ("images", "annotations", "categories")
 _PLAIN_FLAGS = (0, 1, None)  # nearly all are
-_SURE_BOXES = 5  # alike in their form, before they are taken for corners
 _LONG_NUMBER = re.compile("[0-9]{1000}")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
@@ -88,8 +88,7 @@ def read_coco(
     records = _without_root(file, content["categories"], {o.category for o in annotated})
     categories = _categories(file, records)
     pictures = _pictures(file, content["images"])
-    _refuse_shares(annotated, pictures)
-    _refuse_corners(annotated, pictures)
+    refuse_other_units([Drawn(o.where, o.record, _size(o.image, pictures)) for o in annotated])
     annotated, repeated = _each_once(annotated)
     objects: dict[Any, list[_Object]] = {i: [] for i in pictures}
     for o in annotated:
@@ -226,42 +225,8 @@ def _without_root(file: Path, records: Sequence[dict[str, Any]], used: set[Any])
     return [r for i, r in enumerate(records) if i not in root or 0 in used]
 
 
-def _refuse_shares(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
-    """Refuse a file most of whose boxes or polygons are shares of the picture: COCO counts in pixels."""
-    if any(p.size is not None and max(p.size) <= 1 for p in pictures.values()):
-        return
-    for what, key in (("boxes", "bbox"), ("outlines", "segmentation")):
-        found = [
-            (o.where, _corners(values) if key == "bbox" else values) for o in objects if (values := o.record.get(key))
-        ]
-        shares = mostly_shares((where, _numbers_of(values)) for where, values in found)
-        if shares:
-            raise DataError(
-                f"{shares[0]}: {len(shares)} of {len(found)} {what} lie within 0..1, as this one: these are shares of "
-                "the picture (normalised), and COCO JSON counts in pixels; multiply x and width by its width, "
-                "y and height by its height"
-            )
-
-
-def _refuse_corners(objects: Sequence[_Object], pictures: dict[Any, _Image]) -> None:
-    """Refuse a file whose boxes are two corners each: all of them make sense so, and many of them not as COCO's."""
-    outside: list[str] = []
-    total = 0
-    for o in objects:
-        size = pictures[o.image].size if o.image in pictures else None
-        box = None if size is None else box_of(o.record)
-        if size is None or box is None:
-            continue
-        x, y, w, h = box[0], box[1], box[2] - box[0], box[3] - box[1]
-        if not (w > x and h > y and w <= size[1] + 1 and h <= size[0] + 1):
-            return
-        total += 1
-        outside += [o.where] if box[2] > size[1] + 1 or box[3] > size[0] + 1 else []
-    if total >= _SURE_BOXES and len(outside) > total // 4:
-        raise DataError(
-            f"{outside[0]}: its bbox reaches out of the picture, as do {len(outside)} of {total}, and all fit as two "
-            "corners x1, y1, x2, y2; COCO JSON has x, y, width, height: subtract the first corner from the second"
-        )
+def _size(image: Any, pictures: dict[Any, _Image]) -> tuple[int, int] | None:
+    return pictures[image].size if image in pictures else None
 
 
 def _each_once(objects: Sequence[_Object]) -> tuple[list[_Object], dict[Any, list[str]]]:
@@ -288,19 +253,6 @@ def _each_once(objects: Sequence[_Object]) -> tuple[list[_Object], dict[Any, lis
                 "of its own, or keep one of them"
             )
     return kept, repeated
-
-
-def _corners(box: Any) -> list[float]:
-    values = list(_numbers_of(box))
-    return [values[0], values[1], values[0] + values[2], values[1] + values[3]] if len(values) == 4 else []
-
-
-def _numbers_of(value: Any) -> Iterator[float]:
-    """Yield the numbers of a list, and of the lists in it."""
-    for part in value if isinstance(value, list) else ():
-        for v in part if isinstance(part, list) else (part,):
-            if (n := number(v)) is not None:
-                yield n
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:

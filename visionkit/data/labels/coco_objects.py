@@ -12,7 +12,7 @@ from visionkit.core.errors import DataError
 from visionkit.data.labels.masks import ObjectMasks, Outline, read_polygons, read_segmentation
 from visionkit.data.labels.numbers import flag, number
 
-__all__ = ["FLAGS", "Apart", "Box", "CocoObject", "box_of", "find_apart", "read_outline"]
+__all__ = ["FLAGS", "Apart", "Box", "CocoObject", "box_around", "box_of", "find_apart", "read_outline"]
 
 FLAGS = ("iscrowd", "ignore")
 """Keys that take an object from what is learnt and counted; readers know that they are yes or no."""
@@ -94,7 +94,7 @@ def find_apart(o: CocoObject, outline: Outline | None = None, size: tuple[int, i
     box = box_of(o.record)
     if box is None or _starts_in(box, o.record.get("segmentation")):
         return None
-    around = _around(o.record.get("segmentation") if outline is None else outline, size)
+    around = box_around(o.record.get("segmentation") if outline is None else outline, size)
     if around is None:
         return None
     gaps = (box[0] - around[2], around[0] - box[2], box[1] - around[3], around[1] - box[3])
@@ -118,8 +118,13 @@ def _starts_in(box: Box, polygons: Any) -> bool:
     return bool(box[0] <= first[0] <= box[2] and box[1] <= first[1] <= box[3])
 
 
-def _around(outline: Any, size: tuple[int, int] | None) -> Box | None:
-    """Return the corners of a ``segmentation`` or an outline; None where they are not known."""
+def box_around(outline: Any, size: tuple[int, int] | None = None) -> Box | None:
+    """Return the box around an outline, x1, y1, x2, y2, or None where it is not known.
+
+    Args:
+        outline: What was read; or the polygons of a ``segmentation`` as they are in a file.
+        size: Height and width of the picture, which run lengths need.
+    """
     if isinstance(outline, bytes):
         x1, y1, x2, y2 = (0, 0, 0, 0) if size is None else ObjectMasks((outline,), size).boxes()[0].tolist()
         return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None

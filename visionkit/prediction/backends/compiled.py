@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
+from visionkit.core.machine import refuse_foreign_code
 from visionkit.models.model import VisionModel
 
 __all__ = ["compiled"]
@@ -19,7 +20,11 @@ def compiled(model: VisionModel) -> Callable[[Tensor], Any]:
 
     Args:
         model: In evaluation mode, without gradients.
+
+    Raises:
+        UsageError: Others may write into the folder in which torch keeps such code.
     """
+    refuse_foreign_code()
     network = torch.compile(model.forward, dynamic=False, options={"freezing": True})
 
     def compute(images: Tensor) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -71,6 +72,7 @@ class ClassificationData(FileData[ClassTarget]):
             FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
+            listed=self.split_file,
             classes=self.fixed_classes,
             channels=self.preprocessing.channels,
             multilabel=self.asked_multilabel,
@@ -80,7 +82,7 @@ class ClassificationData(FileData[ClassTarget]):
         if self.balance == "loss" and train is not None:
             counts = class_counts(train)
             train = train.with_weights(counts.sum() / (len(counts) * counts.clamp(min=1.0)))
-        return DataSplits(train, found.val, found.test, found.source)
+        return replace(found, train=train)
 
     def sample_weights(self, dataset: VisionDataset[ClassTarget]) -> Tensor | None:
         """Return one over the number of pictures of the rarest class of each picture, when sampling is balanced."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Solved", "solve"]
+__all__ = ["Solved", "judge", "solve"]
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Penalties of the squared weights of standardised features that are tried, strongest first."""
@@ -44,29 +44,52 @@ def solve(pooled: Tensor, scores: Tensor, loss: Loss) -> tuple[Solved, float]:
         pooled, scores = pooled.detach().float().clone(), scores.float().clone()
         mean, deviation = pooled.mean(0), pooled.std(0, correction=0).clamp(min=1e-6)
         x = (pooled - mean) / deviation
-        strength = _strength(x, scores, loss)
+        strength, _ = _tried(x, scores, loss)
         weight, bias = _minimise(x, scores, loss, strength, ITERATIONS)
         scaled = weight / deviation[:, None]
         return Solved(scaled.T.contiguous(), bias - mean @ scaled), strength
 
 
-def _strength(x: Tensor, scores: Tensor, loss: Loss) -> float:
-    """Return the penalty whose layers have the lowest loss on images that they were not solved on."""
+def judge(pooled: Tensor, scores: Tensor, loss: Loss) -> float:
+    """Return the share of answers that are right of layers solved on other images, at the best penalty, 0..1.
+
+    An answer is the class of the highest score where each image has one, else each class of each image.
+
+    Args:
+        pooled: Float [N, C], a feature vector an image.
+        scores: Float [N, K], the truth.
+        loss: Mean loss of logits and scores, [N, K] each.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(pooled.device.type, enabled=False):
+        pooled, scores = pooled.detach().float().clone(), scores.float().clone()
+        x = (pooled - pooled.mean(0)) / pooled.std(0, correction=0).clamp(min=1e-6)
+        _, logits = _tried(x, scores, loss)
+        if bool((scores.sum(1) == 1).all()):
+            right = logits.argmax(1) == scores.argmax(1)
+        else:
+            right = (logits > 0) == (scores > 0.5)
+        return float(right.float().mean())
+
+
+def _tried(x: Tensor, scores: Tensor, loss: Loss) -> tuple[float, Tensor]:
+    """Return the penalty whose layers have the lowest loss on images that they were not solved on, and their logits."""
     folds = min(FOLDS, len(x))
     if folds < 2:
-        return STRENGTHS[0]
+        return STRENGTHS[0], torch.zeros_like(scores)
     fold = torch.empty(len(x), dtype=torch.long)
     order = torch.sort(scores.argmax(1), stable=True).indices
     fold[order] = torch.arange(len(x)) % folds
-    sums = [0.0] * len(STRENGTHS)
+    logits = torch.zeros(len(STRENGTHS), *scores.shape)
     for k in range(folds):
         left, right = fold != k, fold == k
         start: tuple[Tensor, Tensor] | None = None
         for i, strength in enumerate(STRENGTHS):
             start = _minimise(x[left], scores[left], loss, strength, TRIED_ITERATIONS, start)
-            with torch.no_grad():
-                sums[i] += float(loss(x[right] @ start[0] + start[1], scores[right])) * int(right.sum())
-    return STRENGTHS[min(range(len(STRENGTHS)), key=sums.__getitem__)]
+            logits[i, right] = x[right] @ start[0] + start[1]
+    with torch.no_grad():
+        losses = [float(loss(found, scores)) for found in logits]
+    best = min(range(len(STRENGTHS)), key=losses.__getitem__)
+    return STRENGTHS[best], logits[best]
 
 
 def _minimise(

@@ -59,6 +59,7 @@ class DetectionData(FileData[BoxTarget]):
             FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
+            listed=self.split_file,
             classes=self.fixed_classes,
             channels=self.preprocessing.channels,
             need=("train", "val") if self.fixed_classes is None else (),

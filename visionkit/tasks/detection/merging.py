@@ -168,7 +168,8 @@ def _groups(flat: _Boxes, pairs: Sequence[dict[int, float]]) -> list[list[int]]:
     """Put the boxes into groups, one an object, at most one box a view in each.
 
     From the best box on, each joins the group with the box that it overlaps most. One that is cut may be the middle of
-    an object whose ends were not known to belong together.
+    an object whose ends were not known to belong together. One that is cut and belongs to an object of which its view
+    has a better box already, much like it, is nothing of its own: soft suppression leaves such.
     """
     rows = torch.cat([-flat.scores[:, None], flat.labels[:, None], flat.boxes], 1).tolist()
     groups: list[list[int]] = []
@@ -179,11 +180,16 @@ def _groups(flat: _Boxes, pairs: Sequence[dict[int, float]]) -> list[list[int]]:
             if other in home:
                 near[home[other]] = max(overlap, near.get(home[other], 0.0))
         own, cut = [box], bool(flat.cuts[box].any())
+        better = [k for n in near for k in groups[n] if flat.place[k][0] == flat.place[box][0]] if cut else []
         for number in sorted(near, key=lambda n: (-near[n], n)):
             views = {flat.place[k][0] for k in own}
             if (len(own) == 1 or cut) and views.isdisjoint(flat.place[k][0] for k in groups[number]):
                 own += groups[number]
                 groups[number] = []
+        if len(own) == 1 and better:
+            same = pairwise_iou(flat.boxes[[box]], flat.boxes[better]) >= SAME_OBJECT
+            if same.any():
+                continue
         home.update(dict.fromkeys(own, len(groups)))
         groups.append(own)
     return [group for group in groups if group]

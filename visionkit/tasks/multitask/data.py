@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from torch.utils.data import DataLoader
 
 from visionkit.core.component import parameters_of
-from visionkit.core.errors import DataError, UsageError
+from visionkit.core.errors import UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.data.caching.images import CacheSettings
 from visionkit.data.dataset import DataSplits, VisionDataset
@@ -19,7 +19,7 @@ from visionkit.tasks.multitask.dataset import MultiTaskDataset, Source, put_toge
 from visionkit.tasks.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.tasks.multitask.types import MultiTaskTarget, names_of
 from visionkit.training.advice import AUTO, Advice, Choice, advise_recipe, steps_an_epoch
-from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.datamodule import VisionDataModule, too_few
 from visionkit.training.filedata import SizedData
 
 __all__ = ["MultiTaskData"]
@@ -156,9 +156,7 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
                 view, seed=self.seed, weights=self._weights(train, indices, source), num_replicas=world, rank=rank
             )
             if len(order) == 0:
-                raise DataError(
-                    f"{len(indices)} training images of {', '.join(source)} are too few for {world} processes"
-                )
+                raise too_few(len(indices), "training", world, f" of {', '.join(source)}")
             views.append(view)
             orders.append(order)
             shares.append(module.batch_size)

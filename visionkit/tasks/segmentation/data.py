@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -67,6 +68,7 @@ class SegmentationData(FileData[MaskTarget]):
             FORMATS,
             val_fraction=self.val_fraction,
             seed=self.split_seed,
+            listed=self.split_file,
             classes=self.fixed_classes,
             ignore=self.ignore,
             channels=self.preprocessing.channels,
@@ -75,7 +77,7 @@ class SegmentationData(FileData[MaskTarget]):
         train = found.train
         if self.balance == "loss" and train is not None:
             train = train.with_weights(balanced_weights(train.pixel_counts()))
-        return DataSplits(train, found.val, found.test, found.source)
+        return replace(found, train=train)
 
 
 def balanced_weights(counts: NDArray[np.int64]) -> Tensor:

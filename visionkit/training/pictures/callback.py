@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -22,6 +22,7 @@ from visionkit.data.dataset import VisionDataset
 from visionkit.data.loading import EvaluationView
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.pictures.drawing import draw_prediction, draw_truth
+from visionkit.training.pictures.moments import is_moment
 from visionkit.training.task import Task
 
 __all__ = ["PICTURES", "Pictures", "Sheet"]
@@ -47,7 +48,7 @@ class Pictures(Callback):
             in both cases after the last one, too.
     """
 
-    def __init__(self, folder: Path, sheet: Sheet, every: int | Literal["auto"] = "auto") -> None:
+    def __init__(self, folder: Path, sheet: Sheet, every: int | str = "auto") -> None:
         self.folder = folder / PICTURES
         self.sheet = sheet
         self.every = every
@@ -129,7 +130,7 @@ class Pictures(Callback):
         if (now := _epochs(trainer)) == 0:
             return self._drawn == 0
         epochs = range(self._drawn + 1, now + 1)
-        return any(_is_moment(e, self.every) or e == trainer.max_epochs for e in epochs)
+        return any(is_moment(e, self.every) or e == trainer.max_epochs for e in epochs)
 
     def _dataset(self, trainer: L.Trainer) -> VisionDataset[Any] | None:
         data = trainer.datamodule  # type: ignore[attr-defined]  # set at run time
@@ -190,14 +191,6 @@ class Pictures(Callback):
 def _epochs(trainer: L.Trainer) -> int:
     """Return after how many epochs a validation is; 0 for one before the first step."""
     return trainer.current_epoch + 1 if trainer.global_step else 0
-
-
-def _is_moment(epoch: int, every: int | Literal["auto"]) -> bool:
-    """Return whether validation pictures belong to an epoch, counted from 1."""
-    if every != "auto":
-        return epoch % every == 0
-    digits = str(epoch)
-    return digits[0] in "125" and not digits[1:].strip("0")
 
 
 def _choose(trainer: L.Trainer, dataset: VisionDataset[Any]) -> list[tuple[str, int]]:

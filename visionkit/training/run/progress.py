@@ -71,10 +71,14 @@ def _decodes_anew(trainer: L.Trainer) -> bool:
 
 
 class QuietBar(RichProgressBar):
-    """Lightning's rich bar, which leaves nothing behind when an epoch ends."""
+    """Lightning's rich bar, which leaves nothing behind when an epoch ends and no line in pieces.
+
+    While it is shown, rich writes what is printed: it would end lines at the terminal's width, so that paths in them
+    can no longer be copied.
+    """
 
     def __init__(self) -> None:
-        super().__init__(leave=False)
+        super().__init__(leave=False, console_kwargs={"soft_wrap": True})
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule

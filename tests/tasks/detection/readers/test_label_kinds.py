@@ -104,23 +104,6 @@ class TestKeyPoints:
             YoloDataset(yolo(tmp_path, BOX + TWO_POINTS_2, yaml="kpt_shape: [2, 3]\n"))
 
 
-class TestLines:
-    @pytest.mark.parametrize(
-        "line", ["0,0.5,0.5,0.2,0.2", "0, 0.5, 0.5, 0.2, 0.2", "0 0,5 0,5 0,2 0,2", "0;0.5;0.5;1;1"]
-    )
-    def test_commas_are_named(self, tmp_path, line):
-        with pytest.raises(DataError, match=r"0\.txt:1: holds a comma or semicolon; YOLO parts columns by blanks"):
-            YoloDataset(yolo(tmp_path, line))
-
-    def test_two_images_of_one_label_file(self, tmp_path):
-        yolo(tmp_path, BOX)
-        picture(tmp_path / "images/3.jpg")
-        with pytest.raises(DataError, match=r"3\.png: has the same name as .*3\.jpg, so whose objects .*3\.txt lists"):
-            YoloDataset(tmp_path)
-        (tmp_path / "labels/3.txt").unlink()
-        assert len(YoloDataset(tmp_path)) == 7
-
-
 class TestUnits:
     def test_yolo_in_pixels(self, tmp_path):
         with pytest.raises(DataError, match=r"0\.txt:1: .*pixels.*shares"):

@@ -74,7 +74,7 @@ def test_numbers_of_lines_are_no_part_of_the_names(tmp_path, lines, names):
     [
         (("1 green", "2 red"), ":1: '1 green': the lines are numbered from 1, and YOLO counts from 0;"),
         (("0 green", "2 red"), ": no name for class 1; number the classes from 0 without gaps"),
-        (("# classes", "green"), ":1: '# classes' looks like a comment, and each line is a class; remove it"),
+        (("# classes", "green"), ":1: '# classes' is no plain name (a comment, a list or quotes);"),
     ],
 )
 def test_lines_that_are_no_names(tmp_path, lines, message):
@@ -127,3 +127,18 @@ def test_keys_of_splits_in_upper_case(tmp_path):
     found = find_yolo(tmp_path)
     assert found.splits == {"train": [tmp_path / "images/a"], "val": [tmp_path / "images/b"]}
     assert found.names == ("red",)
+
+
+def test_names_and_lists_of_obj_data(tmp_path):
+    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "other.names").write_text("red\nblue\n")
+    (tmp_path / "Train.txt").write_text("")
+    lines = "classes = 2\nTrain = data/Train.txt\nnames = data/{}.names\n"
+    for name, names in (("obj", ("cat", "dog")), ("other", ("red", "blue")), ("gone", ("cat", "dog"))):
+        (tmp_path / "obj.data").write_text(lines.format(name))
+        found = find_yolo(tmp_path)
+        assert (found.names, found.splits) == (names, {"train": [tmp_path / "Train.txt"]})
+    (tmp_path / "val.txt").write_text("")
+    (tmp_path / "obj.data").write_text("train = Train.txt\ntrain = val.txt\n")
+    with pytest.raises(DataError, match=r"obj\.data:2: train: a second list of this split; keep one of them"):
+        find_yolo(tmp_path)

@@ -73,3 +73,15 @@ def test_masks_are_read_before_coco(tmp_path):
     found = find_splits(tmp_path)
     assert found.train.classes == ("background", "foreground")
     assert "; COCO JSON labels lie there too and are not read; automatic split" in found.source
+
+
+def test_outlines_that_cannot_be_read_are_the_cause(tmp_path):
+    file = coco(tmp_path / "a.json", tmp_path)
+    content = json.loads(file.read_text())
+    for note in content["annotations"]:
+        note["segmentation"] = [[[0, 0], [4, 0], [4, 4]]]
+    file.write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"no training image has an object that is learnt \(first: .*no list of polygons"
+    ):
+        find_splits(file)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.files import read_bytes
 from visionkit.core.text import printable
 from visionkit.data.dataset import DataSplits
 from visionkit.data.formats import Format, Part, Request
@@ -89,6 +90,8 @@ class YoloDataset(BoxDataset):
         if not images:
             raise DataError(f"{', '.join(map(str, places))}: no images; add some or correct the path")
         labels, self.lonely = _labels(images, path)
+        self.bare = sum(label is None for label in labels)
+        """Number of images without a label file."""
         lines = read_lines(labels, layout.points)
         self.doubt = None if layout.points else doubt(lines)
         fixed = None if classes is None else check_classes(classes)
@@ -141,11 +144,14 @@ def _labels(images: Sequence[Path], root: Path) -> tuple[list[Path | None], list
                 if place not in beside:
                     beside[place] = _text_files(place)
         stem = composed(image.stem)
-        label = beside[folder].get(stem) or beside[image.parent].get(stem)
+        label, other = beside[folder].get(stem), beside[image.parent].get(stem)
+        if label is not None and other is not None and label != other and read_bytes(label) != read_bytes(other):
+            raise DataError(f"{image}: has two label files that differ, {label} and {other}; keep the right one")
+        label = label or other
         found.append(label)
-        if label is not None and (other := used.setdefault(label, image)) is not image:
+        if label is not None and (owner := used.setdefault(label, image)) is not image:
             raise DataError(
-                f"{image}: has the same name as {other}, so whose objects {label} lists is not clear; rename one of "
+                f"{image}: has the same name as {owner}, so whose objects {label} lists is not clear; rename one of "
                 "them with its label file, or remove it"
             )
     lonely = [f for folder in set(folders.values()) for f in beside[folder].values() if f not in used]
@@ -163,6 +169,9 @@ def _text_files(folder: Path) -> dict[str, Path]:
     """Return the text files of a folder by their names without ending, in Unicode's composed form."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     texts = [n for n in names if n.lower().endswith(".txt") and not n.startswith(".")]
+    for name in texts:
+        if not name.endswith(".txt") and (lower := f"{name[:-4]}.txt") in texts:
+            raise DataError(f"{folder}: has both {lower} and {name}; keep the right one")
     return {stem: folder / f"{name}" for stem, name in only_composed_stems(texts).items()}
 
 
@@ -223,6 +232,8 @@ def _read(layout: YoloLayout, request: Request) -> DataSplits[BoxDataset]:
     read = [data for data in parts_read if isinstance(data, YoloDataset)]
     lonely = [f for data in read for f in data.lonely]
     told = [found.source, *(data.doubt for data in read if data.doubt)]
+    if bare := sum(data.bare for data in read):
+        told.append(f"{bare} images have no label file and so no objects")
     if lonely:
         told.append(f"{len(lonely)} label files are of no image (first: {printable(lonely[0])})")
     return DataSplits(found.train, found.val, found.test, "; ".join(told))

@@ -18,6 +18,7 @@ from visionkit.tasks.detection.readers.yolo_names import (
     names_beside,
     names_file,
     names_with,
+    read_names,
     shown,
 )
 
@@ -62,8 +63,12 @@ def find_yolo(root: Path) -> YoloLayout | None:
         raise UsageError(f"{root}: several data files ({', '.join(f.name for f in others)}); give one as root")
     if others:
         return _from_yaml(others[0], load_data(others[0]))
-    splits = _from_folders(root) or _from_darknet(root) or _from_beside(root)
-    return YoloLayout(root, root, names_beside(root), splits, {}) if splits else None
+    splits = _from_folders(root)
+    names = None
+    if not splits and (splits := _from_darknet(root)):
+        names = _darknet_names(root)
+    splits = splits or _from_beside(root)
+    return YoloLayout(root, root, names or names_beside(root), splits, {}) if splits else None
 
 
 def list_split(places: Sequence[Path], folder: Path, channels: int) -> list[Path]:
@@ -116,14 +121,30 @@ def _from_darknet(root: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for number, line in enumerate(read_text(file).split("\n"), 1):
         key, equals, value = (part.strip() for part in line.partition("="))
-        name = next((n for n, words in SPLIT_WORDS.items() if key in words), None)
+        name = next((n for n, words in SPLIT_WORDS.items() if key.lower() in words), None)
         if not equals or name is None:
             continue
-        place = _resolve(value, (root,)) or _resolve(value.replace("\\", "/").removeprefix("data/"), (root,))
+        place = _darknet_place(value, root)
         if place is None:
             raise DataError(f"{file}:{number}: {key}: no list {value}, looked in {root}; correct the path")
-        found[name] = [place]
+        if found.setdefault(name, [place]) != [place]:
+            raise DataError(f"{file}:{number}: {key}: a second list of this split; keep one of them")
     return found
+
+
+def _darknet_names(root: Path) -> tuple[str, ...] | None:
+    """Return the class names of the file that obj.data names, or None where it names none that is there."""
+    file = root / "obj.data"
+    for line in read_text(file).split("\n") if file.is_file() else ():
+        key, _, value = (part.strip() for part in line.partition("="))
+        place = _darknet_place(value, root) if key.lower() == "names" else None
+        if place is not None and place.is_file():
+            return read_names(place)
+    return None
+
+
+def _darknet_place(value: str, root: Path) -> Path | None:
+    return _resolve(value, (root,)) or _resolve(value.replace("\\", "/").removeprefix("data/"), (root,))
 
 
 def _from_beside(root: Path) -> dict[str, list[Path]]:

@@ -18,6 +18,7 @@ from visionkit.tasks.detection.readers.box_cleaning import Correction
 __all__ = ["YoloObject", "doubt", "read_lines"]
 
 _FAR = 2.0  # shares of the picture; a box that reaches this far is in another unit
+_OUT = 0.01  # shares of the picture that a box reaches out by no rounding
 _SURE_LINES = 5  # alike in their form, before it is taken for one of key points
 
 
@@ -62,7 +63,24 @@ def read_lines(files: Sequence[Path | None], points: tuple[int, int] | None) -> 
             "this looks like pixels, and YOLO counts in shares (0..1); divide x and width by the width of the picture, "
             "y and height by its height"
         )
+    _refuse_corners([o for o in objects if o.outline is None])
     return found
+
+
+def _refuse_corners(boxes: Sequence[YoloObject]) -> None:
+    """Refuse boxes that are two corners each: all of them make sense so, and many of them not as YOLO's."""
+    outside: list[YoloObject] = []
+    for o in boxes:
+        x1, y1, x2, y2 = o.box
+        cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
+        if not (0 <= cx < w <= 1 and 0 <= cy < h <= 1):
+            return
+        outside += [o] if min(x1, y1) < -_OUT or max(x2, y2) > 1 + _OUT else []
+    if len(boxes) >= _SURE_LINES and len(outside) > len(boxes) // 4:
+        raise DataError(
+            f"{outside[0].where}: the box reaches out of the picture, as do {len(outside)} of {len(boxes)}, and all "
+            "fit as two corners x1 y1 x2 y2; YOLO has class cx cy w h: the middle, width and height"
+        )
 
 
 def _lines(file: Path, points: tuple[int, int] | None) -> Lines:

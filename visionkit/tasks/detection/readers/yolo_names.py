@@ -10,7 +10,7 @@ import yaml
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.classes import check_class_names, numbered_names
+from visionkit.data.labels.classes import check_class_names, check_lines, numbered_names
 from visionkit.data.labels.names import same_folder
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "names_file",
     "names_of",
     "names_with",
+    "read_names",
     "shown",
 ]
 
@@ -193,20 +194,24 @@ def names_beside(folder: Path) -> tuple[str, ...] | None:
         DataError: A line is no name, a name comes twice, ids are not those from 0 without gaps, or two files differ.
     """
     files = _names_files(folder)
-    found = {file: _read_names(file) for file in files}
+    found = {file: read_names(file) for file in files}
     other = next((f for f in files if found[f] != found[files[0]]), None)
     if other is not None:
         raise DataError(f"{folder}: {files[0]} and {other} name the classes differently; keep one of them")
     return found[files[0]] if files else None
 
 
-def _read_names(file: Path) -> tuple[str, ...]:
+def read_names(file: Path) -> tuple[str, ...]:
+    """Return the class names of a file, a line each.
+
+    Raises:
+        DataError: As :func:`names_beside`.
+    """
     lines = [line.strip() for line in read_text(file).rstrip().split("\n")]
     for number, line in enumerate(lines, 1):
         if not line:
             raise DataError(f"{file}:{number}: an empty line; write the name of class {number - 1}")
-        if line.startswith("#"):
-            raise DataError(f"{file}:{number}: {line!r:.40} looks like a comment, and each line is a class; remove it")
+    check_lines(list(enumerate(lines, 1)), file)
     numbered = numbered_names(lines)
     if numbered is not None:
         absent = next((i for i in range(len(lines)) if i not in numbered), None)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.data.labels.checks import once
-from visionkit.data.labels.classes import check_class_names, numbered_names
+from visionkit.data.labels.classes import check_class_names, check_lines, numbered_names
 
 __all__ = ["MAX_ID", "TABLE_FILES", "ClassRow", "ClassTable", "find_table", "read_table"]
 
@@ -181,6 +181,7 @@ def _from_lines(file: Path, text: str) -> tuple[_Rows, Form]:
                 id = int(parts["id"]) if "id" in parts else len(rows)
                 rows.append((f"{file}:{n}", ClassRow(id, parts["name"].strip(), rgb)))
             return rows, "ids" if "id" in pattern.groupindex else "colours"
+    check_lines(written, file)
     numbered = numbered_names([line for _, line in written])  # id name was found above, so name id
     if numbered is not None:
         pairs = zip(written, numbered.items(), strict=True)

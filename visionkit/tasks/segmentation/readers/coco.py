@@ -176,7 +176,8 @@ def _find(root: Path) -> dict[str, Part[CocoMaskDataset]] | None:
 def _read_split(file: Path, name: str, **asked: Any) -> CocoMaskDataset:
     data = CocoMaskDataset(file, **asked)
     if name in ("train", "") and not data.count_objects():
-        raise DataError(f"{file}: no training image has an object; label some")
+        why = f" that is learnt (first: {data.problems[0]})" if data.problems else ""
+        raise DataError(f"{file}: no training image has an object{why}; label some")
     return data
 
 
