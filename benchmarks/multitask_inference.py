@@ -42,7 +42,8 @@ def main() -> None:
 
     import visionkit
     from visionkit.core.machine import keep_freed_memory
-    from visionkit.prediction.files import ImageFile, predict_files
+    from visionkit.prediction.files import ImageFile
+    from visionkit.prediction.stream import results_of
     from visionkit.tasks.multitask.take_join import single_heads
 
     keep_freed_memory()
@@ -53,7 +54,7 @@ def main() -> None:
     for _ in range(2):
         start = time.perf_counter()
         for model in models:
-            for result in predict_files(model, pictures, batch_size=options.batch_size):
+            for result in results_of(model, pictures, batch_size=options.batch_size):
                 if isinstance(result, visionkit.DataError):
                     raise result
         seconds = time.perf_counter() - start

@@ -79,6 +79,7 @@ OPENERS = {
 }
 MAY_OPEN = {
     "visionkit.core.files": {"os.open", "path.open"},  # the door, and the lock
+    "visionkit.core.web": {"opener.open"},  # a URL that the user names
     "visionkit.data.caching.store": {"os.open", "mmap.mmap"},  # its own files, shared with other processes
     "visionkit.data.images.formats": {"Image.open"},  # of a file that is open
     "visionkit.data.labels.coco_files": {"mmap.mmap"},  # of a file that is open

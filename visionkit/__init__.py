@@ -29,6 +29,8 @@ PUBLIC: dict[str, str] = {
     "Recipe": "visionkit.training.recipe",
     "load": "visionkit.prediction.trained",
     "save": "visionkit.models.checkpoint",
+    "predict_files": "visionkit.prediction.files",
+    "FilePrediction": "visionkit.prediction.files",
     "convert": "visionkit.prediction.backends.convert",
     "ImageInfo": "visionkit.core.sample",
     "Sample": "visionkit.core.sample",

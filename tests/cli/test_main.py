@@ -329,7 +329,10 @@ def test_own_head_outside_the_package_trains_and_predicts(trained, tmp_path, mon
 
 
 def test_print_config_is_complete_commented_and_runs(trained, tmp_path, capsys):
-    assert run(["fit", "-c", "classify.yaml", *SMALL, "--data.root", str(trained / "photos"), "--print_config"]) == 0
+    assert (
+        run(["fit", "-c", "classify.yaml", *SMALL, "--data.root", str(trained / "photos"), "--print_config", "full"])
+        == 0
+    )
     text = capsys.readouterr().out
     config = yaml.safe_load(text)
     assert config["model"]["init_args"]["backbone"]["init_args"]["squeeze_excitation"] is False
@@ -508,3 +511,17 @@ def test_a_command_is_a_module_and_a_line_of_the_table(tmp_path, monkeypatch, ca
     assert "  count      count words\n" in capsys.readouterr().out
     assert run(["coun"]) == 2
     assert "did you mean 'count'?" in capsys.readouterr().err
+
+
+def test_help_lists_all_commands_as_the_first_hour_goes_within_eighty_columns(capsys, monkeypatch):
+    assert run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    named = [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "]
+    assert set(COMMANDS) <= set(named)
+    assert named.index("shapes") < named.index("fit") < named.index("predict") < named.index("heads")
+    monkeypatch.setitem(COMMANDS, "paint", ("nowhere", "a command under no heading " * 5))
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert "\nmore\n  paint      a command" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -31,6 +31,7 @@ def imports_of(*arguments):
 LIGHT = {
     "nothing": [], "version": ["--version"], "help": ["--help"], "predict": ["predict", "--help"], "heads": ["heads", "--help"], "heads list": ["heads", "list", "--help"],
     "backbone": ["backbone", "--help"], "backbone inspect": ["backbone", "inspect", "--help"], "shapes": ["shapes", "--help"],
+    "info": ["info", "--help"], "completion": ["completion", "--help"], "completion of bash": ["completion", "bash"],
     "fit": ["fit", "--help"], "test": ["test", "--help"], "fit with classes": ["fit", "-c", "detect.yaml", "--model.neck", "FPN", "--help"],
     **{f"fit {name}": ["fit", "-c", name, "--help"] for name in configs.shipped()},
 }  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from visionkit import FolderDataset, ManifestDataset, ShapesClassification
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import Sample
-from visionkit.data.dataset import VisionDataset
+from visionkit.data.dataset import DataSplits, VisionDataset
 
 
 def write(path, height=20, width=30, value=0):
@@ -111,3 +111,12 @@ def test_travels_to_worker_processes(data):
     for other in (pickle.loads(pickle.dumps(data)), copy.deepcopy(data)):
         assert other.labels == data.labels
         assert torch.equal(other[0].image, data[0].image)
+
+
+def test_a_split_that_is_not_there_says_what_else_there_is():
+    empty = DataSplits(None, None, None, "one file")
+    with pytest.raises(DataError, match="there is no test split: one file$"):
+        empty.get("test")
+    both = DataSplits(None, [1], None, "one file")
+    with pytest.raises(DataError, match="there is no test split: one file; visionkit validate measures on the val"):
+        both.get("test")

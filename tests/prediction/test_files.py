@@ -18,7 +18,8 @@ from visionkit.prediction import files as inference
 from visionkit.prediction import predictor
 from visionkit.prediction.backends import available, convert
 from visionkit.prediction.backends.convert import PredictionModel
-from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_to_folder
+from visionkit.prediction.stream import results_of
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.types import BoxPrediction
 
@@ -51,9 +52,7 @@ def expected(model, picture):
 class TestPredictFiles:
     @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (2, 0), (32, 0), (2, 2)])
     def test_everything_comes_in_order(self, tiny_model, pictures, batch_size, num_workers):
-        found = list(
-            predict_files(tiny_model, pictures, batch_size=batch_size, num_workers=num_workers, precision="32")
-        )
+        found = list(results_of(tiny_model, pictures, batch_size=batch_size, num_workers=num_workers, precision="32"))
         assert [isinstance(f, DataError) for f in found] == [False, True, False, False, True, False]
         for i, (picture, result) in enumerate(zip(pictures, found, strict=True)):
             if isinstance(result, DataError):
@@ -66,12 +65,12 @@ class TestPredictFiles:
 
     def test_a_batch_of_faults_alone(self, tiny_model, pictures):
         bad = [pictures[1], pictures[4]]
-        found = list(predict_files(tiny_model, [*bad, pictures[0], *bad], batch_size=2, precision="32"))
+        found = list(results_of(tiny_model, [*bad, pictures[0], *bad], batch_size=2, precision="32"))
         assert [isinstance(f, DataError) for f in found] == [True, True, False, True, True]
-        assert list(map(type, predict_files(tiny_model, bad, batch_size=1))) == [DataError, DataError]
+        assert list(map(type, results_of(tiny_model, bad, batch_size=1))) == [DataError, DataError]
 
     def test_no_pictures(self, tiny_model):
-        assert list(predict_files(tiny_model, [])) == []
+        assert list(results_of(tiny_model, [])) == []
 
     def test_each_prediction_is_restored_with_its_own_picture(self, tiny_model, pictures, monkeypatch):
         @dataclass
@@ -85,7 +84,7 @@ class TestPredictFiles:
         monkeypatch.setattr(
             type(tiny_model), "decode", lambda self, images: [Told(x.float().mean().item()) for x in images]
         )
-        found = [f for f in predict_files(tiny_model, pictures, batch_size=3) if not isinstance(f, DataError)]
+        found = [f for f in results_of(tiny_model, pictures, batch_size=3) if not isinstance(f, DataError)]
         assert len(found) == 4
         for info, told in found:
             (seen,) = told.restored  # once
@@ -100,7 +99,7 @@ class TestPredictFiles:
         monkeypatch.setattr(convert, "choose_precision", lambda device: "bf16-mixed")
         seen = []
         tiny_model.backbone.layer1.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-        ((_, prediction),) = predict_files(tiny_model, pictures[:1], precision=precision)
+        ((_, prediction),) = results_of(tiny_model, pictures[:1], precision=precision)
         assert seen == [fast]
         assert prediction.probabilities.dtype == torch.float32
 
@@ -113,7 +112,7 @@ class TestPredictFiles:
             return tiny_model(images)
 
         fast = PredictionModel(tiny_model, compute, fast=False, fixed=True)
-        found = list(predict_files(fast, pictures, batch_size=batch_size))
+        found = list(results_of(fast, pictures, batch_size=batch_size))
         assert seen == sizes
         for picture, result in zip(pictures, found, strict=True):
             if not isinstance(result, DataError):
@@ -123,7 +122,7 @@ class TestPredictFiles:
     def test_what_convert_made_is_used_as_it_is(self, tiny_model, pictures, monkeypatch):
         fast = convert.convert(tiny_model, precision="32")
         monkeypatch.setattr(predictor, "convert", None)
-        assert len(list(predict_files(fast, pictures))) == 6
+        assert len(list(results_of(fast, pictures))) == 6
 
 
 class TestPredictToFolder:
@@ -422,7 +421,7 @@ class TestObjects:
         assert not (tmp_path / "out" / "predictions.coco_images.json").exists()
 
     def test_what_cannot_be_is_said_before_any_work(self, detector, pictures, tmp_path, monkeypatch):
-        monkeypatch.setattr(inference, "Predictor", None)
+        monkeypatch.setattr(inference, "make_predictor", None)
         with pytest.raises(UsageError, match="--format voc: this model's predictions offer coco, yolo"):
             predict_to_folder(detector, pictures, tmp_path / "out", formats=["coco", "voc"])
         with pytest.raises(DataError, match=r"nothing\.json"):

@@ -33,9 +33,11 @@ from visionkit import (
     convert,
 )
 from visionkit.prediction import files as files_module
+from visionkit.prediction import pictures as pictures_module
 from visionkit.prediction.backends import available
-from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
+from visionkit.prediction.files import ImageFile, predict_to_folder
 from visionkit.prediction.run_output import Results
+from visionkit.prediction.stream import results_of
 
 
 class Light(Backbone):
@@ -326,7 +328,7 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
     """What is read ahead of what is written stays a batch and a little, however many pictures there are."""
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
     read, written, most = [], [], []
-    original = files_module.load_image
+    original = pictures_module.load_image
 
     def load(path, **options):
         read.append(path)
@@ -334,7 +336,7 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
         return original(path, **options)
 
     real = Results.opened
-    monkeypatch.setattr(files_module, "load_image", load)
+    monkeypatch.setattr(pictures_module, "load_image", load)
 
     def opened(self, extra, before=None):
         self.writers.append(Counted())
@@ -376,7 +378,7 @@ def test_windows_of_a_detector_to_a_folder(tmp_path, monkeypatch):
 
 def test_files_and_samples_say_the_same(tiny_model, pictures):
     samples = [sample_of(visionkit.read_image(p.path), p.path) for p in pictures]
-    by_file = [p for _, p in predict_files(tiny_model, pictures, precision="32", batch_size=2)]
+    by_file = [p for _, p in results_of(tiny_model, pictures, precision="32", batch_size=2)]
     for a, b in zip(Predictor(tiny_model, precision="32", batch_size=2)(samples), by_file, strict=True):
         assert torch.equal(a.probabilities, b.probabilities)
 

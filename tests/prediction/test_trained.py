@@ -254,3 +254,25 @@ def test_a_model_that_learns_on_predicts_with_its_new_weights(tiny_model, tmp_pa
     assert torch.equal(again.predict(picture).probabilities, before)
     with pytest.raises(UsageError, match="training mode"):
         model.train().predict(picture)
+
+
+def test_a_loaded_model_is_called_with_pictures(tiny_model, tmp_path):
+    visionkit.save(tiny_model, tmp_path / "m.ckpt")
+    Image.fromarray(np.full((30, 40, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    for model in (visionkit.load(tmp_path / "m.ckpt"), visionkit.convert(visionkit.load(tmp_path / "m.ckpt"))):
+        expected = model.predict(str(tmp_path / "a.png")).probabilities
+        for form in forms(tmp_path / "a.png").values():
+            assert torch.equal(model(form).probabilities, expected), "one picture, one prediction"
+        (found,) = model([tmp_path / "a.png"])
+        assert torch.equal(found.probabilities, expected)
+        batch = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+        outputs = model(batch)
+        assert torch.is_tensor(outputs[0]), "a batch goes through the network, as with any module"
+        assert torch.equal(outputs[0], model.forward(batch)[0])
+
+
+def test_a_run_folder_is_loaded_by_its_name(tiny_model, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    visionkit.save(tiny_model, tmp_path / "run" / "checkpoints" / "best.ckpt")
+    picture = np.full((30, 40, 3), 200, np.uint8)
+    assert visionkit.load(tmp_path / "run")(picture).record(tiny_model.classes)["label"] in tiny_model.classes

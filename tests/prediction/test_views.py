@@ -14,7 +14,9 @@ import visionkit
 from visionkit import Backbone, DataError, FeatureSpec, Head, ImageInfo, Preprocessing, Sample, UsageError, VisionModel
 from visionkit.core.prediction import Prediction
 from visionkit.prediction import files as inference_module
-from visionkit.prediction.files import ImageFile, predict_files, predict_to_folder
+from visionkit.prediction import pictures as pictures_module
+from visionkit.prediction.files import ImageFile, predict_to_folder
+from visionkit.prediction.stream import results_of
 from visionkit.prediction.views import Views
 from visionkit.tasks.segmentation.types import MaskPrediction
 from visionkit.tasks.segmentation.writers import WRITERS
@@ -90,7 +92,7 @@ def written(tmp_path, *pictures):
 
 
 def predict(model, pictures, **options):
-    return list(predict_files(model, pictures, precision="32", **options))
+    return list(results_of(model, pictures, precision="32", **options))
 
 
 # ---- windows
@@ -354,12 +356,12 @@ def test_views_are_made_as_they_are_predicted(tmp_path, monkeypatch):
         read.append(path)
         return original(path, **options)
 
-    whole, original = VisionModel.decode, inference_module.load_image
+    whole, original = VisionModel.decode, pictures_module.load_image
     monkeypatch.setattr(VisionModel, "decode", decode)
-    monkeypatch.setattr(inference_module, "load_image", load_image)
+    monkeypatch.setattr(pictures_module, "load_image", load_image)
     pictures = written(tmp_path, *(blocks(300, 420, seed=i)[0] for i in range(3)))
     views = Counted(True, (0.5, 1.0), 32, 0.0)
-    results = predict_files(segmenter(), pictures, batch_size=8, views=views)
+    results = results_of(segmenter(), pictures, batch_size=8, views=views)
     next(results)
     assert len(read) <= 2
     assert len(list(results)) == 2

@@ -74,3 +74,20 @@ def test_names_of_files_are_short_and_only_show(name, tmp_path):
     assert made != safe_name(name + "x"), "two names stay two"
     (tmp_path / f".{made}.12345678.png").touch()
     assert safe_name("Füchse 狐 1.5") == "Füchse 狐 1.5"
+
+
+def test_urls_have_files_of_their_own_beside_the_others():
+    urls = [
+        "https://h.test/a/b.jpg?x=1",
+        "https://h.test/a/b.jpg?x=2",
+        "http://h.test/",
+        "https://h.test/%2e%2e/.%2f?q=/../x",
+    ]
+    found = files_beside([*urls, "/data/in/b.jpg"], ".png")
+    assert str(found["/data/in/b.jpg"]) == "b.png"
+    names = [str(found[u]) for u in urls]
+    assert len(set(names)) == 4
+    assert names[0].startswith("b-")
+    assert names[2].startswith("picture-")
+    assert all(n.endswith(".png") and "/" not in n and n.isprintable() for n in names)
+    assert files_beside(urls[:1], ".txt")[urls[0]].suffix == ".txt", "none but URLs"

@@ -284,7 +284,7 @@ def test_the_command_line_and_the_yaml_understand_the_keys(tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_forms_on_the_command_line(arguments, printed, capsys):
-    assert run(["fit", "-c", "detect.yaml", *arguments, "--print_config"]) == 0
+    assert run(["fit", "-c", "detect.yaml", *arguments, "--print_config=full"]) == 0
     found = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["recipe"]
     for key, value in printed.items():
         got = {str(k): v for k, v in found[key].items()} if isinstance(value, dict) else found[key]

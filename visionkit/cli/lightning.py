@@ -384,6 +384,8 @@ class CLI(LightningCLI):
         say(f"machine  {describe_processor(device)}: precision {self.trainer.precision}, {layout}{world}")
         if self.subcommand == "fit":
             self._say_folder()
+        else:
+            say(f"ckpt     {self._get(self.config, 'ckpt_path')}")
 
     def _say_folder(self) -> None:
         source = self._get(self.config, "ckpt_path")

@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from visionkit.cli.faults import explained
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.text import say
 
-__all__ = ["COMMANDS", "run"]
+__all__ = ["COMMANDS", "GROUPS", "run"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": (
@@ -37,8 +38,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "list, fetch or look into pretrained weights, or write a backbone",
     ),
     "shapes": ("visionkit.cli.commands.shapes", "draw the embedded data set as picture files, to try things on"),
+    "info": ("visionkit.cli.commands.info", "versions, what this machine is fast at, extras, caches"),
+    "completion": ("visionkit.cli.commands.completion", "print a script for bash, zsh or fish that completes commands"),
 }
 """Command -> module with ``main(command, arguments) -> int``, and what it does in a line."""
+
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "your pictures": ("init", "check", "shapes"),
+    "a model": ("train", "fit", "validate", "test", "predict"),
+    "parts of models": ("model", "heads", "backbone"),
+    "this machine": ("info", "completion"),
+}
+"""The commands as the first hour goes, under headings; those that stand under none come last."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -117,8 +129,13 @@ def _dispatch(argv: list[str]) -> int:
 
 def _help() -> str:
     lines = [f"visionkit {__version__}: train, measure and apply vision models on your own pictures", ""]
-    lines += ["usage: visionkit COMMAND ...", "", "commands:"]
-    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += ["usage: visionkit COMMAND ..."]
+    grouped = {name for names in GROUPS.values() for name in names}
+    for heading, names in {**GROUPS, "more": tuple(COMMANDS.keys() - grouped)}.items():
+        shown = [(name, COMMANDS[name][1]) for name in names if name in COMMANDS]
+        lines += ["", heading] if shown else []
+        for name, what in shown:
+            lines += textwrap.wrap(what, 80, initial_indent=f"  {name:<10} ", subsequent_indent=" " * 13)
     lines += ["", "visionkit COMMAND --help explains a command. A first run, on drawn pictures:"]
     lines += ["  visionkit fit -c classify.yaml"]
     return "\n".join(lines)

@@ -28,6 +28,7 @@ __all__ = [
     "missing",
     "open_binary",
     "read_bytes",
+    "read_stream",
     "read_text",
     "remove_left_over",
     "replacing",
@@ -88,6 +89,26 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int | None = None) -> byt
         raise _unreadable(path, e) from None
     if limit is not None and len(data) > limit:  # it grew, or says no size
         raise _too_large(path, limit)
+    return data
+
+
+def read_stream(stream: BinaryIO, name: str, *, limit: int) -> bytes:
+    """Return what a stream holds, such as standard input, to its end.
+
+    Args:
+        stream: Open for reading.
+        name: What messages call it.
+        limit: Bytes that it may have.
+
+    Raises:
+        DataError: It holds more, or cannot be read.
+    """
+    try:
+        data = stream.read(limit + 1)
+    except (OSError, ValueError) as e:  # ValueError: it is closed
+        raise DataError(f"{name}: cannot be read ({e}); give files instead") from None
+    if len(data) > limit:
+        raise _too_large(name, limit)
     return data
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.sample import ImageInfo
+from visionkit.core.tally import Tally
 
 __all__ = ["Agreement", "Prediction", "Recorded", "Region", "ids_of", "reading_record", "recorded"]
 
@@ -22,8 +23,8 @@ class Prediction:
     """What the model says of one image. Each task has its own; class names cross its boundary, ids stay inside.
 
     A subclass defines ``restore``, ``draw`` and ``record``. What has a neutral answer has it here (``rows``,
-    ``at_least``, ``agreement``). What has none (``from_record``, ``merge``, ``select_classes``) is refused in one line
-    until the subclass defines it.
+    ``at_least``, ``agreement``, ``tally``). What has none (``from_record``, ``merge``, ``select_classes``) is refused
+    in one line until the subclass defines it.
     """
 
     def restore(self, info: ImageInfo) -> Self:
@@ -106,6 +107,16 @@ class Prediction:
             other: Of the same image, by a faster network.
         """
         return None
+
+    @classmethod
+    def tally(cls, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return what a record says in numbers, by what is counted, in a word: nothing unless a subclass says so.
+
+        Args:
+            record: What :meth:`record` returned.
+            min_score: Objects with a lower score were left out of it; None where none were.
+        """
+        return {}
 
     @classmethod
     def _refuse(cls, method: str, what: str) -> NoReturn:

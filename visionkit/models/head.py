@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from visionkit.core.component import Component
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Prediction, Recorded
+from visionkit.core.tally import Tally
 from visionkit.models.backbones.base import FeatureSpec
 
 __all__ = ["Head", "HeadFactory"]
@@ -109,6 +110,15 @@ class Head(Component, nn.Module):
             if self.prediction.rows is not Prediction.rows:
                 raise
             return Recorded(record)  # the row is the record
+
+    def tally(self, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return what a record says in numbers, by what is counted; see :meth:`Prediction.tally`.
+
+        Args:
+            record: What ``Prediction.record`` returned.
+            min_score: Objects with a lower score were left out of it; None where none were.
+        """
+        return self.prediction.tally(record, min_score)
 
     def metric(self, classes: Sequence[str]) -> Any:
         """Return the TaskMetric that judges this head's predictions.

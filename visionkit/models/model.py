@@ -13,7 +13,7 @@ from visionkit.core.component import Spec, build, parameters_of, spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch, Sample, collate
-from visionkit.data.images.given import Pictures, is_one_picture, samples_of
+from visionkit.data.images.given import Pictures, is_one_picture, is_picture, samples_of
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head, HeadFactory
@@ -110,6 +110,14 @@ class VisionModel(nn.Module):
         """
         _check_channels(images.shape[1], self.backbone.in_channels)
         return (images * self.scale).add_(self.shift)
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict pictures as :meth:`predict` does: ``visionkit.load("runs/classify-1")("photo.jpg")``.
+
+        A batch of images, a tensor [B, C, H, W], goes through :meth:`forward` instead, as with any module.
+        """
+        pictures = images.ndim == 3 if isinstance(images, Tensor) else is_picture(images)
+        return self.predict(images) if pictures else super().__call__(images, *args, **kwargs)
 
     def forward(self, images: Tensor) -> Any:
         """Compute the head's outputs.

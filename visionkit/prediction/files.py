@@ -6,49 +6,32 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import torch
+from typing import Any
 
 import visionkit
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.prediction import Prediction
-from visionkit.core.prefetch import prefetch, prefetch_map
-from visionkit.core.sample import ImageInfo, Sample
-from visionkit.data.images.decode import Scale
-from visionkit.data.images.reading import load_image
+from visionkit.core.prefetch import prefetch
+from visionkit.core.sample import ImageInfo
+from visionkit.core.tally import Tally
 from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
-from visionkit.prediction.backends.convert import PredictionModel
-from visionkit.prediction.predictor import Predictor, Prepared
+from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
+from visionkit.prediction.sources import Source, find_images
+from visionkit.prediction.stream import make_predictor, sample_results
 from visionkit.prediction.views import Views
-from visionkit.prediction.writers import WriterJob
+from visionkit.prediction.writers import CROPS, WriterJob
 
-__all__ = ["ImageFile", "PredictionRun", "predict_files", "predict_to_folder"]
-
-Result: TypeAlias = "tuple[ImageInfo, Prediction] | DataError"
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A picture file to predict.
-
-    Args:
-        path: The file, as it is named in the record.
-        extra: Further columns that come back in the record.
-    """
-
-    path: str
-    extra: dict[str, Any] = field(default_factory=dict)
+__all__ = ["FilePrediction", "ImageFile", "PredictionRun", "predict_files", "predict_to_folder"]
 
 
 @dataclass(frozen=True)
@@ -60,104 +43,122 @@ class PredictionRun:
         count: Records in it.
         problems: One line for each picture that could not be predicted.
         seconds: Wall time, loading of the checkpoint included.
+        files: Further files and folders that were written.
+        tallies: What all predictions together say in numbers, by what is counted.
+        first: The first pictures, each with its prediction in a few words.
+        remarks: What should be said of the pictures, a line each: pages and frames that were left out.
     """
 
     records: Path
     count: int
     problems: list[str]
     seconds: float
+    files: Sequence[Path] = ()
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    first: Sequence[tuple[str, str]] = ()
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What the model says of a picture file.
+
+    Args:
+        info: Where the picture comes from (``info.id``), its size, and further columns of a manifest.
+        prediction: In pixels of the original.
+        classes: Class names, in the order of their ids.
+    """
+
+    info: ImageInfo
+    prediction: Prediction
+    classes: tuple[str, ...]
+
+    @property
+    def image(self) -> str:
+        """The picture as it was named."""
+        return self.info.id
+
+    def record(self) -> dict[str, Any]:
+        """Return the record that ``visionkit predict`` writes into ``predictions.jsonl``."""
+        return {**self.info.extra, "image": self.info.id, **self.prediction.record(self.classes)}
 
 
 def predict_files(
-    model: VisionModel,
-    pictures: Sequence[ImageFile],
+    model: VisionModel | str | os.PathLike[str],
+    sources: Source | Sequence[Source],
     *,
     batch_size: int | None = None,
-    num_workers: int = 0,
+    num_workers: int | None = None,
+    device: str = "auto",
     precision: str = "auto",
     views: Views | None = None,
     backend: BackendName = "torch",
-    calibrate: Sequence[ImageFile] | None = None,
-    tell: Callable[[str], None] | None = None,
+    calibrate: Source | Sequence[Source] | None = None,
+    min_score: float | None = None,
     reduced: bool = False,
-) -> Generator[Result]:
-    """Yield info and prediction of each picture in order, in original pixels; a DataError for one that cannot be read.
+    trust: Collection[str] = (),
+    tell: Callable[[str], None] | None = None,
+    on_error: Callable[[DataError], None] | None = None,
+) -> Generator[FilePrediction]:
+    """Yield what a model says of picture files, as ``visionkit predict`` does, one by one as they are computed.
+
+    ``for found in predict_files("runs/classify-1", "PHOTOS"): print(found.image, found.record()["label"])``
 
     Args:
-        model: In evaluation mode, on the device to use; what ``convert`` made is used as it is.
-        pictures: The files.
+        model: A model in evaluation mode, on the device to use; or a checkpoint file or the folder of a run.
+        sources: Picture files, folders (searched through), globs, ``.csv`` or ``.jsonl`` manifests and http(s) URLs.
         batch_size: Pictures at once; with ``views``, views of one size at once. None chooses by the device.
-        num_workers: Threads that read pictures ahead; 0 reads them in this one.
+        num_workers: Threads that read pictures ahead; 0 reads them in this one, None chooses by the machine.
+        device: Where to put a checkpoint's model: a torch device, or "auto" for a GPU when there is one that the
+            backend can use.
         precision: "32", "bf16", "auto" for bf16 where the processor is fast at it, or "int8" with OpenVINO.
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
-        backend: What computes the network's outputs; see :func:`visionkit.prediction.backends.convert.convert`.
-        calibrate: The pictures that "int8" learns ranges from, at most 150 of them, evenly spaced; None takes those
-            that are predicted.
-        tell: Is told in one line how near "int8" comes to float32; None does not compare.
+        backend: What computes the network: "torch", "compile", "openvino" or "onnx".
+        calibrate: The pictures that "int8" learns ranges from; None takes those that are predicted.
+        min_score: Leave out objects with a lower score, 0..1; None keeps all.
         reduced: Whether to decode a large JPEG at a half, a quarter or an eighth of its size, as far as that is more
             than the model's: much faster, and the last digits of scores can differ.
+        trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
+        tell: Is told in a line each what is left out (pages of files, pictures that are not read) and how near "int8"
+            comes to float32.
+        on_error: Is given what is wrong with a picture, which then is passed over; None raises it.
 
     Raises:
-        UsageError: The model is in training mode, or the backend cannot be used; later, the predictions cannot be put
-            together from several views.
-        DataError: None of the pictures for "int8" can be read.
+        UsageError: A source matches nothing, the model is in training mode or has no scores, or the backend cannot be
+            used.
+        DataError: The checkpoint cannot be used, a folder holds no pictures, or, later, a picture cannot be predicted.
     """
-    predictor = _predictor(
-        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
+    if not isinstance(model, VisionModel):
+        where = choose_device(device, backend)
+        check_backend(backend, where, precision)
+        model = checkpoint.load(model, trust=trust, device=where)
+    if min_score is not None and not (model.head.scored and 0 <= min_score <= 1):
+        allowed = f"a score from 0 to 1, got {min_score:g}"
+        raise UsageError(f"min_score: {allowed if model.head.scored else 'these predictions are not filtered by it'}")
+    channels = model.preprocessing.channels
+    pictures = find_images(sources, tell=tell, channels=channels)
+    chosen = None if calibrate is None else find_images(calibrate, tell=tell, channels=channels)
+    predictor = make_predictor(
+        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
     )
-    found = _results(predictor, pictures, num_workers, keep=False, reduced=reduced)
-    return (result if isinstance(result, DataError) else (result[0].info, result[1]) for result in found)
+    remarks = Remarks()
+    workers = _workers(num_workers, pictures)
+    results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
 
+    def found() -> Generator[FilePrediction]:
+        for result in results:
+            if not isinstance(result, DataError):
+                prediction = result[1] if min_score is None else result[1].at_least(min_score)
+                yield FilePrediction(result[0].info, prediction, model.classes)
+            elif on_error is None:
+                raise result
+            else:
+                on_error(result)
+        if tell is not None:
+            for line in remarks.lines():
+                tell(line)
 
-def _predictor(
-    model: VisionModel,
-    pictures: Sequence[ImageFile],
-    backend: BackendName,
-    precision: str,
-    views: Views | None,
-    *,
-    batch_size: int | None,
-    calibrate: Sequence[ImageFile] | None,
-    tell: Callable[[str], None] | None,
-) -> Predictor:
-    """Make what predicts the pictures; arguments as in :func:`predict_files`."""
-    made = isinstance(model, PredictionModel)
-    if calibrate is not None and (precision != "int8" or made):
-        raise UsageError("--calibrate names pictures for --precision int8: add that, or leave it out")
-    calibration = None
-    if precision == "int8" and not made:
-        scale = (views or Views()).scale(model.preprocessing)
-        chosen = spaced(pictures if calibrate is None else calibrate)
-        calibration = (_read(picture, model.preprocessing.channels, scale) for picture in chosen)
-    return Predictor(model, backend, precision, views, batch_size=batch_size, calibration=calibration, tell=tell)
-
-
-def _results(
-    predictor: Predictor, pictures: Sequence[ImageFile], num_workers: int, *, keep: bool, reduced: bool
-) -> Generator[tuple[Sample[Any], Prediction] | DataError]:
-    """Yield each picture with its prediction, in order; threads read pictures ahead.
-
-    Args:
-        predictor: What predicts them.
-        pictures: The files.
-        num_workers: Threads; 0 reads in this one.
-        keep: Whether pictures come back with all their pixels; they then are decoded whole, and few wait.
-        reduced: As in :func:`predict_files`.
-    """
-    scale = predictor.views.scale(predictor.preprocessing) if reduced and not keep else None
-
-    def read(picture: ImageFile) -> Prepared | DataError:
-        sample = _read(picture, predictor.preprocessing.channels, scale)
-        if isinstance(sample, DataError):
-            return sample
-        try:
-            return predictor.prepare(sample, keep=keep)
-        except Exception as e:
-            return DataError(f"{picture.path}: cannot be brought to the model's size ({type(e).__name__}: {e})")
-
-    few = keep or predictor.views.several  # whole pictures can be large
-    depth = max(1, num_workers) if few else 2 * (predictor.batch_size + num_workers)
-    return predictor.results(prefetch_map(read, pictures, threads=num_workers, depth=depth))
+    return found()
 
 
 def predict_to_folder(
@@ -170,6 +171,7 @@ def predict_to_folder(
     device: str = "auto",
     precision: str = "auto",
     save_images: bool = False,
+    save_crops: bool = False,
     overwrite: bool = False,
     trust: Collection[str] = (),
     formats: Sequence[str] = (),
@@ -179,6 +181,7 @@ def predict_to_folder(
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
     tell: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     reduced: bool = False,
     resume: bool = False,
 ) -> PredictionRun:
@@ -196,6 +199,7 @@ def predict_to_folder(
         device: A torch device, or "auto" for a GPU when there is one that the backend can use.
         precision: As in :func:`predict_files`.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
+        save_crops: Whether to cut each object out of its picture, into ``out/crops/CLASS``.
         overwrite: Whether to replace results that are there, file by file; nothing else is removed.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
         formats: Further formats to write, of those that the model's predictions offer, beside the standard ones.
@@ -205,7 +209,8 @@ def predict_to_folder(
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
         tell: As in :func:`predict_files`; of a run that goes on, it is told what has changed since.
-        reduced: As in :func:`predict_files`; not with ``save_images``, which needs all pixels.
+        progress: Called after each picture with how many are done, and of how many.
+        reduced: As in :func:`predict_files`; not with ``save_images`` and ``save_crops``, which need all pixels.
         resume: Whether to go on where predictions into ``out`` stopped, with all pictures that have no record yet or
             whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
             not given any more stay. Where there are none it starts.
@@ -233,6 +238,7 @@ def predict_to_folder(
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
         "--format": sorted(formats),
+        "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
         "--reduced-decode": reduced,
     }
@@ -242,25 +248,26 @@ def predict_to_folder(
     now = [facts_of(p.path, p.extra) for p in pictures]
     records = folder / RECORDS
     going = GoingOn.find(folder, records, asked, now) if resume else GoingOn.anew(folder, asked, now)
-    if save_images and model.backbone.in_channels not in (1, 3):
-        raise UsageError(
-            f"--save-images draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
-        )
+    for option, wanted in (("--save-images draws on", save_images), ("--save-crops cuts", save_crops)):
+        if wanted and model.backbone.in_channels not in (1, 3):
+            raise UsageError(f"{option} RGB and grey pictures; this model takes {model.backbone.in_channels} channels")
+    if save_crops:
+        formats = [*formats, *_crops(model, folder, overwrite)]
     if min_score is not None and not model.head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
     results = Results(folder, model.head, model.classes, min_score, save_images)
     given = None if annotations is None else Path(annotations)
-    job = WriterJob(folder, model.classes, going.images, given)
+    job = WriterJob(folder, model.classes, going.images, given, min_score)
     results.open_writers(formats, job, overwrite=overwrite or resume)
     if results.files_of_pictures:
         going.refuse_renamed()
-    if num_workers is None:
-        num_workers = choose_workers() if len(pictures) > 1 else 0
-    predictor = _predictor(
+    workers, remarks = _workers(num_workers, pictures), Remarks()
+    predictor = make_predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
-    left = going.left()
-    found = _results(predictor, [pictures[k] for k in left], num_workers, keep=save_images, reduced=reduced)
+    left, keep = going.left(), results.keeps_pixels
+    coming = [pictures[place] for place in left]
+    found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
     if tell is not None:
         for line in going.lines():
             tell(line)
@@ -269,15 +276,49 @@ def predict_to_folder(
         going.drop_changed(records, results.remove)
         with results.opened([picture.extra for picture in pictures], going.records or None) as files:
             going.note()
-            coming = prefetch(found, 2 if save_images else 2 * predictor.batch_size)
-            for place, result in zip(left, coming, strict=True):
+            ahead = prefetch(found, 2 if keep else 2 * predictor.batch_size)
+            for count, (place, result) in enumerate(zip(left, ahead, strict=True), 1 + len(pictures) - len(left)):
                 try:
                     if isinstance(result, DataError):
                         raise result
                     files.add(*result, going.numbers[place])
                 except DataError as e:
                     problems.append(str(e))
-    return PredictionRun(results.records, results.count, problems, time.perf_counter() - start)
+                if progress is not None:
+                    progress(count, len(pictures))
+    return PredictionRun(
+        results.records,
+        results.count,
+        problems,
+        time.perf_counter() - start,
+        files=results.written(),
+        tallies=results.tallies,
+        first=results.first,
+        remarks=remarks.lines(),
+    )
+
+
+def _crops(model: VisionModel, folder: Path, overwrite: bool) -> list[str]:
+    """Return the formats of a model that cut objects out of pictures: one a head that finds objects.
+
+    Raises:
+        UsageError: It has none, or crops of before would stay among the new ones.
+    """
+    found = [name for name in model.head.writers if name.rpartition("/")[2] == CROPS]
+    if not found:
+        raise UsageError("--save-crops cuts objects out of pictures: this model's predictions have no boxes")
+    for name in found if overwrite else ():
+        there = folder / name
+        if there.is_dir() and any(there.rglob("*.jpg")):
+            raise UsageError(
+                f"{there}: crops of before would stay among the new ones: remove it, or choose another --out"
+            )
+    return found
+
+
+def _workers(asked: int | None, pictures: Sequence[ImageFile]) -> int:
+    """Return how many threads read the pictures."""
+    return (choose_workers() if len(pictures) > 1 else 0) if asked is None else asked
 
 
 def _refuse_unwritable(folder: Path) -> None:
@@ -289,21 +330,3 @@ def _refuse_unwritable(folder: Path) -> None:
             if not os.access(place, os.W_OK | os.X_OK):
                 raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
             return
-
-
-def _read(picture: ImageFile, channels: int, scale: Scale | None) -> Sample[Any] | DataError:
-    """Return a picture as read, or what is wrong with it.
-
-    Args:
-        picture: The file.
-        channels: Of the image.
-        scale: By how much it will be resized: a JPEG may be decoded at a part of its size; None reads all pixels.
-    """
-    try:
-        decoded = load_image(picture.path, channels=channels, scale=scale)
-    except DataError as e:
-        return e
-    except Exception as e:  # the others can be read
-        return DataError(f"{picture.path}: cannot be read ({type(e).__name__}: {e}); copy it again, or remove it")
-    info = ImageInfo(picture.path, decoded.size, extra=picture.extra)
-    return Sample(torch.from_numpy(decoded.pixels).permute(2, 0, 1), None, info, decoded.reduced)

@@ -18,6 +18,7 @@ from visionkit.core.files import NO_HANDLES, NO_ROOM, remove_left_over, replacin
 from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.tally import Tally
 from visionkit.models.head import Head
 from visionkit.prediction.resuming import ASKED, SEEN
 from visionkit.prediction.writers import Table, Writer, WriterJob, finder_of, flatten, open_table, safe_name
@@ -25,6 +26,8 @@ from visionkit.prediction.writers import Table, Writer, WriterJob, finder_of, fl
 __all__ = ["Results", "outputs_of", "refuse_existing"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
+SHOWN = 3
+"""Pictures whose predictions are said in words."""
 _OF_THE_DISK = (*NO_ROOM, *NO_HANDLES, errno.EROFS, errno.EIO)  # no picture's fault
 
 
@@ -49,6 +52,10 @@ class Results:
     writers: list[Writer] = field(default_factory=list)
     count: int = 0
     """Predictions that were written."""
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What all of them say in numbers, by what is counted."""
+    first: list[tuple[str, str]] = field(default_factory=list)
+    """The first pictures, each with its prediction in a few words."""
 
     @property
     def records(self) -> Path:
@@ -75,6 +82,32 @@ class Results:
         self.writers = [offered[name](job) for name in dict.fromkeys([*self.head.standard, *formats])]
         refuse_existing(self.out, [p for writer in self.writers for p in writer.outputs], overwrite)
 
+    def written(self) -> list[Path]:
+        """Return the files and folders that stand beside the records, once all is written."""
+        outputs = [
+            *outputs_of(self.out, save_images=self.save_images)[1:],
+            *(p for w in self.writers for p in w.outputs),
+        ]
+        return [path for path in outputs if path.exists()]
+
+    def count_record(self, record: Mapping[str, Any]) -> None:
+        """Take what a record says, without what the picture brought along, into the numbers."""
+        try:
+            found = self.head.tally(record, self.min_score)
+        except (LookupError, TypeError, AttributeError, DataError):  # of a record that another version wrote
+            found = {}
+        self.count += 1
+        for what, tally in found.items():
+            self.tallies[what] = self.tallies[what] + tally if what in self.tallies else tally
+        if len(self.first) < SHOWN and found:
+            said = "; ".join(f"{k}: {t.said}" if len(found) > 1 else t.said for k, t in found.items())
+            self.first.append((str(record["image"]), said))
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether pictures are wanted with all their pixels."""
+        return self.save_images or any(getattr(w, "wants_pixels", False) for w in self.writers)
+
     @property
     def files_of_pictures(self) -> bool:
         """Whether a format has a file for each picture."""
@@ -87,7 +120,7 @@ class Results:
             number: The picture's place among all.
             image: Its path.
         """
-        own = [find(image) for find in map(finder_of, self.writers) if find is not None]
+        own = [path for find in map(finder_of, self.writers) if find is not None for path in find(image)]
         for path in (*own, _drawn(self.out / PICTURES, image, number)):
             path.unlink(missing_ok=True)
 
@@ -175,13 +208,15 @@ class _Open:
             if results.min_score is not None:
                 prediction = prediction.at_least(results.min_score)
             first = {**info.extra, "image": info.id}
-            line = json.dumps({**first, **prediction.record(names)}, ensure_ascii=False) + "\n"
+            record = {**first, **prediction.record(names)}
+            line = json.dumps(record, ensure_ascii=False) + "\n"
             line.encode("utf-8")
             rows = [{**first, **row} for row in prediction.rows(names)]
             if results.save_images:
                 _save_image(info, prediction.draw(_rgb(sample.image), names), results.out / PICTURES, number)
             for writer in results.writers:
-                writer.add(info, prediction)
+                image = (sample.image,) if getattr(writer, "wants_pixels", False) else ()
+                writer.add(info, prediction, *image)
         except UnicodeEncodeError:
             raise DataError(f"{info.id}: its name is no UTF-8, as records must be; rename it") from None
         except Exception as e:  # whatever it is, it is this picture's: the others are predicted
@@ -194,7 +229,7 @@ class _Open:
             self.rows.add(row)
         self.file.write(line)  # at last: what has a record is done
         self.file.flush()
-        results.count += 1
+        results.count_record(record)
 
     def recall(self, record: Mapping[str, Any]) -> None:
         """Take a record that is there already into the table and the formats.
@@ -222,7 +257,7 @@ class _Open:
             ) from e
         for row in rows:
             self.rows.add({**first, **row})
-        results.count += 1
+        results.count_record(record)
 
 
 def outputs_of(out: Path, *, save_images: bool) -> list[Path]:

@@ -23,7 +23,8 @@ def load(
 ) -> VisionModel:
     """Load the model of a checkpoint, ready to predict (in evaluation mode).
 
-    Its ``predict`` takes pictures as they are and says the same of them as ``visionkit predict``: on a CPU bit for bit,
+    It is called with a picture, or several, as its ``predict`` is: ``load("runs/classify-1")("photo.jpg")``. It takes
+    pictures as they are and says the same of them as ``visionkit predict``: on a CPU bit for bit,
     whatever they are predicted together with.
 
     Args:

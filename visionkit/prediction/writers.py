@@ -11,12 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
 from visionkit.core.text import cell, is_printable, printable
+from visionkit.core.web import is_url
 
 __all__ = [
+    "CROPS",
     "WriterFactory",
     "WriterJob",
     "Writer",
@@ -28,6 +31,8 @@ __all__ = [
     "safe_name",
 ]
 
+CROPS = "crops"
+"""Name of the format that cuts objects out of their pictures."""
 _MAX_NAME = 200  # bytes of a name; file systems have 255, and a temporary name is longer
 
 
@@ -40,19 +45,22 @@ class WriterJob:
         names: Class names, in the order of their ids.
         images: ``ImageInfo.id`` of all pictures, in order, those that cannot be read included.
         annotations: An annotation file whose ids the results shall have, or None.
+        min_score: Objects with a lower score are left out of the predictions; None keeps all.
     """
 
     out: Path
     names: tuple[str, ...]
     images: tuple[str, ...]
     annotations: Path | None = None
+    min_score: float | None = None
 
 
 class Writer(Protocol):
     """Writes the predictions of one run in one format.
 
-    One with a method ``file_of(image) -> Path`` has a file for each picture, which is whole when that has been taken:
-    those of before need not be taken again.
+    One with a method ``file_of(image) -> Path``, or ``files_of(image)`` for several, has files for each picture, which
+    are whole when that has been taken: those of before need not be taken again. One whose attribute ``wants_pixels`` is
+    true is given the picture as well, ``add(info, prediction, image)``: uint8 [C, H, W], with all its pixels.
     """
 
     outputs: tuple[Path, ...]
@@ -71,10 +79,11 @@ WriterFactory = Callable[[WriterJob], Writer]
 """Makes the writer of a format. A DataError says that the job cannot be done, before any work is."""
 
 
-def finder_of(writer: Writer) -> Callable[[str], Path] | None:
-    """Return what finds the file that a writer has for a picture alone; None where it has none."""
-    found: Callable[[str], Path] | None = getattr(writer, "file_of", None)
-    return found
+def finder_of(writer: Writer) -> Callable[[str], Sequence[Path]] | None:
+    """Return what finds the files that a writer has for a picture alone; None where it has none."""
+    several: Callable[[str], Sequence[Path]] | None = getattr(writer, "files_of", None)
+    one: Callable[[str], Path] | None = getattr(writer, "file_of", None)
+    return several if one is None else lambda image: (one(image),)
 
 
 class Table:
@@ -141,17 +150,17 @@ def files_beside(pictures: Sequence[str], suffix: str, *, reserved: Sequence[str
 
     The files lie as the pictures do below the folder that holds them all: ``a/1.jpg`` and ``b/1.jpg`` become
     ``a/1.txt`` and ``b/1.txt``. Where pictures of one folder differ in their suffixes alone, all of that folder keep
-    theirs: ``1.jpg.txt`` and ``1.png.txt``. File systems that ignore case are thought of.
+    theirs: ``1.jpg.txt`` and ``1.png.txt``. File systems that ignore case are thought of. Those of URLs lie beside the
+    uppermost, under the last word of the URL and a hash of all of it.
 
     Args:
         pictures: Paths of the pictures; one that comes twice has one file.
         suffix: Suffix of the files, with its dot.
         reserved: Names without suffix that are taken in the uppermost folder.
     """
-    whole = {p: os.path.abspath(p) for p in pictures}
-    if not whole:
-        return {}
-    root = os.path.commonpath([os.path.dirname(p) for p in whole.values()])
+    whole = {p: os.path.abspath(p) for p in pictures if not is_url(p)}
+    root = os.path.commonpath([os.path.dirname(p) for p in whole.values()] or [os.getcwd()])
+    whole |= {p: os.path.join(root, _name_of_url(p)) for p in pictures if is_url(p)}
     relative = {p: PurePath(os.path.relpath(w, root)) for p, w in whole.items()}
     stems = Counter(_stem(path) for path in [*set(relative.values()), *map(PurePath, reserved)])
     crowded = {path.parent for path in relative.values() if stems[_stem(path)] > 1}
@@ -159,6 +168,13 @@ def files_beside(pictures: Sequence[str], suffix: str, *, reserved: Sequence[str
         p: PurePath(*map(safe_name, path.parent.parts), safe_name(_name(path, crowded)) + suffix)
         for p, path in relative.items()
     }
+
+
+def _name_of_url(url: str) -> str:
+    """Return a file name that is the URL's alone, with the suffix of a picture."""
+    last = PurePath(urlsplit(url).path).name or "picture"
+    plain = "".join(c if c.isalnum() or c in "._-" else "_" for c in last[:100]).lstrip(".")
+    return f"{PurePath(plain).stem}-{_digest(url)}.jpg"
 
 
 def _name(path: PurePath, crowded: Collection[PurePath]) -> str:
@@ -173,8 +189,11 @@ def safe_name(name: str) -> str:
     clean = printable(name).replace("\\", "_") if not is_printable(name) else name
     if clean == name and len(name.encode("utf-8", "surrogateescape")) <= _MAX_NAME:
         return name
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
-    return clean.encode("utf-8", "replace")[: _MAX_NAME - 9].decode("utf-8", "ignore") + "-" + digest
+    return clean.encode("utf-8", "replace")[: _MAX_NAME - 9].decode("utf-8", "ignore") + "-" + _digest(name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
 def _stem(path: PurePath) -> str:

@@ -1,6 +1,8 @@
+import io
+
 import pytest
 
-from visionkit import UsageError
+from visionkit import DataError, UsageError
 from visionkit.cli.commands import predict
 from visionkit.prediction import files as inference
 from visionkit.prediction.files import PredictionRun
@@ -25,7 +27,16 @@ def test_trust_is_repeatable():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "the following arguments are required: PHOTO_OR_FOLDER_OR_GLOB, --ckpt.*, --out"),
+        ([], "needs a model, a folder for the results and pictures: visionkit predict --ckpt runs/classify-1 --out"),
+        (["a.png"], "the following arguments are required: --ckpt.*, --out"),
+        (NEEDED[:4], r"which PICTURES\? Give files, folders, globs, URLs, or --list FILE"),
+        (
+            [*NEEDED, "-", "--list", "-"],
+            "- stands for one picture on standard input; --list - reads standard input, too",
+        ),
+        ([*NEEDED, "-", "--resume"], "- stands for one picture on standard input; --resume goes on with files alone"),
+        ([*NEEDED, "--save-crops", "--reduced-decode"], "--save-crops cuts all pixels of a picture: leave --reduced"),
+        ([*NEEDED[:4], "s3://bucket/a.png"], "of URLs those of http and https are read; download it first"),
         (NEEDED[2:], "the following arguments are required: --ckpt"),
         ([*NEEDED, "--batch-sizes", "3"], r"unrecognized arguments: --batch-sizes 3; did you mean --batch-size\?"),
         ([*NEEDED, "--overwrit"], r"did you mean --overwrite\?"),
@@ -93,13 +104,17 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     ]
     assert predict.main("predict", arguments) == len(problems)
     captured = capsys.readouterr()
-    assert captured.out == f"{2 - len(problems)} predictions in 1.2 s: {tmp_path / 'predictions.jsonl'}\n"
+    first, *others = captured.out.splitlines()
+    assert (
+        first == f"{2 - len(problems)} prediction{'' if problems else 's'} in 1.2 s: {tmp_path / 'predictions.jsonl'}"
+    )
+    assert others == ["hint     --save-images also draws what was found, into images/ there"]
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be predicted\n" if problems else "")
     assert asked == {
         "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
-        "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "overwrite": False, "trust": ["x"],
+        "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
-        "calibrate": None, "tell": predict._tell, "reduced": False,
+        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False,
     }  # fmt: skip
 
 
@@ -137,3 +152,54 @@ def test_views_are_passed_on(tmp_path, monkeypatch, capsys, more, views):
     (tmp_path / "a.png").touch()
     assert predict.main("predict", ["--ckpt", "m", "--out", "o", str(tmp_path / "a.png"), *more]) == 0
     assert asked["views"] == views
+
+
+class Stdin:
+    def __init__(self, data):
+        self.buffer = io.BytesIO(data)
+
+
+def run_with_stdin(monkeypatch, tmp_path, data, *arguments):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(settings, pictures=pictures)
+        return PredictionRun(tmp_path / "predictions.jsonl", 1, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    monkeypatch.setattr("sys.stdin", Stdin(data))
+    assert predict.main("predict", ["--ckpt", "m", "--out", "o", *arguments]) == 0
+    return asked["pictures"]
+
+
+def test_a_picture_comes_by_standard_input(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+    stdin, file = run_with_stdin(monkeypatch, tmp_path, b"the bytes", "-", str(tmp_path / "a.png"), "-")
+    assert (stdin.path, stdin.load()) == ("stdin", b"the bytes")
+    assert (file.path, file.load) == (str(tmp_path / "a.png"), None)
+    with pytest.raises(DataError, match="standard input: holds nothing"):
+        run_with_stdin(monkeypatch, tmp_path, b"", "-")
+
+
+def test_a_terminal_is_no_picture(monkeypatch):
+    class Terminal:
+        class buffer:  # noqa: N801
+            isatty = staticmethod(lambda: True)
+
+    monkeypatch.setattr("sys.stdin", Terminal)
+    with pytest.raises(UsageError, match="- reads a picture's bytes from standard input, here a terminal"):
+        predict.main("predict", ["--ckpt", "m", "--out", "o", "-"])
+
+
+def test_paths_come_by_a_list(tmp_path, monkeypatch):
+    lines = b"x[1].png\r\n\n sp ace.png\nhttps://h/a.png\n"
+    expected = ["x[1].png", " sp ace.png", "https://h/a.png"]
+    (tmp_path / "list.txt").write_bytes(lines)
+    for given in ("-", str(tmp_path / "list.txt")):
+        found = run_with_stdin(monkeypatch, tmp_path, lines, "--list", given)
+        assert [p.path for p in found] == expected, "a line is a file: no glob, no URL"
+        assert all(p.load is None for p in found)
+    with pytest.raises(DataError, match="standard input: lists no pictures"):
+        run_with_stdin(monkeypatch, tmp_path, b"\n\n", "--list", "-")
+    with pytest.raises(DataError, match=r"none\.txt: no such file"):
+        run_with_stdin(monkeypatch, tmp_path, b"", "--list", "none.txt")

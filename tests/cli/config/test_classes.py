@@ -33,7 +33,7 @@ def printed(tmp_path, capsys):
     def answer(arguments, files=None):
         for name, content in (files or {}).items():
             (tmp_path / name).write_text(yaml.safe_dump(content))
-        status = run(["fit", *(a.format(tmp=tmp_path) for a in arguments), "--print_config"])
+        status = run(["fit", *(a.format(tmp=tmp_path) for a in arguments), "--print_config", "full"])
         said = capsys.readouterr()
         assert status == 0, said.err
         return yaml.safe_load(said.out)

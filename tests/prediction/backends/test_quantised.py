@@ -19,7 +19,8 @@ from visionkit.prediction.backends.agreement import Comparison, compare
 from visionkit.prediction.backends.available import check_backend
 from visionkit.prediction.backends.calibration import MAX_IMAGES, calibration_views, spaced
 from visionkit.prediction.backends.convert import convert
-from visionkit.prediction.files import ImageFile, predict_files
+from visionkit.prediction.files import ImageFile
+from visionkit.prediction.stream import results_of
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.heads.fcos import FCOSHead
 from visionkit.tasks.detection.types import BoxPrediction
@@ -244,7 +245,7 @@ class TestPredict:
 
     def test_calibrate_alone(self, tiny_model, tmp_path, pictures):
         with pytest.raises(UsageError, match="--calibrate names pictures for --precision int8"):
-            predict_files(tiny_model, [], calibrate=[ImageFile(str(pictures / "0.png"))])
+            results_of(tiny_model, [], calibrate=[ImageFile(str(pictures / "0.png"))])
 
     def test_thirty_pictures_keep_ten_apart_and_poor_agreement_warns(self, tiny_model, monkeypatch):
         from visionkit.prediction.backends import calibration

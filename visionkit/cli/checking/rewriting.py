@@ -13,8 +13,8 @@ import numpy as np
 from visionkit.core.files import read_text, write_text
 from visionkit.data.labels.coco_files import ImageFinder
 from visionkit.data.labels.faults import gathering
+from visionkit.data.labels.manifest import read_rows
 from visionkit.data.labels.numbers import number
-from visionkit.tasks.classification.readers.manifest import read_rows
 from visionkit.tasks.detection.readers.box_cleaning import RawBox, clean
 
 __all__ = ["Box", "mended_box", "rewrite_coco", "rewrite_list", "rewrite_manifest", "rewrite_voc", "rewrite_yolo"]

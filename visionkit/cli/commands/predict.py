@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ from visionkit.models.run_folder import is_checkpoint
 
 __all__ = ["main"]
 
+STDIN = "-"
+"""Stands for standard input."""
 CKPT = ("--ckpt", "--ckpt_path", "--weights")
 
 
@@ -60,9 +63,13 @@ def parser() -> Parser:
         "the pixels and the share of each class, and DIR/masks/ gets a picture of class ids for each.",
         allow_abbrev=False,
     )
-    p.add_argument("pictures", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
-                   help="picture files, folders (searched through), quoted globs, or .csv/.jsonl manifests, whose "
-                   "further columns come back in the records")  # fmt: skip
+    p.add_argument("pictures", nargs="*", metavar="PICTURES",
+                   help="any of: picture files, folders (searched through), quoted globs, .csv/.jsonl manifests, whose "
+                   "further columns come back in the records, http(s) URLs, which are read into memory, and - for the "
+                   "bytes of one picture on standard input")  # fmt: skip
+    p.add_argument("--list", metavar="FILE", dest="listed",
+                   help="a file with the path of a picture in each line, or - for such lines on standard "
+                   "input")  # fmt: skip
     p.add_argument(*CKPT, required=True, action=_Once, metavar="FILE",
                    help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
@@ -92,7 +99,7 @@ def parser() -> Parser:
                    "has it: onnx computes in 32 bits); int8, with --backend openvino alone, is faster by half and "
                    "worth it for thousands of pictures (pip install 'visionkit[int8]'): it learns the range of each "
                    "map from pictures first, and says how near its predictions are to those in 32 bits")  # fmt: skip
-    p.add_argument("--calibrate", nargs="+", metavar="PHOTO_OR_FOLDER_OR_GLOB",
+    p.add_argument("--calibrate", nargs="+", metavar="PICTURES",
                    help="pictures that --precision int8 learns ranges from, at most 150 of them, evenly spaced "
                    "(default: the pictures that are predicted)")  # fmt: skip
     p.add_argument("--flip", action="store_true",
@@ -109,6 +116,9 @@ def parser() -> Parser:
                    help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
     p.add_argument("--save-images", action="store_true",
                    help="also write DIR/images/, the pictures with predictions")  # fmt: skip
+    p.add_argument("--save-crops", action="store_true",
+                   help="also cut each object that a detector finds out of its picture, in full size, into "
+                   "DIR/crops/CLASS/; those from --min-score on, or 0.3")  # fmt: skip
     p.add_argument("--reduced-decode", action="store_true",
                    help="decode large JPEGs at a half, a quarter or an eighth of their size where that is enough for "
                    "the model: several times as fast, and the last digits of scores can differ")  # fmt: skip
@@ -154,6 +164,10 @@ def _tell(line: str) -> None:
     say(line, error=line.startswith("warning:"))
 
 
+def _warn(line: str) -> None:
+    say(line, error=True)
+
+
 def _window(text: str) -> int | tuple[int, int]:
     try:
         edges = [int(part) for part in text.lower().split("x")]
@@ -166,6 +180,11 @@ def _window(text: str) -> int | tuple[int, int]:
 
 def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be predicted (the others are)."""
+    if not arguments:
+        raise UsageError(
+            "visionkit predict needs a model, a folder for the results and pictures: visionkit predict "
+            "--ckpt runs/classify-1 --out predictions PHOTOS; see visionkit predict --help"
+        )
     options = _parsed(arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
@@ -177,46 +196,60 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise UsageError("--coco-annotations gives the ids of --format coco: add that, too")
     if options.calibrate is not None and options.precision != "int8":
         raise UsageError("--calibrate names pictures for --precision int8: add that, or leave it out")
-    if options.reduced_decode and options.save_images:
-        raise UsageError("--save-images draws on all pixels of a picture: leave --reduced-decode out")
+    for option, wanted in (("--save-images draws on", options.save_images), ("--save-crops cuts", options.save_crops)):
+        if options.reduced_decode and wanted:
+            raise UsageError(f"{option} all pixels of a picture: leave --reduced-decode out")
+    if not options.pictures and options.listed is None:
+        raise UsageError("visionkit predict: which PICTURES? Give files, folders, globs, URLs, or --list FILE")
+    if STDIN in options.pictures and (options.resume or options.listed == STDIN):
+        what = "--list - reads standard input, too" if options.listed == STDIN else "--resume goes on with files alone"
+        raise UsageError(f"- stands for one picture on standard input; {what}: give its file instead")
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
 
-    from visionkit.cli.images import find_images
+    from visionkit.cli.counter import counting
+    from visionkit.cli.summary import summary_of
     from visionkit.prediction.files import predict_to_folder
+    from visionkit.prediction.sources import find_images, from_stdin, read_list
     from visionkit.prediction.views import Views
 
     given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     views = Views(**given) if given else None
-    pictures = find_images(options.pictures)
+    asked: list[Any] = [from_stdin(sys.stdin.buffer) if p == STDIN else p for p in dict.fromkeys(options.pictures)]
+    asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
+    pictures = find_images(asked, tell=_warn)
     try:
-        result = predict_to_folder(
-            options.ckpt,
-            pictures,
-            options.out,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            device=options.device,
-            precision=options.precision,
-            save_images=options.save_images,
-            overwrite=options.overwrite,
-            trust=options.trust,
-            formats=options.formats,
-            annotations=options.coco_annotations,
-            min_score=options.min_score,
-            views=views,
-            backend=options.backend,
-            calibrate=None if options.calibrate is None else find_images(options.calibrate),
-            tell=_tell,
-            reduced=options.reduced_decode,
-            resume=options.resume,
-        )
+        with counting() as progress:
+            result = predict_to_folder(
+                options.ckpt,
+                pictures,
+                options.out,
+                batch_size=options.batch_size,
+                num_workers=options.num_workers,
+                device=options.device,
+                precision=options.precision,
+                save_images=options.save_images,
+                save_crops=options.save_crops,
+                overwrite=options.overwrite,
+                trust=options.trust,
+                formats=options.formats,
+                annotations=options.coco_annotations,
+                min_score=options.min_score,
+                views=views,
+                backend=options.backend,
+                calibrate=None if options.calibrate is None else find_images(options.calibrate, tell=_warn),
+                tell=_tell,
+                progress=progress,
+                reduced=options.reduced_decode,
+                resume=options.resume,
+            )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)
         raise
     if result.problems:
         count = f"{len(result.problems)} of {len(pictures)}"
         say(*result.problems, f"error: {count} pictures could not be predicted", error=True)
-    say(f"{result.count} predictions in {result.seconds:.1f} s: {result.records}")
+    say(*result.remarks, error=True)
+    say(*summary_of(result, options.out, save_images=options.save_images, drawable=not options.reduced_decode))
     return 1 if result.problems else 0

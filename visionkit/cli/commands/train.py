@@ -19,7 +19,8 @@ from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.options import options_of, value_of
-from visionkit.cli.config.print_config import printed
+from visionkit.cli.config.print_config import asked_to_print, printed
+from visionkit.cli.config.short_config import shortened_config
 from visionkit.cli.config.short_names import written_out
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.config.values import refuse_values
@@ -30,7 +31,6 @@ from visionkit.core.text import say
 
 __all__ = ["main"]
 
-PRINT = "--print_config"
 KNOWN = ("visionkit", "torch", "lightning")  # packages whose classes a run may name by itself
 RUN_WORDS = ("last", "best", "auto")  # of the run folder itself
 
@@ -43,13 +43,14 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(train_help(command, arguments))
         return 0
+    arguments, print_config = asked_to_print(arguments)
     arguments, dry = _dry(command, arguments)
     _refuse_words(command, arguments)
     given = arguments  # in the user's own words, for messages
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
-        from visionkit.cli.config.auto import resolve
+        from visionkit.cli.config.auto import asked_places, resolve
         from visionkit.cli.dry_run import DryRun
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
@@ -57,7 +58,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
         hide_notices()
         _import_named(arguments)
-    shown = io.StringIO() if PRINT in arguments else None
+    shown = None if print_config is None else io.StringIO()
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
             argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
@@ -71,7 +72,10 @@ def main(command: str, arguments: Sequence[str]) -> int:
     except SystemExit as e:  # --print_config and the like end so
         if shown is not None and not e.code:
             text = shown.getvalue()  # what modules of the user's print when they are imported comes first
-            print(printed(yaml.safe_load(text[text.index("seed_everything:") :]), command), end="")
+            config, full = yaml.safe_load(text[text.index("seed_everything:") :]), print_config == "full"
+            if not full:
+                config = shortened_config(config, arguments, asked_places(arguments))
+            print(printed(config, command, full=full), end="")
         return int(e.code or 0)
     return 0
 
@@ -202,10 +206,12 @@ def _complete(command: str, arguments: list[str], trust: Sequence[str] = ()) -> 
     if checkpoint is not None and checkpoint not in RUN_WORDS and not os.path.lexists(checkpoint):
         raise UsageError(f"--ckpt_path {missing(checkpoint, 'file or folder')}")
     if checkpoint is None or not Path(checkpoint).is_file():
-        raise UsageError(
-            f"{command} needs -c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
-            + ("" if command == "fit" else "; or --ckpt_path FILE, which describes its model itself")
-        )
+        config = f"-c CONFIG: a file or one of the shipped {', '.join(configs.shipped())}"
+        if command == "fit":
+            raise UsageError(f"{command} needs {config}")
+        if checkpoint is not None:
+            raise UsageError(f"{command}: --ckpt {checkpoint}: no such checkpoint or folder of a run")
+        raise UsageError(f"{command} needs --ckpt RUN, the folder of a run or a checkpoint, or {config}")
     with uncollected():
         from visionkit.models import checkpoint as checkpoints
 

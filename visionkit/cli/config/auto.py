@@ -21,7 +21,7 @@ from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
 
-__all__ = ["flattened", "make_advice", "make_data", "resolve"]
+__all__ = ["asked_places", "flattened", "make_advice", "make_data", "resolve"]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
@@ -81,6 +81,18 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
         elif (value := _at(after, place_of(option.name))) is not None:
             resolved += option.with_value(value if isinstance(value, str) else json.dumps(value))
     return resolved, choices
+
+
+def asked_places(arguments: Sequence[str]) -> set[Place]:
+    """Return the keys that stand at ``auto`` in the end, transforms of a list by their names.
+
+    Args:
+        arguments: As in :func:`resolve`.
+    """
+    values: dict[Place, Any] = {}
+    for option in options_of(arguments):
+        values |= dict(flattened(_content(option)))
+    return {place for place, value in values.items() if value == AUTO and ".".join(place) not in OF_OTHERS}
 
 
 def _chosen(values: Mapping[Place, Any]) -> list[Choice]:

@@ -1,9 +1,9 @@
-"""The complete config that --print_config prints: each key with its explanation, type and default."""
+"""The config that --print_config prints: each key with its explanation, type and default."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -13,19 +13,44 @@ from visionkit.cli.config.classes import is_class
 from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.described import Described
 from visionkit.cli.config.descriptions import TRAINER, describe
+from visionkit.cli.config.options import options_of
 from visionkit.cli.config.train_help import CKPT, WIDTH
+from visionkit.core.errors import UsageError
 
-__all__ = ["printed"]
+__all__ = ["PRINT", "asked_to_print", "printed"]
 
 
-def printed(config: Mapping[str, Any], command: str) -> str:
-    """Return a complete config as YAML with comments.
+PRINT = "--print_config"
+
+
+def asked_to_print(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return a command line with ``--print_config`` alone where it is asked for, and how: short, full, or None.
+
+    Raises:
+        UsageError: It is given another word.
+    """
+    asked: str | None = None
+    kept: list[str] = []
+    for option in options_of(arguments):
+        if option.name == PRINT:
+            asked = option.value or "short"
+            if asked not in ("short", "full"):
+                raise UsageError(f"{PRINT} {asked}: short, the keys that are set, or full, all keys")
+        else:
+            kept += option.words
+    return (kept if asked is None else [*kept, PRINT]), asked
+
+
+def printed(config: Mapping[str, Any], command: str, *, full: bool) -> str:
+    """Return a config as YAML with comments.
 
     Args:
         config: Plain data, as the parser dumps it.
         command: fit, validate or test.
+        full: Whether it holds all keys.
     """
-    lines = [f"# visionkit {__version__}: the complete config of a visionkit {command}"]
+    what = "the complete config of a" if full else "the keys that are set (full prints all) of a"
+    lines = [f"# visionkit {__version__}: {what} visionkit {command}"]
     comments = {**TOP, "ckpt_path": f"{CKPT.get(command, CKPT['validate']).capitalize()}."}
     for key, value in config.items():
         lines += ["", *_comment(comments.get(key, ""), 0)]

@@ -25,7 +25,7 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
                        --model.backbone.name resnet18d) and starts from its own defaults; `null` stands for none
   --ckpt_path FILE     {ckpt}; or the folder of a run
   --trust PACKAGE      a package beside visionkit whose classes the checkpoint may name, without -c (repeatable)
-  --print_config       prints the complete config with comments, and ends
+  --print_config       prints the config, with comments, and ends; `--print_config full` prints all keys
   --seed_everything N  seed of start weights, order and augmentation (default: 0){fit}
 
 Short names, with the keys that they stand for:

@@ -19,7 +19,7 @@ from visionkit.data.images.formats import BadImageError, check_size, orientation
 from visionkit.data.images.pixels import Array, luma, turn
 from visionkit.data.images.reading import read_image
 
-__all__ = ["Picture", "Pictures", "is_one_picture", "samples_of"]
+__all__ = ["Picture", "Pictures", "is_one_picture", "is_picture", "samples_of"]
 
 Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor"
 """One picture: the path of a file; a Pillow image of any mode; an array, uint8 [H, W, C] or [H, W]; or a tensor, uint8
@@ -33,6 +33,11 @@ WHAT = "give a path, a PIL image, an array uint8 [H, W, C], a tensor uint8 [C, H
 def is_one_picture(given: Pictures) -> bool:
     """Return whether one picture was given, not a list or batch of them."""
     return not (isinstance(given, list | tuple) or (isinstance(given, Tensor) and given.ndim == 4))
+
+
+def is_picture(given: Any) -> bool:
+    """Return whether something is a picture, or a list of such, by its kind alone; of a tensor that is left open."""
+    return isinstance(given, str | os.PathLike | Image.Image | np.ndarray | list | tuple)
 
 
 def samples_of(given: Pictures, channels: int) -> Iterator[Sample[Any]]:

@@ -35,7 +35,9 @@ def read_image(path: str | os.PathLike[str], *, channels: int = 3) -> Array:
     return _decode_file(Path(path), channels).pixels
 
 
-def load_image(path: str | os.PathLike[str], *, channels: int = 3, scale: Scale | None = None) -> Decoded:
+def load_image(
+    path: str | os.PathLike[str], *, channels: int = 3, scale: Scale | None = None, data: bytes | None = None
+) -> Decoded:
     """Read an image file as ``read_image`` does, but a JPEG at a part of its size where it will be made smaller.
 
     Args:
@@ -44,6 +46,7 @@ def load_image(path: str | os.PathLike[str], *, channels: int = 3, scale: Scale 
         scale: Vertical and horizontal factor by which a picture of some height and width will be resized
             (``Preprocessing.scale``). The picture that comes back is the smallest of a half, a quarter or an eighth
             that is not made larger then; None reads all pixels.
+        data: The content where it is there already, from elsewhere than a file; ``path`` then is its name in messages.
 
     Returns:
         The pixels, the size of the picture in the file, and which part of it the pixels are.
@@ -51,7 +54,7 @@ def load_image(path: str | os.PathLike[str], *, channels: int = 3, scale: Scale 
     Raises:
         DataError: As in ``read_image``.
     """
-    return _decode_file(Path(path), channels, scale)
+    return _decode_file(Path(path), channels, scale) if data is None else _decode(data, str(path), channels, scale)
 
 
 def decode_image(data: bytes, name: str, *, channels: int = 3) -> Array:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
+from visionkit.core.tally import Tally
 
 __all__ = ["ClassPrediction", "ClassTarget"]
 
@@ -154,6 +155,13 @@ class ClassPrediction(Prediction):
             record["labels"] = [n for n, v in zip(names, values, strict=True) if v >= self.threshold]
         record["probabilities"] = dict(zip(names, values, strict=True))
         return record
+
+    @classmethod
+    def tally(cls, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return the label, or the labels, of a record."""
+        labels = record.get("labels", [record["label"]])
+        said = ", ".join(f"{name} {record['probabilities'][name]:.2f}" for name in labels)
+        return {"classes": Tally(dict.fromkeys(labels or ["(no label)"], 1), said or "(no label)")}
 
     def agreement(self, other: Self) -> Agreement:
         """Return whether the most probable class is the same, and how far probabilities differ.

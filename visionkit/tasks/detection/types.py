@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -14,6 +15,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
+from visionkit.core.tally import Tally
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.ops.boxes import area, clip, pairwise_iou
@@ -334,6 +336,13 @@ class BoxPrediction(Prediction):
         height, width = self.size if self.size is not None else (None, None)
         rows = zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True)
         return [dict(zip(BOX_COLUMNS, (names[k], s, *b, width, height), strict=True)) for k, s, b in rows]
+
+    @classmethod
+    def tally(cls, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return the objects of a record by class; where none were left out, those from ``DRAWN_SCORE`` on."""
+        least = DRAWN_SCORE if min_score is None else min_score
+        counts = Counter(found["label"] for found in record["objects"] if found["score"] >= least)
+        return {"objects": Tally.told(counts, which=f"from score {least:g} on")}
 
     def agreement(self, other: Self) -> Agreement:
         """Return how many of both predictions' objects, from ``DRAWN_SCORE`` on, the other one has, too.

@@ -17,7 +17,8 @@ from visionkit.core.sample import ImageInfo
 from visionkit.core.text import printable
 from visionkit.data.labels.coco_json import coco_ids
 from visionkit.data.labels.names import composed, last_part, spellings
-from visionkit.prediction.writers import WriterFactory, WriterJob, files_beside
+from visionkit.prediction.writers import CROPS, WriterFactory, WriterJob, files_beside
+from visionkit.tasks.detection.crops import CropWriter
 
 __all__ = ["BOX_WRITERS", "INSTANCE_WRITERS", "CocoMaskWriter", "CocoWriter", "YoloWriter"]
 
@@ -134,9 +135,9 @@ class YoloWriter:
         write_text(self.folder / "classes.txt", "".join(f"{printable(name)}\n" for name in self.names))
 
 
-BOX_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoWriter, "yolo": YoloWriter}
+BOX_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoWriter, "yolo": YoloWriter, CROPS: CropWriter}
 """The formats of boxes."""
-INSTANCE_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoMaskWriter, "yolo": YoloWriter}
+INSTANCE_WRITERS: Mapping[str, WriterFactory] = {"coco": CocoMaskWriter, "yolo": YoloWriter, CROPS: CropWriter}
 """The formats of boxes with masks."""
 
 # ---- COCO's ids

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionkit.core.component import spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import recorded
+from visionkit.core.tally import Tally
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head, HeadFactory
 from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget, names_of
@@ -176,6 +177,14 @@ class MultiTaskHead(Head):
         """Return what rows of the tables are made of, where only the record is left: of each head its own part."""
         own = {name: recorded(record, name) for name in self.heads}
         return MultiTaskPrediction({k: h.recall(own[k], names_of(k, names)) for k, h in self.each().items()})
+
+    def tally(self, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return what each head's part of a record says in numbers, by the head's name."""
+        found: dict[str, Tally] = {}
+        for name, head in self.each().items():
+            parts = head.tally(recorded(record, name), min_score)
+            found |= {name if len(parts) == 1 else f"{name}/{what}": tally for what, tally in parts.items()}
+        return found
 
     def count_labelled(self, loss: str, targets: Sequence[MultiTaskTarget]) -> int:
         """Return how many of the targets are labelled for the head of a loss."""

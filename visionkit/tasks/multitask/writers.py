@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo
 from visionkit.models.head import Head
@@ -47,11 +49,12 @@ class HeadWriter:
         self.head = head
         self.writer: Writer = make(replace(job, out=job.out / head, names=names_of(head, job.names)))
         self.outputs = self.writer.outputs
-        self.file_of = finder_of(self.writer)
+        self.files_of = finder_of(self.writer)
+        self.wants_pixels = getattr(self.writer, "wants_pixels", False)
 
-    def add(self, info: ImageInfo, prediction: MultiTaskPrediction) -> None:
-        """Take the prediction of a picture."""
-        self.writer.add(info, prediction.parts[self.head])
+    def add(self, info: ImageInfo, prediction: MultiTaskPrediction, *image: Tensor) -> None:
+        """Take the prediction of a picture, and the picture where the writer wants it."""
+        self.writer.add(info, prediction.parts[self.head], *image)
 
     def finish(self) -> None:
         """Write what is left."""

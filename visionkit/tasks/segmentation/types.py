@@ -15,6 +15,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
+from visionkit.core.tally import Tally
 from visionkit.data.labels.masks import IGNORE, place_mask
 
 __all__ = ["MAX_CLASSES", "MaskPrediction", "MaskTarget", "View"]
@@ -230,6 +231,11 @@ class MaskPrediction(Prediction):
         total = self.size[0] * self.size[1]
         shares = {name: round(n / total, 6) for name, n in shown.items()}
         return {"width": self.size[1], "height": self.size[0], "pixels": shown, "shares": shares}
+
+    @classmethod
+    def tally(cls, record: Mapping[str, Any], min_score: float | None = None) -> dict[str, Tally]:
+        """Return the pixels of a record by class, said as shares of the area."""
+        return {"area": Tally.told(record["pixels"], shares=True)}
 
     def agreement(self, other: Self) -> Agreement:
         """Return how many pixels have the same class."""

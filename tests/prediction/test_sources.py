@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from visionkit import DataError, UsageError
-from visionkit.cli.images import find_images
+from visionkit.prediction.pictures import ImageFile
+from visionkit.prediction.sources import find_images
 
 
 @pytest.fixture
@@ -80,3 +81,25 @@ def test_what_is_wrong_is_said(folder):
     ):
         with pytest.raises(error, match=words):
             find_images([str(folder / "b.png"), str(folder / name)])
+
+
+def test_urls_are_read_when_they_are_given_and_only_then(folder):
+    url = "https://host.test/a/b.jpg?x=1"
+    (folder / "m.csv").write_text(f"path\n{url}\n")
+    given, listed = find_images([url, str(folder / "m.csv")])
+    assert (given.path, given.load.args) == (url, (url,))
+    assert listed.load is None, "a manifest names files"
+    with pytest.raises(UsageError, match="s3://b/x.jpg: of URLs those of http and https are read"):
+        find_images(["s3://b/x.jpg"])
+
+
+def test_one_source_needs_no_list(folder):
+    assert names(find_images(folder / "b.png"), folder) == ["b.png"]
+    assert find_images(ImageFile("anything", {"a": 1})) == [ImageFile("anything", {"a": 1})]
+
+
+def test_what_a_folder_holds_besides_is_told(folder):
+    (folder / "raw.cr2").write_bytes(b"x")
+    told = []
+    find_images(folder, tell=told.append)
+    assert told == [f"{folder}: 1 picture of a kind not read is left out (1 .cr2): convert them to JPEG or PNG"]
