@@ -23,7 +23,8 @@ from visionkit.core.files import make_folder, write_text
 from visionkit.core.text import printable
 from visionkit.data.audit.duplicates import find_duplicates
 from visionkit.data.audit.pictures import survey
-from visionkit.data.split import join_groups, place_below, split
+from visionkit.data.audit.split import keep_together, validation_share
+from visionkit.data.split import place_below, split
 from visionkit.training.advice import AUTO
 from visionkit.training.datamodule import VisionDataModule
 
@@ -35,7 +36,7 @@ CONFIGS = {
     "instance": "detect_masks.yaml",
     "segmentation": "segment.yaml",
 }
-FEW, FEW_FRACTION = 100, 0.3  # below so many pictures a larger share validates: numbers of few say little
+FEW = 100  # pictures, of which a validation says little
 LEFT_OUT = ("early_stopping", "freeze", "multi_scale", "mix", "precision", "cache", "nms", "assign", "aux")
 """Keys of the shipped configs that say no more than the defaults."""
 WIDTH = 40  # characters of a line before its comment
@@ -152,14 +153,11 @@ def _split(module: VisionDataModule[Any], root: Path, lines: list[str]) -> str:
         own, shown = part.groups_and_labels()
         groups += own
         labels += shown
-    facts = survey(ids)
-    first = find_duplicates(facts).first
-    together = join_groups(groups, [int(k) for k in first])
-    fraction = FEW_FRACTION if len(ids) < FEW else 0.2
-    chosen = split(together, labels, fraction, 0)
+    found = find_duplicates(survey(ids))
+    chosen = split(keep_together(groups, ids, found), labels, validation_share(len(ids)), 0)
     if not any(chosen) or all(chosen):
         raise DataError(f"{root}: no validation pictures can be set aside: all belong together; add pictures")
-    alike = sum(int(k) != i for i, k in enumerate(first))
+    alike = sum(k != i for i, k in enumerate(found.first))
     lines.append(
         f"split    {len(ids) - sum(chosen)} pictures for training, {sum(chosen)} for validation, by class"
         + (f"; {alike} near duplicates of others kept on their side" if alike else "")

@@ -145,9 +145,7 @@ def _content(option: Option) -> Any:
     place = place_of(option.name)
     if not place or option.name.endswith(".class_path"):
         return {place[0]: _nested(place[1:], {"class_path": option.value})} if place else {}
-    value: Any = option.value
-    if place[-1] != "root" and (place[0] in ("data", "trainer") or value.startswith(("[", "{"))):
-        value = bounded_yaml.load_value(option.value, option.name)
+    value: Any = option.value if place[-1] == "root" else bounded_yaml.load_value(option.value, option.name)
     return {place[0]: _nested(place[1:], value)}
 
 
