@@ -79,4 +79,7 @@ def test_the_augmentation_written_out_is_the_default(name):
     if name == "multitask.yaml":  # which leaves it to the data sets
         assert [k for k in DATASETS if "augment" in data["init_args"]["datasets"][k]["init_args"]] == []
     else:
-        assert data["init_args"]["augment"] == DEFAULTS[data["class_path"]]
+        written = data["init_args"]["augment"]
+        assert {"HorizontalFlip": {"p": "auto"}} in written
+        mirrored = [{"HorizontalFlip": {"p": 0.5}} if "HorizontalFlip" in t else t for t in written]
+        assert mirrored == DEFAULTS[data["class_path"]]

@@ -205,7 +205,7 @@ class TestWhatIsGiven:
             (np.zeros((0, 8, 3), np.uint8), r"an array of shape \[0, 8, 3\]"),
             (torch.zeros(8, 8, 3, dtype=torch.uint8), r"a tensor of shape \[8, 8, 3\] is no picture: \[C, H, W\]"),
             (torch.zeros(8, 8, dtype=torch.uint8), r"a tensor of shape \[8, 8\]"),
-            (3, "a int is no picture"),
+            (3, "an int is no picture"),
             (None, "a NoneType is no picture"),
             (b"bytes", "a bytes is no picture"),
             ({"image": "a.png"}, "a dict is no picture"),

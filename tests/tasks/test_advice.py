@@ -26,7 +26,7 @@ def classes(root, counts, size=(150, 120)):
     return ClassificationData(str(root))
 
 
-@pytest.mark.parametrize(("side", "size"), [(30, 32), (33, 64), (96, 96), (120, 224), (600, 224)])
+@pytest.mark.parametrize(("side", "size"), [(30, 32), (33, 64), (96, 96), (120, 160), (600, 160)])
 def test_the_size_of_a_classifier_follows_the_shorter_sides(tmp_path, side, size):
     data = classes(tmp_path, {"a": 4, "b": 4}, (side, side + 10))
     assert advised(data, "data.size")["data.size"] == size

@@ -115,7 +115,7 @@ def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
     return Started(out / f"{name}.yaml", text, listed, lines)
 
 
-SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr")
+SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr", "model.recipe.freeze")
 
 
 def _data(content: Mapping[str, Any]) -> VisionDataModule[Any]:

@@ -14,6 +14,7 @@ from visionkit.data.labels.checks import header_size
 
 __all__ = [
     "AUTO",
+    "MOST_EPOCHS",
     "Advice",
     "Choice",
     "advise_recipe",

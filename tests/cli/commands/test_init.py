@@ -44,7 +44,9 @@ def test_a_config_with_reasons_and_a_list_of_the_split(photos, here, capsys):
         "class_path": "ResNet", "init_args": {"depth": 18, "weights": "auto"}
     }  # fmt: skip
     for line in text.splitlines():
-        if any(f"{key}:" in line for key in ("size", "max_epochs", "batch_size", "lr", "ema", "balance", "warmup_epochs")):
+        if any(
+            f"{key}:" in line for key in ("size", "max_epochs", "batch_size", "lr", "ema", "balance", "warmup_epochs")
+        ):
             assert "  # " in line, line
     rows = (here / "photos-split.csv").read_text().splitlines()
     assert rows[0] == "image,split"

@@ -61,8 +61,8 @@ def test_no_value_ends_in_pythons_words(asked, config, key):
 
 SAID = {
     ("segment", "--data.batch_size=null"): "--data.batch_size needs a whole number, got null",
-    ("segment", "--data.batch_size="): "--data.batch_size needs a whole number",
-    ("segment", "--data.root="): "--data.root needs a word; null stands for none",
+    ("segment", "--data.batch_size="): "--data.batch_size=: an empty value follows; is a variable of the shell not set? Give a value, or leave the option out",
+    ("segment", "--data.root="): "--data.root=: an empty value follows; is a variable of the shell not set? Give a value, or leave the option out",
     ("segment", "--model=null"): "--model needs a class: Classifier, MultiTask, Detector, Segmenter; got null",
     ("segment", "--model.neck=null"): "--model.neck needs a class: IdentityNeck, FPN, got null",
     ("segment", "--model.recipe.backbone_lr=null"): "--model.recipe.backbone_lr needs a number, got null",
@@ -105,7 +105,7 @@ def test_a_device_that_is_not_here(asked, monkeypatch, given, said):
 
 def test_null_in_a_config_names_the_line(asked, tmp_path):
     text = (configs.folder() / "segment.yaml").read_text()
-    (tmp_path / "mine.yaml").write_text(text.replace("batch_size: 8", "batch_size: null"))
+    (tmp_path / "mine.yaml").write_text(text.replace("batch_size: auto", "batch_size: null"))
     line = next(
         k for k, row in enumerate((tmp_path / "mine.yaml").read_text().splitlines(), 1) if "batch_size: n" in row
     )

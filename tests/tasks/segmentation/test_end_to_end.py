@@ -66,7 +66,8 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module", params=HEADS)
 def trained(request, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained") / "out"
-    assert fit(data, out, *HEADS[request.param], "--trainer.max_epochs=3") == 0
+    assert fit(data, out, *HEADS[request.param], "--trainer.max_epochs=3", "--model.recipe.ema=0.998",
+               "--model.recipe.warmup_epochs=1") == 0  # fmt: skip
     return out
 
 

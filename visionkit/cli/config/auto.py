@@ -145,7 +145,8 @@ def _content(option: Option) -> Any:
     place = place_of(option.name)
     if not place or option.name.endswith(".class_path"):
         return {place[0]: _nested(place[1:], {"class_path": option.value})} if place else {}
-    value: Any = option.value if place[-1] == "root" else bounded_yaml.load_value(option.value, option.name)
+    plain = place[-1] == "root" and option.value != "null"  # a path, not YAML
+    value: Any = option.value if plain else bounded_yaml.load_value(option.value, option.name)
     return {place[0]: _nested(place[1:], value)}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.tasks.classification.types import ClassTarget
 from visionkit.training.advice import (
+    MOST_EPOCHS,
     Advice,
     advise_recipe,
     image_sizes,
@@ -21,11 +22,13 @@ from visionkit.training.advice import (
 
 __all__ = ["advise", "class_counts"]
 
-USUAL_SIZE = 224
+USUAL_SIZE, CPU_SIZE = 224, 160
 SMALL_SIDE = 100  # pixels: where the median of the shorter sides is below, pictures are not made larger than they are
 STEP = 32  # of sizes
 BALANCE_LOSS, BALANCE_SAMPLING = 10, 50  # images of the commonest class for one of the rarest
 MOST_PROBED = 5000  # images
+FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
+MOST_TUNED_EPOCHS = 25
 BATCH, GPU_BATCH = 32, 64
 UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 3000, 370
 
@@ -42,7 +45,9 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
     if train is None:
         return
     images = len(train)
-    advice.settle(f"{key}.size", lambda: _size(train))
+    frozen = advice.settle("model.recipe.freeze", lambda: _freeze(advice, images)) == "backbone"
+    usual = USUAL_SIZE if advice.gpu or frozen else CPU_SIZE
+    advice.settle(f"{key}.size", lambda: _size(train, usual))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     advice.settle(f"{key}.balance", lambda: _balance(train))
     settle_flip(advice, train.classes, key)
@@ -51,16 +56,18 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
         steps = steps_an_epoch(images, batch, advice.processes)
         advice.settle("model.recipe.probe", lambda: _probe(advice, images))
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3)
+        most = MOST_TUNED_EPOCHS if tuned else MOST_EPOCHS
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3, most_epochs=most)
 
 
-def _size(train: VisionDataset[ClassTarget]) -> tuple[int, str]:
+def _size(train: VisionDataset[ClassTarget], usual: int) -> tuple[int, str]:
     sides = [min(size) for size in image_sizes(train)]
-    if not sides:
-        return USUAL_SIZE, "usual for photos"
-    middle = statistics.median(sides)
+    middle = statistics.median(sides) if sides else USUAL_SIZE
     if middle >= SMALL_SIDE:
-        return USUAL_SIZE, f"usual for photos (half have {middle:.0f} px or more)"
+        why = (
+            "usual for photos" if usual == USUAL_SIZE else f"what a CPU trains on in minutes; {USUAL_SIZE} costs twice"
+        )
+        return usual, f"{why} (half have {middle:.0f} px or more)"
     size = max(STEP, STEP * math.ceil(middle / STEP))
     return size, f"half of the images have no more than {middle:.0f} px"
 
@@ -74,6 +81,14 @@ def _probe(advice: Advice, images: int) -> tuple[bool, str]:
     if images >= MOST_PROBED:
         return False, f"{images:,} images are enough to train on at once"
     return True, f"{images:,} images: a linear head on pretrained features is a floor in seconds, and the start"
+
+
+def _freeze(advice: Advice, images: int) -> tuple[str | None, str]:
+    if not advice.pretrained:
+        return None, "random weights must learn"
+    if images < FEWEST_TUNED:
+        return "backbone", f"{images} images would change pretrained features for the worse"
+    return None, f"{images:,} images are enough to adapt pretrained features"
 
 
 def _balance(train: VisionDataset[ClassTarget]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 __all__ = ["Solved", "judge", "solve"]
 
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+STRENGTHS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Penalties of the squared weights of standardised features that are tried, strongest first."""
 FOLDS = 4
 TRIED_ITERATIONS, ITERATIONS = 30, 200  # of L-BFGS, while a penalty is looked for and in the end

@@ -23,7 +23,7 @@ SIDE, GPU_SIDE = 320, 512  # of a square with as many pixels as the model sees, 
 STEP = 16  # of sizes: the stride of the usual network
 ALIKE = 0.1  # by which shapes may differ from the typical one to be called alike
 BATCH, GPU_BATCH = 8, 16
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 500, 4000, 600
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 300, 4000, 600
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: str = "data") -> None:
