@@ -206,7 +206,7 @@ class TestWhatIsGiven:
             (torch.zeros(8, 8, 3, dtype=torch.uint8), r"a tensor of shape \[8, 8, 3\] is no picture: \[C, H, W\]"),
             (torch.zeros(8, 8, dtype=torch.uint8), r"a tensor of shape \[8, 8\]"),
             (3, "an int is no picture"),
-            (None, "a NoneType is no picture"),
+            (None, "None is no picture"),
             (b"bytes", "a bytes is no picture"),
             ({"image": "a.png"}, "a dict is no picture"),
             ([[np.zeros((8, 8, 3), np.uint8)]], "picture 0: a list is no picture"),
