@@ -410,7 +410,7 @@ def faults(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     config = (Path(visionkit.__file__).parents[1] / "configs" / "classify.yaml").read_text()
     (folder / "key.yaml").write_text(config.replace("depth: 18", "dpeth: 18"))
-    (folder / "type.yaml").write_text(config.replace("backbone_lr: auto", "backbone_lr: slow"))
+    (folder / "type.yaml").write_text(config.replace("backbone_lr: 1.0", "backbone_lr: slow"))
     (folder / "top.yaml").write_text(config.replace("trainer:", "trianer:"))
     (folder / "bad.yaml").write_text("model: {a: [1\ndata: 3\n")
     (folder / "empty").mkdir()

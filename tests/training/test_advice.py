@@ -8,7 +8,6 @@ ASKED = dict.fromkeys(
     (
         "trainer.max_epochs",
         "model.recipe.optimizer.lr",
-        "model.recipe.backbone_lr",
         "model.recipe.ema",
         "model.recipe.warmup_epochs",
         "data.batch_size",
@@ -18,9 +17,9 @@ ASKED = dict.fromkeys(
 )
 
 
-def advised(steps, **settings):
-    advice = Advice({**ASKED, **settings})
-    advise_recipe(advice, steps, updates=600, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3)
+def advised(steps, batch=32, processes=1, **settings):
+    advice = Advice({**ASKED, **settings}, processes=processes)
+    advise_recipe(advice, steps, updates=600, rate=1e-3, batch=batch, usual=32)
     return {key.rpartition(".")[2]: choice.value for key, choice in advice.choices.items()}
 
 
@@ -30,10 +29,9 @@ def test_epochs_come_from_updates_within_bounds():
     assert advised(1000)["max_epochs"] == 5, "no fewer"
 
 
-def test_rates_depend_on_the_start():
-    assert advised(20)["lr"] == 1e-3
-    tuned = advised(20, **{"model.backbone.weights": "a.pth"})
-    assert (tuned["lr"], tuned["backbone_lr"]) == (3e-4, 0.3)
+@pytest.mark.parametrize(("batch", "processes", "rate"), [(32, 1, 1e-3), (8, 1, 5e-4), (32, 4, 2e-3), (16, 1, 7.1e-4)])
+def test_the_rate_goes_with_the_root_of_the_batch(batch, processes, rate):
+    assert advised(20, batch, processes)["lr"] == pytest.approx(rate)
 
 
 def test_average_and_warm_up_are_shares_of_the_updates():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,6 +34,7 @@ LOOKED_AT = 2000
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
 EMA_SHARE = 0.1  # of the updates: the time constant of the average
 WARMUP_SHARE = 0.05  # of the updates
+FEWEST_AVERAGED = 10  # updates
 DIRECTED = {
     *("left", "right", "clockwise", "arrow", "arrows"),
     *("digit", "digits", "letter", "letters", "text", "character"),
@@ -173,23 +175,23 @@ def advise_recipe(
     *,
     updates: int,
     rate: float,
-    tuned_rate: float,
-    backbone_lr: float,
+    batch: float = 1.0,
+    usual: float = 1.0,
     most_epochs: int = MOST_EPOCHS,
 ) -> None:
-    """Choose epochs, learning rates, averaging and warm-up from the number of updates.
+    """Choose epochs, learning rate, averaging and warm-up from the number of updates.
 
     Args:
         advice: What is chosen.
         steps: Updates an epoch, >= 1.
         updates: Updates of a whole training that this task wants, from where it starts.
-        rate: Learning rate of AdamW from random weights.
-        tuned_rate: The same from pretrained weights.
-        backbone_lr: Learning rate of a pretrained backbone relative to that.
+        rate: Learning rate of AdamW at the usual batch. It goes with the root of the batch (Malladi et al., "On the
+            SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+        batch: Images a batch and process.
+        usual: The batch that the rate is for.
         most_epochs: Bound of the epochs.
     """
-    pretrained = advice.pretrained
-    start = "from pretrained weights" if pretrained else "from random weights"
+    start = "from pretrained weights" if advice.pretrained else "from random weights"
 
     def epochs() -> tuple[int, str]:
         wanted = round(updates / steps)
@@ -197,21 +199,19 @@ def advise_recipe(
         bound = ", no fewer" if number > wanted else ", no more" if number < wanted else ""
         return number, f"{number * steps:,} updates of {steps} an epoch, {start}{bound}"
 
+    def rate_of_batch() -> tuple[float, str]:
+        together = batch * advice.processes
+        if together == usual:
+            return rate, "usual for this optimizer"
+        return float(f"{rate * math.sqrt(together / usual):.2g}"), f"{rate:g} for {usual:g} images a batch, by the root"
+
     number = advice.settle("trainer.max_epochs", epochs)
     total = steps * number if isinstance(number, int) and number > 0 else updates
-    rate_differs = pretrained and backbone_lr != 1
-    advice.settle(
-        "model.recipe.optimizer.lr",
-        lambda: (tuned_rate if pretrained else rate, f"usual for this optimizer {start}"),
-    )
-    advice.settle(
-        "model.recipe.backbone_lr",
-        lambda: (backbone_lr, "pretrained layers keep what they know") if rate_differs else (1.0, "all learn alike"),
-    )
+    advice.settle("model.recipe.optimizer.lr", rate_of_batch)
 
     def ema() -> tuple[float | None, str]:
         constant = EMA_SHARE * total
-        if constant < 10:
+        if constant < FEWEST_AVERAGED:
             return None, f"{total} updates are too few to average"
         return round(1 - 1 / constant, 5), f"averages over {constant:.0f} of {total:,} updates"
 

@@ -30,7 +30,7 @@ MOST_PROBED = 5000  # images
 FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
 MOST_TUNED_EPOCHS = 25
 BATCH, GPU_BATCH = 32, 64
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 3000, 370
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 400, 3000, 370
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: str = "data") -> None:
@@ -57,7 +57,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         steps = steps_an_epoch(images, batch, advice.processes)
         advice.settle("model.recipe.probe", lambda: _probe(advice, images))
         most = MOST_TUNED_EPOCHS if tuned else MOST_EPOCHS
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=3e-4, backbone_lr=0.3, most_epochs=most)
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, batch=batch, usual=BATCH, most_epochs=most)
 
 
 def _size(train: VisionDataset[ClassTarget], usual: int) -> tuple[int, str]:

@@ -127,7 +127,7 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
             advice.settle(f"{key}.size", lambda: (wishes[largest][0], f"{largest}: {wishes[largest][1].reason}"))
         tuned = advice.pretrained
         updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=1e-3, backbone_lr=1.0)
+        advise_recipe(advice, steps, updates=updates, rate=1e-3)
 
     def read(self) -> DataSplits[VisionDataset[MultiTaskTarget]]:
         """Read all data sets and put them together."""

@@ -45,7 +45,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: s
         tuned, drawn = advice.pretrained, train.files()[0] is None
         updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
         steps = steps_an_epoch(images, batch, advice.processes)
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, tuned_rate=1e-3, backbone_lr=1.0)
+        advise_recipe(advice, steps, updates=updates, rate=1e-3, batch=batch, usual=BATCH)
 
 
 def _size(sizes: Sequence[tuple[int, int]], most: int) -> tuple[int | list[int], str]:
