@@ -201,7 +201,7 @@ def _says_nothing(key: str, value: Any, place: Place, cls: str, found: Mapping[P
         return True  # the default of the data
     if place in found or not cls:
         return False
-    described = describe(cls)
+    described = describe(cls) or describe(cls.title())  # recipe: its settings stand there without a class
     argument = None if described is None else described.arguments.get(key)
     return argument is not None and argument.default == str(value)
 
