@@ -108,4 +108,4 @@ def test_a_joint_model_takes_the_largest_size_and_the_batches_of_each(tmp_path):
 
 def test_drawn_shapes_are_learnt_in_about_as_many_updates_as_they_need():
     found = advised(ClassificationData(), "data.size", "trainer.max_epochs", "data.batch_size")
-    assert found == {"data.size": 96, "trainer.max_epochs": 10, "data.batch_size": 32}
+    assert found == {"data.size": 96, "trainer.max_epochs": 6, "data.batch_size": 32}

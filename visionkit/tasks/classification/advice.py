@@ -30,7 +30,7 @@ MOST_PROBED = 5000  # images
 FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
 MOST_TUNED_EPOCHS = 25
 BATCH, GPU_BATCH = 32, 64
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 400, 3000, 370
+UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 400, 3000, 222
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: str = "data") -> None:
