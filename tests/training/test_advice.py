@@ -2,7 +2,18 @@
 
 import pytest
 
-from visionkit.training.advice import Advice, advise_recipe, directed, settle_batch, settle_flip, spread, steps_an_epoch
+from visionkit.training.advice import (
+    Advice,
+    Updates,
+    advise_recipe,
+    directed,
+    settle_batch,
+    settle_flip,
+    spread,
+    steps_an_epoch,
+)
+
+UPDATES = Updates(random=600, pretrained=400, gpu=3000, drawn=100)
 
 ASKED = dict.fromkeys(
     (
@@ -19,7 +30,7 @@ ASKED = dict.fromkeys(
 
 def advised(steps, batch=32, processes=1, **settings):
     advice = Advice({**ASKED, **settings}, processes=processes)
-    advise_recipe(advice, steps, updates=600, rate=1e-3, batch=batch, usual=32)
+    advise_recipe(advice, steps, updates=UPDATES, drawn=False, batch=batch, usual=32)
     return {key.rpartition(".")[2]: choice.value for key, choice in advice.choices.items()}
 
 
@@ -32,6 +43,14 @@ def test_epochs_come_from_updates_within_bounds():
 @pytest.mark.parametrize(("batch", "processes", "rate"), [(32, 1, 1e-3), (8, 1, 5e-4), (32, 4, 2e-3), (16, 1, 7.1e-4)])
 def test_the_rate_goes_with_the_root_of_the_batch(batch, processes, rate):
     assert advised(20, batch, processes)["lr"] == pytest.approx(rate)
+
+
+def test_updates_depend_on_the_start_and_the_machine():
+    tuned = {"model.backbone.weights": "a.pth"}
+    assert UPDATES.wanted(Advice({}), drawn=False) == 600
+    assert UPDATES.wanted(Advice(tuned), drawn=False) == 400
+    assert UPDATES.wanted(Advice(tuned, gpu=True), drawn=False) == 3000
+    assert UPDATES.wanted(Advice({}, gpu=True), drawn=True) == 100
 
 
 def test_average_and_warm_up_are_shares_of_the_updates():

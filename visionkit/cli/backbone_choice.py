@@ -11,6 +11,7 @@ from torch import Tensor
 from visionkit.cli.config.classes import Place
 from visionkit.core.errors import VisionkitError
 from visionkit.core.machine import choose_precision
+from visionkit.data.dataset import load_sample
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.backbones.resnet import ResNet
@@ -48,7 +49,8 @@ def choose_backbone(content: dict[str, Any], data: VisionDataModule[Any], lines:
     train = data.splits.train
     if len(networks) < 2 or train is None:
         return {}
-    samples = [train[k] for k in spread(len(train), MOST_PICTURES)]
+    seen = Preprocessing(SIZE, resize=data.preprocessing.resize, channels=data.preprocessing.channels)
+    samples = [seen(load_sample(train, k, seen.scale)) for k in spread(len(train), MOST_PICTURES)]
     found: list[tuple[float, str, Mapping[str, Any]]] = []
     for name, spec in networks:
         try:
@@ -86,15 +88,14 @@ def _made(spec: Mapping[str, Any]) -> Backbone:
 
 @torch.inference_mode()
 def _judged(backbone: Backbone, samples: list[Any], data: VisionDataModule[Any]) -> float:
-    """Return the share of pictures that a linear head gets right which was solved on others."""
-    seen = Preprocessing(SIZE, resize=data.preprocessing.resize, channels=data.preprocessing.channels)
+    """Return the share of pictures, preprocessed ones, that a linear head gets right which was solved on others."""
     multilabel = bool(getattr(data, "multilabel", False))
-    model = VisionModel(backbone, LinearHead, data.classes, preprocessing=seen).eval()
+    model = VisionModel(backbone, LinearHead, data.classes, preprocessing=Preprocessing(SIZE)).eval()
     bf16 = choose_precision(torch.device("cpu")) == "bf16-mixed"
     pooled: list[Tensor] = []
     scores: list[Tensor] = []
     for start in range(0, len(samples), BATCH):
-        part = [seen(sample) for sample in samples[start : start + BATCH]]
+        part = samples[start : start + BATCH]
         images = torch.stack([sample.image for sample in part]).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             levels = model.backbone(model.normalise(images))

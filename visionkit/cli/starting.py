@@ -16,6 +16,7 @@ from visionkit.cli.backbone_choice import choose_backbone
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import flattened, make_advice, make_data
 from visionkit.cli.config.classes import Place
+from visionkit.cli.config.described import say_default
 from visionkit.cli.config.descriptions import describe
 from visionkit.cli.recognise import Candidate, recognise
 from visionkit.core.errors import DataError, UsageError
@@ -37,8 +38,8 @@ CONFIGS = {
     "segmentation": "segment.yaml",
 }
 FEW = 100  # pictures, of which a validation says little
-LEFT_OUT = ("early_stopping", "freeze", "multi_scale", "mix", "precision", "cache", "nms", "assign", "aux")
-"""Keys of the shipped configs that say no more than the defaults."""
+SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr", "model.recipe.freeze")
+"""Choices that are said on the terminal, too."""
 WIDTH = 40  # characters of a line before its comment
 
 
@@ -113,9 +114,6 @@ def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
     text = "\n".join([*head, *_lines(_short(content, found), reasons)]) + "\n"
     lines += [f"chosen   {c}" for c in advice.choices.values() if c.key in SAID]
     return Started(out / f"{name}.yaml", text, listed, lines)
-
-
-SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr", "model.recipe.freeze")
 
 
 def _data(content: Mapping[str, Any]) -> VisionDataModule[Any]:
@@ -195,15 +193,13 @@ def _short(content: Mapping[str, Any], found: Mapping[Place, Any]) -> dict[str, 
 
 
 def _says_nothing(key: str, value: Any, place: Place, cls: str, found: Mapping[Place, Any]) -> bool:
-    if key in LEFT_OUT and place not in found and value in (None, "none", 0.0, "hard", "task_aligned"):
-        return True
     if key == "augment" and found.get((*place, "HorizontalFlip", "p")) == 0.5:
         return True  # the default of the data
     if place in found or not cls:
         return False
     described = describe(cls) or describe(cls.title())  # recipe: its settings stand there without a class
     argument = None if described is None else described.arguments.get(key)
-    return argument is not None and argument.default == str(value)
+    return argument is not None and argument.default == say_default(value)
 
 
 def _lines(value: Mapping[str, Any], reasons: Mapping[Place, str], place: Place = (), indent: int = 0) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ __all__ = [
     "MOST_EPOCHS",
     "Advice",
     "Choice",
+    "Updates",
     "advise_recipe",
     "directed",
     "image_sizes",
@@ -35,6 +35,7 @@ FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
 EMA_SHARE = 0.1  # of the updates: the time constant of the average
 WARMUP_SHARE = 0.05  # of the updates
 FEWEST_AVERAGED = 10  # updates
+RATE = 1e-3  # of AdamW
 DIRECTED = {
     *("left", "right", "clockwise", "arrow", "arrows"),
     *("digit", "digits", "letter", "letters", "text", "character"),
@@ -101,6 +102,29 @@ class Advice:
         return bool(self.settings.get("model.backbone.weights"))
 
 
+@dataclass(frozen=True)
+class Updates:
+    """Optimizer steps of a whole training.
+
+    Args:
+        random: From random weights, on a CPU.
+        pretrained: From pretrained weights, on a CPU.
+        gpu: On a GPU.
+        drawn: Of drawn shapes.
+    """
+
+    random: int
+    pretrained: int
+    gpu: int
+    drawn: int
+
+    def wanted(self, advice: Advice, *, drawn: bool) -> int:
+        """Return those of a training."""
+        if drawn:
+            return self.drawn
+        return self.gpu if advice.gpu else self.pretrained if advice.pretrained else self.random
+
+
 def spread(count: int, most: int = LOOKED_AT) -> Sequence[int]:
     """Return the positions of entries that stand for all: at most so many, spread evenly."""
     return range(count) if count <= most else [k * count // most for k in range(most)]
@@ -118,11 +142,6 @@ def image_sizes(data: VisionDataset[Any]) -> list[tuple[int, int]]:
         _, height, width = data[k].image.shape
         found.append((height, width))
     return found
-
-
-def typical(values: Sequence[float]) -> float:
-    """Return the median."""
-    return float(statistics.median(values))
 
 
 def directed(classes: Collection[str]) -> str | None:
@@ -173,8 +192,8 @@ def advise_recipe(
     advice: Advice,
     steps: int,
     *,
-    updates: int,
-    rate: float,
+    updates: Updates,
+    drawn: bool,
     batch: float = 1.0,
     usual: float = 1.0,
     most_epochs: int = MOST_EPOCHS,
@@ -184,17 +203,18 @@ def advise_recipe(
     Args:
         advice: What is chosen.
         steps: Updates an epoch, >= 1.
-        updates: Updates of a whole training that this task wants, from where it starts.
-        rate: Learning rate of AdamW at the usual batch. It goes with the root of the batch (Malladi et al., "On the
-            SDEs and Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
-        batch: Images a batch and process.
-        usual: The batch that the rate is for.
+        updates: What this task wants.
+        drawn: Whether the images are drawn shapes.
+        batch: Images a batch and process; the learning rate goes with its root (Malladi et al., "On the SDEs and
+            Scaling Rules for Adaptive Gradient Algorithms", NeurIPS 2022).
+        usual: The batch that ``RATE`` is for.
         most_epochs: Bound of the epochs.
     """
+    wanted_updates = updates.wanted(advice, drawn=drawn)
     start = "from pretrained weights" if advice.pretrained else "from random weights"
 
     def epochs() -> tuple[int, str]:
-        wanted = round(updates / steps)
+        wanted = round(wanted_updates / steps)
         number = min(max(wanted, FEWEST_EPOCHS), most_epochs)
         bound = ", no fewer" if number > wanted else ", no more" if number < wanted else ""
         return number, f"{number * steps:,} updates of {steps} an epoch, {start}{bound}"
@@ -202,11 +222,11 @@ def advise_recipe(
     def rate_of_batch() -> tuple[float, str]:
         together = batch * advice.processes
         if together == usual:
-            return rate, "usual for this optimizer"
-        return float(f"{rate * math.sqrt(together / usual):.2g}"), f"{rate:g} for {usual:g} images a batch, by the root"
+            return RATE, "usual for this optimizer"
+        return float(f"{RATE * math.sqrt(together / usual):.2g}"), f"{RATE:g} for {usual:g} images a batch, by the root"
 
     number = advice.settle("trainer.max_epochs", epochs)
-    total = steps * number if isinstance(number, int) and number > 0 else updates
+    total = steps * number if isinstance(number, int) and number > 0 else wanted_updates
     advice.settle("model.recipe.optimizer.lr", rate_of_batch)
 
     def ema() -> tuple[float | None, str]:

@@ -77,3 +77,22 @@ def test_a_wrong_value_is_said_as_before(photos, tmp_path, capsys, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert run(["fit", "-c", "classify.yaml", f"--data.root={photos}", f"--data.batch_size={value}"]) == 2
     assert "batch_size" in capsys.readouterr().err
+
+
+def test_what_nothing_is_chosen_for_is_named(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        run(["fit", "-c", "classify.yaml", f"--data.root={photos}", "--data.val_fraction=0.2", "--model.mix=auto"]) == 2
+    )
+    assert (
+        capsys.readouterr().err
+        == "error: model.mix: auto, for which ClassificationData chooses nothing: give a value\n"
+    )
+
+
+def test_a_folder_may_be_called_auto(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos.rename(tmp_path / "auto")
+    values, chosen, _ = resolved("--data.root=auto")
+    assert "data.size" in chosen
+    assert values["data.size"] == 32

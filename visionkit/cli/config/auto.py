@@ -12,11 +12,12 @@ from typing import Any
 import torch
 import yaml
 
+import visionkit
 from visionkit.cli.config import bounded_yaml
 from visionkit.cli.config.classes import Place, place_of
-from visionkit.cli.config.descriptions import import_class
+from visionkit.cli.config.descriptions import BASES, import_class
 from visionkit.cli.config.options import CONFIG, Option, options_of, value_of
-from visionkit.core.errors import DataError, VisionkitError
+from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
@@ -30,10 +31,11 @@ OF_OTHERS = (
     "trainer.devices",
     "trainer.strategy",
     "ckpt_path",
-    "model.backbone.weights",
     "pictures",
 )
 """Keys for which ``auto`` means something else."""
+NAMES = ("root", "split", "weights", "cache_folder", "default_root_dir")
+"""Last parts of keys whose values are names, of files mostly: ``auto`` can be one."""
 CHOSEN = "VISIONKIT_CHOSEN"
 """Tells the processes that Lightning starts what the first one chose."""
 
@@ -57,7 +59,7 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
     for content in contents:
         values |= dict(flattened(content))
     said = {place for content in contents for place, value in flattened(content) if value == AUTO}
-    said = {place for place in said if ".".join(place) not in OF_OTHERS}
+    said = set(filter(_is_left, said))
     asked = {place for place in said if values[place] == AUTO}
     if not said:
         return list(arguments), []
@@ -65,7 +67,7 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
         choices, found = [], {}
     elif command == "fit":
         known = os.environ.get(CHOSEN) if int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
-        choices = [Choice(**c) for c in json.loads(known)] if known else _chosen(values)
+        choices = [Choice(**c) for c in json.loads(known)] if known else _chosen(values, asked)
         os.environ[CHOSEN] = json.dumps([vars(choice) for choice in choices])
         found = {tuple(choice.key.split(".")): choice.value for choice in choices}
     else:
@@ -92,17 +94,33 @@ def asked_places(arguments: Sequence[str]) -> set[Place]:
     values: dict[Place, Any] = {}
     for option in options_of(arguments):
         values |= dict(flattened(_content(option)))
-    return {place for place, value in values.items() if value == AUTO and ".".join(place) not in OF_OTHERS}
+    return {place for place, value in values.items() if value == AUTO and _is_left(place)}
 
 
-def _chosen(values: Mapping[Place, Any]) -> list[Choice]:
-    """Return what the data choose; nothing where an option is no value at all, which the parser says."""
+def _is_left(place: Place) -> bool:
+    """Return whether ``auto`` at a place leaves it to the data."""
+    return ".".join(place) not in OF_OTHERS and place[-1] not in NAMES
+
+
+def _chosen(values: Mapping[Place, Any], asked: Collection[Place]) -> list[Choice]:
+    """Return what the data choose; nothing where an option of theirs is no value at all, which the parser says."""
+    data = None
     try:
-        return list(make_advice(values).choices.values())
+        data = make_data(values, ("data",))
+        if data is not None and data.splits.train is None:
+            return []  # whoever trains on it says so
     except (TypeError, ValueError, AttributeError) as e:
         if isinstance(e, VisionkitError):
             raise
         return []
+    name = str(values.get(("data", "class_path"), "the data"))
+    if data is None and name.rpartition(".")[2] in visionkit.PUBLIC:
+        return []
+    choices = [] if data is None else list(make_advice(values, data).choices.values())
+    known = {".".join(place) for place in asked if place[0] in ("trainer", *BASES)}  # the parser names others
+    if left := sorted(known - {choice.key for choice in choices}):
+        raise UsageError(f"{', '.join(left)}: auto, for which {name} chooses nothing: give a value")
+    return choices
 
 
 def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None = None) -> Advice:
@@ -191,9 +209,9 @@ def make_data(values: Mapping[Place, Any], place: Place) -> VisionDataModule[Any
             return None
         given["datasets"] = parts
     for name in READING:
-        value = values.get((*place, name), AUTO)
-        if value != AUTO and (name in accepted or "common" in accepted):
-            given[name] = value
+        own = (*place, name)
+        if own in values and (name in accepted or "common" in accepted) and not (values[own] == AUTO and _is_left(own)):
+            given[name] = values[own]
     return cls(**given)
 
 

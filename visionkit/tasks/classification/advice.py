@@ -13,6 +13,7 @@ from visionkit.tasks.classification.types import ClassTarget
 from visionkit.training.advice import (
     MOST_EPOCHS,
     Advice,
+    Updates,
     advise_recipe,
     image_sizes,
     settle_batch,
@@ -30,7 +31,7 @@ MOST_PROBED = 5000  # images
 FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
 MOST_TUNED_EPOCHS = 25
 BATCH, GPU_BATCH = 32, 64
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 400, 3000, 222
+UPDATES = Updates(random=1500, pretrained=400, gpu=3000, drawn=222)
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: str = "data") -> None:
@@ -45,19 +46,19 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
     if train is None:
         return
     images = len(train)
-    frozen = advice.settle("model.recipe.freeze", lambda: _freeze(advice, images)) == "backbone"
+    alone = key == "data"  # beside others, the backbone is not this data's
+    frozen = alone and advice.settle("model.recipe.freeze", lambda: _freeze(advice, images)) == "backbone"
     usual = USUAL_SIZE if advice.gpu or frozen else CPU_SIZE
     advice.settle(f"{key}.size", lambda: _size(train, usual))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     advice.settle(f"{key}.balance", lambda: _balance(train))
     settle_flip(advice, train.classes, key)
-    if key == "data":
-        tuned, drawn = advice.pretrained, train.files()[0] is None
-        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+    if alone:
+        drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
         advice.settle("model.recipe.probe", lambda: _probe(advice, images))
-        most = MOST_TUNED_EPOCHS if tuned else MOST_EPOCHS
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, batch=batch, usual=BATCH, most_epochs=most)
+        most = MOST_TUNED_EPOCHS if advice.pretrained else MOST_EPOCHS
+        advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH, most_epochs=most)
 
 
 def _size(train: VisionDataset[ClassTarget], usual: int) -> tuple[int, str]:

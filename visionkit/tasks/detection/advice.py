@@ -13,6 +13,7 @@ from visionkit.data.labels.checks import header_size
 from visionkit.tasks.detection.types import BoxTarget
 from visionkit.training.advice import (
     Advice,
+    Updates,
     advise_recipe,
     image_sizes,
     settle_batch,
@@ -30,7 +31,7 @@ SEEN_SIDE = 16.0  # pixels from which on an object is found well
 BLIND_SIDE = 8.0  # pixels below which the finest usual level, of stride 8, sees nothing
 SHARE = 0.05  # of the objects that may be smaller
 BATCH, GPU_BATCH = 8, 16
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 500, 3000, 600
+UPDATES = Updates(random=1500, pretrained=500, gpu=3000, drawn=600)
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: str = "data") -> None:
@@ -47,16 +48,14 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: st
     images = len(train)
     sides = object_sides(train)
     size = advice.settle(f"{key}.size", lambda: _size(train, sides, gpu=advice.gpu))
-    side = max(size) if isinstance(size, list | tuple) else size
-    if isinstance(side, int):
-        advice.settle("model.neck.min_level", lambda: _finest(sides, side))
+    edges = [edge for edge in (size if isinstance(size, list | tuple) else [size]) if isinstance(edge, int)]
+    advice.settle("model.neck.min_level", lambda: _finest(sides, max(edges, default=SIZES[0])))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     settle_flip(advice, train.classes, key)
     if key == "data":
-        tuned, drawn = advice.pretrained, train.files()[0] is None
-        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+        drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, batch=batch, usual=BATCH)
+        advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
 
 
 def object_sides(train: VisionDataset[BoxTarget]) -> NDArray[np.float64]:

@@ -18,14 +18,14 @@ from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.tasks.multitask.dataset import MultiTaskDataset, Source, put_together
 from visionkit.tasks.multitask.loading import CombineAlike, InterleavedSampler, InterleavedView
 from visionkit.tasks.multitask.types import MultiTaskTarget, names_of
-from visionkit.training.advice import AUTO, Advice, Choice, advise_recipe, steps_an_epoch
+from visionkit.training.advice import AUTO, Advice, Choice, Updates, advise_recipe, steps_an_epoch
 from visionkit.training.datamodule import VisionDataModule, too_few
 from visionkit.training.filedata import SizedData
 
 __all__ = ["MultiTaskData"]
 
 SHARED = ("size", "resize", "denoise", "denoise_strength", "channels")
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 600, 4000, 750
+UPDATES = Updates(random=1500, pretrained=600, gpu=4000, drawn=750)
 OURS = ("check_images", "skip_corrupt", "seed")
 
 
@@ -125,9 +125,7 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
         if wishes:
             largest = max(wishes, key=lambda name: wishes[name][0])
             advice.settle(f"{key}.size", lambda: (wishes[largest][0], f"{largest}: {wishes[largest][1].reason}"))
-        tuned = advice.pretrained
-        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
-        advise_recipe(advice, steps, updates=updates, rate=1e-3)
+        advise_recipe(advice, steps, updates=UPDATES, drawn=drawn)
 
     def read(self) -> DataSplits[VisionDataset[MultiTaskTarget]]:
         """Read all data sets and put them together."""

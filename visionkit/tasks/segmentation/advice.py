@@ -10,6 +10,7 @@ from visionkit.data.dataset import DataSplits, VisionDataset
 from visionkit.tasks.segmentation.types import MaskTarget
 from visionkit.training.advice import (
     Advice,
+    Updates,
     advise_recipe,
     image_sizes,
     settle_batch,
@@ -23,7 +24,7 @@ SIDE, GPU_SIDE = 320, 512  # of a square with as many pixels as the model sees, 
 STEP = 16  # of sizes: the stride of the usual network
 ALIKE = 0.1  # by which shapes may differ from the typical one to be called alike
 BATCH, GPU_BATCH = 8, 16
-UPDATES, TUNED_UPDATES, GPU_UPDATES, DRAWN_UPDATES = 1500, 300, 4000, 600
+UPDATES = Updates(random=1500, pretrained=300, gpu=4000, drawn=600)
 
 
 def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: str = "data") -> None:
@@ -42,10 +43,9 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: s
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     settle_flip(advice, train.classes, key)
     if key == "data":
-        tuned, drawn = advice.pretrained, train.files()[0] is None
-        updates = DRAWN_UPDATES if drawn else GPU_UPDATES if advice.gpu else TUNED_UPDATES if tuned else UPDATES
+        drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
-        advise_recipe(advice, steps, updates=updates, rate=1e-3, batch=batch, usual=BATCH)
+        advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
 
 
 def _size(sizes: Sequence[tuple[int, int]], most: int) -> tuple[int | list[int], str]:
