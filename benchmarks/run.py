@@ -18,8 +18,9 @@ HERE = Path(__file__).parent
 def load(name: str) -> Any:
     """Import a comparison: a module with ``add_arguments(parser)`` and ``cases(options) -> {name: command}``.
 
-    Each command prints a line of JSON with the module's ``KEY`` and ``peak_mib``; ``REFERENCES`` are the cases that the
-    others are compared with; ``LOWER = True`` says that less is better.
+    In a command ``{turn}`` is the number of the round, from 0. Each prints a line of JSON with the module's ``KEY`` and
+    ``peak_mib``; ``REFERENCES`` are the cases that the others are compared with; ``LOWER = True`` says that less is
+    better.
     """
     spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     assert spec is not None
@@ -61,6 +62,7 @@ def main() -> None:
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for turn in range(options.rounds):
         for name, command in cases.items():
+            command = [word.replace("{turn}", str(turn)) for word in command]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             lines = [x for x in done.stdout.splitlines() if x.startswith("{")]
             if done.returncode or not lines:

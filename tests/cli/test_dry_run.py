@@ -3,7 +3,7 @@
 import pytest
 
 from visionkit.cli import dry_run
-from visionkit.cli.dry_run import _fewer, _whole
+from visionkit.cli.trial import _fewer, whole
 from visionkit.cli.main import run
 from visionkit.training.run.trial import duration
 
@@ -99,7 +99,7 @@ def test_the_option(tried, capsys):
 
 def test_batches():
     assert [_fewer(limit, 6) for limit in (None, 1.0, 0.5, 3, 100, 0, 0.0)] == [6, 6, 6, 3, 6, 0, 0]
-    assert [_whole(limit, 40) for limit in (None, 1.0, 0.5, 3, 100, 0)] == [40, 40, 20, 3, 40, 0]
+    assert [whole(limit, 40) for limit in (None, 1.0, 0.5, 3, 100, 0)] == [40, 40, 20, 3, 40, 0]
 
 
 @pytest.mark.parametrize(

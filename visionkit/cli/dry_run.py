@@ -4,86 +4,32 @@ from __future__ import annotations
 
 import gc
 import math
-import signal
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 
 from visionkit.cli.faults import as_options, lacks_memory
-from visionkit.cli.lightning import CLI
+from visionkit.cli.trial import Trial
 from visionkit.core.errors import DataError
 from visionkit.core.machine import return_freed_memory, tune
 from visionkit.core.text import say
 from visionkit.data.caching.images import CacheSettings
 from visionkit.prediction.trained import load
-from visionkit.training.advice import Choice
 from visionkit.training.datamodule import VisionDataModule
-from visionkit.training.run.checkpoints import BestAndLast
-from visionkit.training.run.stopping import Stopped
-from visionkit.training.run.trial import STEPS, VALIDATION_STEPS, Stopwatch, duration, peak_memory
+from visionkit.training.run.trial import STEPS, duration, peak_memory
 from visionkit.training.task import Task
 
 __all__ = ["DryRun"]
 
 
-class DryRun(CLI):
-    """Trains, validates, saves and predicts a few batches on one device.
-
-    Where memory does not suffice, it looks for the batch that fits, by halving.
-
-    Args:
-        argv: The command and its arguments.
-        given: The same as a person wrote it, for messages.
-        choices: What was chosen from the data where ``auto`` stood.
-        folder: An empty folder for what a training writes; whoever gives it removes it.
-    """
-
-    def __init__(
-        self, argv: list[str], given: list[str] | None = None, *, folder: Path, choices: Sequence[Choice]
-    ) -> None:
-        self.scratch = folder
-        super().__init__(argv, given, choices=choices)
-
-    def _claim(self) -> Path:
-        return self.scratch
-
-    def before_instantiate_classes(self) -> None:
-        """Settle what a training would, then cut it short."""
-        super().before_instantiate_classes()
-        config = self.config[self.subcommand]
-        config.ckpt_path = None  # where a training would go on from makes no difference to memory and time
-        trainer = config.trainer
-        self.epochs, self.steps = trainer.max_epochs, trainer.max_steps
-        self.limits = {"train": trainer.limit_train_batches, "val": trainer.limit_val_batches}
-        changes = {
-            "max_epochs": self.epochs or 1,
-            "limit_train_batches": _fewer(trainer.limit_train_batches, STEPS),
-            "limit_val_batches": _fewer(trainer.limit_val_batches, VALIDATION_STEPS),
-            **dict.fromkeys(("devices", "num_nodes", "check_val_every_n_epoch"), 1),
-            **dict.fromkeys(("min_epochs", "min_steps", "max_time", "val_check_interval")),
-            **dict.fromkeys(("fast_dev_run", "logger"), False),
-            "enable_checkpointing": True,
-            "max_steps": -1,
-        }
-        for key, value in changes.items():
-            trainer[key] = value
-
-    def _callbacks(self, settings: Any) -> list[L.Callback]:
-        self.watch, self.saving = Stopwatch(), _TimedSaving(self.run)
-        return [self.run, self.watch, self.saving]
+class DryRun(Trial):
+    """Says what a training needs; where memory does not suffice, it looks for the batch that fits, by halving."""
 
     def _say_folder(self) -> None:
         say(f"run      none: a trial of {STEPS} steps, of which nothing is kept")
-
-    def _stopped(self, e: Stopped) -> int:
-        """Say what a signal has ended; return the exit status."""
-        say(f"stopped by {signal.Signals(e.number).name}; nothing is kept", error=True)
-        return 128 + e.number
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
         """Try, with fewer pictures a batch while memory does not suffice, and say what came out.
@@ -140,7 +86,7 @@ class DryRun(CLI):
             f"time     a step of {pictures} pictures {duration(step)}, a validation batch {duration(validation)}, "
             f"a checkpoint ({size:.0f} MB) {duration(self.saving.seconds)}, a prediction {duration(predicted)}"
         )
-        train, val = (_whole(self.limits[stage], self.watch.batches[stage]) for stage in ("train", "val"))
+        train, val = self.batches("train"), self.batches("val")
         epoch = train * step + val * validation + self.saving.seconds
         epochs = self.epochs if self.epochs is not None and self.epochs > 0 else None
         if self.steps is not None and self.steps > 0 and train:
@@ -163,29 +109,3 @@ class DryRun(CLI):
             next(iter(trained.predict_samples([sample])))
             seconds = time.perf_counter() - start
         return seconds
-
-
-class _TimedSaving(BestAndLast):
-    """Knows how long it took to save an epoch."""
-
-    seconds = 0.0
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the epoch."""
-        start = time.perf_counter()
-        super().on_train_epoch_end(trainer, pl_module)
-        self.seconds = time.perf_counter() - start
-
-
-def _fewer(limit: float | None, most: int) -> int:
-    """Return a limit of batches, as the Trainer takes it, as a number of at most so many."""
-    if limit == 0:
-        return 0
-    return min(limit, most) if isinstance(limit, int) else most
-
-
-def _whole(limit: float | None, batches: int) -> int:
-    """Return how many of the batches an epoch takes with a limit, a number or a share."""
-    if limit is None:
-        return batches
-    return min(limit, batches) if isinstance(limit, int) else int(limit * batches)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from visionkit import __version__
+from visionkit.cli import clock
 from visionkit.cli.faults import explained
 from visionkit.core.errors import UsageError, VisionkitError
 from visionkit.core.text import say
@@ -59,6 +60,7 @@ def run(argv: Sequence[str]) -> int:
     0: well. 1: something is wrong with a file or the machine. 2: with what was asked. 130, 143: stopped by SIGINT
     (Ctrl-C) or SIGTERM.
     """
+    clock.start()
     try:
         with _terminable():
             return _dispatch(list(argv))

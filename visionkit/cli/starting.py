@@ -40,6 +40,9 @@ CONFIGS = {
 FEW = 100  # pictures, of which a validation says little
 SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr", "model.recipe.freeze")
 """Choices that are said on the terminal, too."""
+TIMED = ("data.size", "trainer.max_epochs", "model.recipe.ema", "model.recipe.warmup_epochs")
+"""What is chosen when a training starts that has a time."""
+BACKBONE = {("model", "backbone", key) for key in ("class_path", "weights", "depth", "name")}
 WIDTH = 40  # characters of a line before its comment
 
 
@@ -67,7 +70,9 @@ class Started:
         write_text(self.config, self.text)
 
 
-def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
+def start(
+    root: Path, out: Path, name: str, task: str | None = None, given: Mapping[Place, Any] | None = None
+) -> Started:
     """Look at a data set and choose what it wants.
 
     Args:
@@ -75,11 +80,13 @@ def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
         out: Folder of the files to write.
         name: What they are called, without suffix.
         task: What to learn; None takes the likeliest.
+        given: Keys that the command line sets, which what is chosen must suit.
 
     Raises:
         DataError: There is nothing that can be learnt from.
         UsageError: It does not serve this task.
     """
+    given = given or {}
     candidate, lines = _recognised(root, task)
     content = configs.content_of(configs.folder() / CONFIGS[candidate.task])
     data = content["data"]["init_args"]
@@ -99,11 +106,14 @@ def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
                  + (", ..." if len(module.classes) > 12 else ""))  # fmt: skip
     content["model"]["init_args"]["backbone"]["init_args"]["weights"] = AUTO
     reasons: dict[Place, str] = {}
-    if candidate.task == "classification":
+    if candidate.task == "classification" and not BACKBONE & set(given):
         reasons |= choose_backbone(content, module, lines)
-    advice = make_advice(dict(flattened(content)), module)
-    reasons |= {tuple(c.key.split(".")): c.reason for c in advice.choices.values()}
-    found = {tuple(key.split(".")): choice.value for key, choice in advice.choices.items()}
+    advice = make_advice({**dict(flattened(content)), **given}, module)
+    timed = TIMED if given.get(("trainer", "max_time")) is not None else ()
+    choices = [c for c in advice.choices.values() if c.key not in timed]
+    reasons |= {tuple(c.key.split(".")): c.reason for c in choices}
+    reasons |= {tuple(key.split(".")): "from the time that there is" for key in timed}
+    found = {tuple(choice.key.split(".")): choice.value for choice in choices}
     head = [
         f"# {printable(str(root))}: {candidate.task}, {candidate.format}; written by visionkit init",
         "# Each number says why it was chosen; change what you know better.",
@@ -112,7 +122,7 @@ def start(root: Path, out: Path, name: str, task: str | None = None) -> Started:
     ]
     reasons["model", "backbone", "weights"] = "pretrained ones, fetched once (visionkit backbone list); null: random"
     text = "\n".join([*head, *_lines(_short(content, found), reasons)]) + "\n"
-    lines += [f"chosen   {c}" for c in advice.choices.values() if c.key in SAID]
+    lines += [f"chosen   {c}" for c in choices if c.key in SAID]
     return Started(out / f"{name}.yaml", text, listed, lines)
 
 

@@ -210,6 +210,9 @@ def advise_recipe(
         usual: The batch that ``RATE`` is for.
         most_epochs: Bound of the epochs.
     """
+    limit = advice.get("trainer.limit_train_batches")
+    if isinstance(limit, int | float) and limit > 0:
+        steps = max(1, min(steps, limit) if isinstance(limit, int) else int(steps * limit))
     wanted_updates = updates.wanted(advice, drawn=drawn)
     start = "from pretrained weights" if advice.pretrained else "from random weights"
 

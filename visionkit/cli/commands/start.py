@@ -9,6 +9,7 @@ from pathlib import Path
 from visionkit.cli.commands.init import TASKS, name_of
 from visionkit.cli.commands.predict import Parser
 from visionkit.cli.config.options import options_of
+from visionkit.cli.config.short_names import written_out
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 
@@ -47,9 +48,10 @@ def main(command: str, arguments: Sequence[str]) -> int:
         if options.task is not None:
             raise UsageError(f"--task {options.task}: {config} of before is used; remove it to choose anew")
     else:
+        from visionkit.cli.config.auto import values_of
         from visionkit.cli.starting import start
 
-        started = start(root, RUNS, name, options.task)
+        started = start(root, RUNS, name, options.task, values_of(written_out("fit", further)))
         started.write()
         say(*started.lines, f"config   {config}")
     say(f"command  visionkit fit -c {' '.join(map(shlex.quote, [str(config), *further]))}")

@@ -54,6 +54,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
         from visionkit.cli.dry_run import DryRun
         from visionkit.cli.lightning import CLI
         from visionkit.cli.notices import hide_notices
+        from visionkit.cli.planning import planned
         from visionkit.training.run.claim import Claim
 
         hide_notices()
@@ -61,8 +62,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = None if print_config is None else io.StringIO()
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            argv, choices = resolve(command, drop_replaced(_nulls(arguments)))
-            argv, given = [command, *argv], [command, *given, *arguments]
+            arguments = drop_replaced(_nulls(arguments))
+            given = [command, *given, *arguments]
+            planning = command == "fit" and not dry and shown is None
+            argv, choices = planned(arguments, given) if planning else resolve(command, arguments)
+            argv = [command, *argv]
             if dry:
                 with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
                     DryRun(argv, given, folder=Path(folder), choices=choices)

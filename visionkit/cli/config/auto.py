@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
 
-__all__ = ["asked_places", "flattened", "make_advice", "make_data", "resolve"]
+__all__ = ["CHOSEN", "asked_places", "flattened", "make_advice", "make_data", "resolve", "values_of"]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
@@ -55,9 +55,7 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
     """
     options = options_of(arguments)
     contents = [_content(option) for option in options]
-    values: dict[Place, Any] = {}
-    for content in contents:
-        values |= dict(flattened(content))
+    values = _flat(contents)
     said = {place for content in contents for place, value in flattened(content) if value == AUTO}
     said = set(filter(_is_left, said))
     asked = {place for place in said if values[place] == AUTO}
@@ -91,10 +89,20 @@ def asked_places(arguments: Sequence[str]) -> set[Place]:
     Args:
         arguments: As in :func:`resolve`.
     """
-    values: dict[Place, Any] = {}
-    for option in options_of(arguments):
-        values |= dict(flattened(_content(option)))
-    return {place for place, value in values.items() if value == AUTO and _is_left(place)}
+    return {place for place, value in values_of(arguments).items() if value == AUTO and _is_left(place)}
+
+
+def values_of(arguments: Sequence[str]) -> dict[Place, Any]:
+    """Return the value of each key that a command line speaks of, transforms of a list by their names.
+
+    Args:
+        arguments: As in :func:`resolve`.
+    """
+    return _flat([_content(option) for option in options_of(arguments)])
+
+
+def _flat(contents: Iterable[Any]) -> dict[Place, Any]:
+    return {place: value for content in contents for place, value in flattened(content)}
 
 
 def _is_left(place: Place) -> bool:

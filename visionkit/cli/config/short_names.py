@@ -52,6 +52,16 @@ def _size(text: str) -> tuple[str, ...] | None:
     return (edges[1] if edges[2] is None else f"[{edges[1]}, {edges[2]}]",)
 
 
+def _minutes(text: str) -> tuple[str, ...] | None:
+    try:
+        seconds = round(60 * float(text))
+    except (ValueError, OverflowError):
+        return None
+    if not 1 <= seconds < 100 * 86400:
+        return None
+    return (f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",)
+
+
 def _text(text: str) -> tuple[str, ...] | None:
     return (text,) if text else None
 
@@ -71,6 +81,7 @@ SHORT = (
     Short(("epochs",), ("trainer.max_epochs",), "a whole number", _whole(-1)),
     Short(("batch", "batch-size", "batch_size"), ("data.batch_size",), "a whole number from 1 on", _whole(1)),
     Short(("imgsz", "img-size", "img_size"), ("data.size",), "pixels, such as 224 or 320x480 (height, width)", _size),
+    Short(("minutes",), ("trainer.max_time",), "minutes of the whole command, such as 5 or 0.5", _minutes),
     Short(("lr",), ("model.recipe.optimizer.lr",), "a rate, such as 3e-4", _rate),
     Short(("weights",), ("model.backbone.weights",), "auto, a file of weights, or timm/NAME", _text),
     Short(("workers",), ("data.num_workers",), "a whole number", _whole(0)),

@@ -12,18 +12,27 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-__all__ = ["STEPS", "Stopwatch", "duration", "peak_memory"]
+from visionkit.training.run.checkpoints import BestAndLast
+
+__all__ = ["STEPS", "VALIDATION_STEPS", "Stopwatch", "TimedSaving", "duration", "peak_memory"]
 
 STEPS, VALIDATION_STEPS = 6, 3
 """Batches that a trial trains and validates; the first of each, slower than all others, does not count."""
 
 
 class Stopwatch(Callback):
-    """Take the times of the steps of one short epoch, and end the training after it."""
+    """Take the times of the steps of a short epoch, and end the training after it.
 
-    def __init__(self) -> None:
+    Args:
+        again: Whether to take a second epoch instead where one has too few batches to leave out the first.
+    """
+
+    def __init__(self, *, again: bool = False) -> None:
+        self.again = again
         self.batches = {"train": 0, "val": 0}
         """How many batches a whole epoch has."""
+        self.ready: float | None = None
+        """When the first training step had ended, on the clock of ``time.perf_counter``."""
         self._ends: dict[str, list[float]] = {}
         self._starts: dict[str, float] = {}
 
@@ -54,8 +63,9 @@ class Stopwatch(Callback):
         self._take("val", trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One epoch is enough."""
-        trainer.should_stop = True
+        """One epoch is enough, or two."""
+        few = len(self._ends["train"]) < STEPS or len(self._ends.get("val", ())) < VALIDATION_STEPS
+        trainer.should_stop = not (few and self.again) or trainer.current_epoch > 0
 
     def seconds(self, stage: str) -> float:
         """Return the median seconds of a batch of a stage, "train" or "val", with the wait for its pictures."""
@@ -68,7 +78,22 @@ class Stopwatch(Callback):
         self.batches[stage] = len(loader) if loader is not None else 0
 
     def _take(self, stage: str, trainer: L.Trainer) -> None:
-        self._ends[stage].append(_now(trainer))
+        now = _now(trainer)
+        self._ends[stage].append(now)
+        if stage == "train" and self.ready is None:
+            self.ready = now
+
+
+class TimedSaving(BestAndLast):
+    """Knows how long it took to save an epoch."""
+
+    seconds = 0.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the epoch."""
+        start = time.perf_counter()
+        super().on_train_epoch_end(trainer, pl_module)
+        self.seconds = time.perf_counter() - start
 
 
 def peak_memory(device: torch.device) -> str:

@@ -1,0 +1,94 @@
+"""fit --minutes: a plan from a trial, which a run that goes on keeps."""
+
+import csv
+import os
+import time
+
+import pytest
+import yaml
+
+from visionkit.cli.main import run
+from visionkit.cli.planning import time_limit
+
+TINY = [
+    *("--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--model.backbone.stem=small"),
+    *("--data.size=32", "--data.num_workers=0", "--trainer.logger=false"),
+]
+
+
+@pytest.fixture
+def fit(photos, tmp_path, monkeypatch, capsys):
+    """Return a function that runs fit in a folder of its own: its exit status and the lines that it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VISIONKIT_CHOSEN", raising=False)
+
+    def call(*more):
+        status = run(["fit", *more])
+        printed = capsys.readouterr()
+        return status, printed.out.splitlines() + printed.err.splitlines()
+
+    return call
+
+
+def rows(folder):
+    shown = csv.DictReader((folder / "metrics.csv").open())
+    return [{k: v for k, v in row.items() if "second" not in k} for row in shown]
+
+
+def test_a_run_ends_in_time_and_goes_on_as_it_was_planned(fit, photos, tmp_path):
+    out = tmp_path / "run"
+    given = ["-c", "classify.yaml", "--data.root", str(photos), *TINY, f"--trainer.default_root_dir={out}"]
+    start = time.monotonic()
+    status, said = fit(*given, "--minutes=0.25")
+    assert status == 0, said
+    assert time.monotonic() - start < 17, "of 15 seconds"
+    config = yaml.safe_load((out / "config.yaml").read_text())["trainer"]
+    assert config["max_time"] is None
+    epochs = config["max_epochs"]
+    assert epochs == int(rows(out)[-1]["epoch"]) >= 2
+    assert "val/top1" in rows(out)[-1], "the last epoch is validated"
+    assert any(line.startswith(f"auto     trainer.max_epochs {epochs}: what 15 s hold: a step ") for line in said)
+
+    again = tmp_path / "again"
+    assert fit("-c", str(out / "config.yaml"), f"--trainer.default_root_dir={again}")[0] == 0
+    assert rows(again) == rows(out), "the trial has left no trace"
+
+    status, said = fit(*given, "--minutes=9", "--ckpt_path=auto")
+    assert status == 0, said
+    assert yaml.safe_load((out / "config.yaml").read_text())["trainer"]["max_epochs"] == epochs
+    assert rows(out) == rows(again)
+
+
+def test_no_plan_to_go_on_with(fit, photos, tmp_path):
+    out = tmp_path / "run"
+    given = ["-c", "classify.yaml", "--data.root", str(photos), *TINY, f"--trainer.default_root_dir={out}"]
+    assert fit(*given, "--epochs=1")[0] == 0
+    os.remove(out / "config.yaml")
+    status, said = fit(*given, "--minutes=5", "--ckpt_path=last")
+    assert status == 2
+    assert said[-1].startswith("error: --minutes: ")
+    assert "config.yaml beside it that says how its training was planned" in said[-1]
+
+
+def test_too_short_and_no_time(fit, photos):
+    given = ["-c", "classify.yaml", "--data.root", str(photos), *TINY]
+    status, said = fit(*given, "--minutes=0.02")
+    assert status == 2
+    assert said[-1].startswith("error: --minutes: 0 s are left once the data are there, and one step ")
+    status, said = fit(*given, "--minutes=soon")
+    assert status == 2
+    assert said[-1] == "error: --minutes needs minutes of the whole command, such as 5 or 0.5, got 'soon'"
+
+
+def test_epochs_that_are_given_stay(fit, photos, tmp_path):
+    given = ["-c", "classify.yaml", "--data.root", str(photos), *TINY, "--epochs=3", "--minutes=0.5"]
+    assert fit(*given, f"--trainer.default_root_dir={tmp_path / 'run'}")[0] == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["trainer"]
+    assert config["max_epochs"] == 3
+
+
+def test_times():
+    assert time_limit("00:00:05:30") == 330
+    assert time_limit("01:02:03:04") == 93784
+    assert time_limit({"minutes": 3}) == 180
+    assert [time_limit(v) for v in (None, "soon", "5", {"centuries": 1}, 12)] == [None] * 5
