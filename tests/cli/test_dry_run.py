@@ -3,8 +3,8 @@
 import pytest
 
 from visionkit.cli import dry_run
-from visionkit.cli.trial import _fewer, whole
 from visionkit.cli.main import run
+from visionkit.cli.trial import _fewer, whole
 from visionkit.training.run.trial import duration
 
 TINY = [

@@ -14,7 +14,10 @@ from visionkit.core.machine import available_cores, choose_precision, describe_p
 def processor(monkeypatch):
     """Let the CPU have these bf16 instructions."""
 
-    def have(*, amx=False, avx512=False):
+    def have(*, amx=False, avx512=False, faster=True):
+        monkeypatch.setattr(machine, "_seconds", lambda kind: 1.0 if (kind == torch.bfloat16) == faster else 2.0)
+        monkeypatch.setenv("VISIONKIT_CPU_BF16", "")  # what it was comes back after the test
+        monkeypatch.delenv("VISIONKIT_CPU_BF16")
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
 
@@ -26,6 +29,7 @@ def processor(monkeypatch):
     [
         ({}, "32-true", None),
         ({"avx512": True}, "bf16-mixed", "AVX512-BF16"),
+        ({"avx512": True, "faster": False}, "32-true", "AVX512-BF16"),
         ({"amx": True, "avx512": True}, "bf16-mixed", "AMX"),
     ],
 )
@@ -35,6 +39,19 @@ def test_cpu(processor, instructions, precision, words):
     described = describe_processor(torch.device("cpu"))
     assert described.startswith(f"CPU, {torch.get_num_threads()} threads")
     assert described.endswith(words or "threads")
+
+
+def test_processes_that_are_started_are_told_what_was_measured(processor, monkeypatch):
+    processor(avx512=True)
+    assert choose_precision(torch.device("cpu")) == "bf16-mixed"
+    assert os.environ["VISIONKIT_CPU_BF16"] == "1"
+    monkeypatch.setattr(machine, "_seconds", lambda kind: pytest.fail("it is known"))
+    assert choose_precision(torch.device("cpu")) == "bf16-mixed"
+
+
+def test_the_measurement_is_short_and_repeats_itself():
+    seconds = [machine._seconds(kind) for kind in (torch.float32, torch.bfloat16)]
+    assert all(0 < s < 1 for s in seconds)
 
 
 @pytest.mark.parametrize(

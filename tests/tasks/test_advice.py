@@ -10,8 +10,8 @@ from visionkit import ClassificationData, DetectionData, MultiTaskData, Segmenta
 from visionkit.training.advice import AUTO, Advice
 
 
-def advised(data, *keys, key="data", **settings):
-    advice = Advice({**dict.fromkeys(keys, AUTO), **settings})
+def advised(data, *keys, key="data", scale=1.0, **settings):
+    advice = Advice({**dict.fromkeys(keys, AUTO), **settings}, scale=scale)
     data.advise(advice, key)
     return {name: choice.value for name, choice in advice.choices.items()}
 
@@ -30,6 +30,23 @@ def classes(root, counts, size=(150, 120)):
 def test_the_size_of_a_classifier_follows_the_shorter_sides(tmp_path, side, size):
     data = classes(tmp_path, {"a": 4, "b": 4}, (side, side + 10))
     assert advised(data, "data.size")["data.size"] == size
+
+
+@pytest.mark.parametrize(
+    ("side", "scale", "size"),
+    [
+        (600, 0.6, 96),
+        (600, 0.8, 128),
+        (600, 1.4, 224),
+        (600, 1.05, 160),
+        (30, 0.6, 32),
+        (110, 0.6, 96),
+        (170, 1.4, 160),
+    ],
+)
+def test_the_time_makes_pictures_to_classify_smaller_or_larger(tmp_path, side, scale, size):
+    data = classes(tmp_path, {"a": 4, "b": 4}, (side, side + 10))
+    assert advised(data, "data.size", scale=scale)["data.size"] == size
 
 
 @pytest.mark.parametrize(("rare", "balance"), [(10, "none"), (5, "loss"), (1, "sampling")])
@@ -74,6 +91,11 @@ def test_the_size_of_a_detector_shows_its_objects(tmp_path, sides, size, level):
     assert found["model.neck.min_level"] == level
 
 
+@pytest.mark.parametrize(("scale", "size"), [(0.6, 256), (0.9, 416), (1.0, 448), (1.4, 448)])
+def test_a_short_time_makes_pictures_of_objects_smaller(tmp_path, scale, size):
+    assert advised(coco(tmp_path, [24, 100]), "data.size", scale=scale)["data.size"] == size
+
+
 def test_images_are_not_made_larger_than_they_are(tmp_path):
     assert advised(coco(tmp_path, [3, 30], (100, 120)), "data.size")["data.size"] == 128
 
@@ -94,6 +116,11 @@ def masks(root, size):
 )
 def test_the_size_of_a_segmenter_has_the_shape_of_its_images(tmp_path, shape, size):
     assert advised(masks(tmp_path, shape), "data.size")["data.size"] == size
+
+
+def test_a_short_time_makes_pictures_of_masks_smaller(tmp_path):
+    assert advised(masks(tmp_path, (1000, 1000)), "data.size", scale=0.8)["data.size"] == 256
+    assert advised(masks(tmp_path / "b", (64, 64)), "data.size", scale=0.6)["data.size"] == 64
 
 
 def test_a_joint_model_takes_the_largest_size_and_the_batches_of_each(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from visionkit.cli.backbone_choice import choose_backbone
+from visionkit.cli.backbone_choice import choose_backbone, choose_size
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import flattened, make_advice, make_data
 from visionkit.cli.config.classes import Place
@@ -26,7 +26,8 @@ from visionkit.data.audit.duplicates import find_duplicates
 from visionkit.data.audit.pictures import survey
 from visionkit.data.audit.split import keep_together, validation_share
 from visionkit.data.split import place_below, split
-from visionkit.training.advice import AUTO
+from visionkit.tasks.classification.advice import CPU_SIZE
+from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
 
 __all__ = ["Started", "start"]
@@ -42,6 +43,7 @@ SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.opti
 """Choices that are said on the terminal, too."""
 TIMED = ("data.size", "trainer.max_epochs", "model.recipe.ema", "model.recipe.warmup_epochs")
 """What is chosen when a training starts that has a time."""
+_NONE = Choice("", None, "")
 BACKBONE = {("model", "backbone", key) for key in ("class_path", "weights", "depth", "name")}
 WIDTH = 40  # characters of a line before its comment
 
@@ -109,7 +111,11 @@ def start(
     if candidate.task == "classification" and not BACKBONE & set(given):
         reasons |= choose_backbone(content, module, lines)
     advice = make_advice({**dict(flattened(content)), **given}, module)
-    timed = TIMED if given.get(("trainer", "max_time")) is not None else ()
+    tuned = candidate.task == "classification" and not advice.gpu and advice.get("model.recipe.freeze") is None
+    if tuned and advice.choices.get("data.size", _NONE).value == CPU_SIZE:
+        reasons |= choose_size(content, module, lines, given)
+        advice = make_advice({**dict(flattened(content)), **given}, module)
+    timed = [key for key in TIMED if key in advice.choices] if given.get(("trainer", "max_time")) is not None else []
     choices = [c for c in advice.choices.values() if c.key not in timed]
     reasons |= {tuple(c.key.split(".")): c.reason for c in choices}
     reasons |= {tuple(key.split(".")): "from the time that there is" for key in timed}

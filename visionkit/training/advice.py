@@ -70,12 +70,16 @@ class Advice:
         settings: Value of each key that is given, by its dotted name without ``init_args``.
         gpu: Whether a GPU trains.
         processes: Processes that train together; each takes a batch.
+        scale: What the time that there is makes of the usual size of images, > 0; 1 without a limit.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, gpu: bool = False, processes: int = 1) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], *, gpu: bool = False, processes: int = 1, scale: float = 1.0
+    ) -> None:
         self.settings = dict(settings)
         self.gpu = gpu
         self.processes = processes
+        self.scale = scale
         self.choices: dict[str, Choice] = {}
 
     def get(self, key: str, default: Any = None) -> Any:

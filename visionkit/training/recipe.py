@@ -70,6 +70,8 @@ class Recipe:
             want 0.1.
         layer_decay: Factor on the learning rate from each stage of the backbone to the one before it, above 0 up to 1
             (Bao et al. 2021, BEiT, with stages for layers).
+        progressive: Side of the pictures in the first steps, relative to the whole one, above 0, below 1; it grows over
+            the first 60 % of the training. Small pictures take short steps. None shows whole ones throughout.
         probe: Whether a head that is one linear layer is first solved on the features of the backbone as it is: its
             number, of epoch 0, is the floor of the training, which starts from there.
         cache_features: Whether to compute the features of a backbone that is frozen throughout once, not in each epoch;
@@ -92,6 +94,7 @@ class Recipe:
     thaw_warmup: float = 1.0
     backbone_lr: float = 1.0
     layer_decay: float = 1.0
+    progressive: float | None = None
     probe: bool = False
     cache_features: bool | None = None
     cache_folder: str | None = None
@@ -124,6 +127,8 @@ class Recipe:
             raise UsageError(f"recipe.backbone_lr must be > 0, got {self.backbone_lr}; recipe.freeze stops training it")
         if not 0 < self.layer_decay <= 1:
             raise UsageError(f"recipe.layer_decay must lie above 0, up to 1, got {self.layer_decay}")
+        if self.progressive is not None and not 0 < self.progressive < 1:
+            raise UsageError(f"recipe.progressive must lie between 0 and 1, got {self.progressive}; null is without")
         if not self.cache_limit > 0:
             raise UsageError(f"recipe.cache_limit must be > 0 gigabytes, got {self.cache_limit}")
 

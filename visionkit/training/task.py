@@ -31,6 +31,7 @@ from visionkit.training.freezing import Freezing
 from visionkit.training.losses import EpochLosses
 from visionkit.training.metric import MetricFactory, TaskMetric
 from visionkit.training.probe import Probe
+from visionkit.training.progressive import shrink
 from visionkit.training.recipe import Recipe
 from visionkit.training.resuming import KEY as TOLD
 from visionkit.training.resuming import PatientStopping, go_on, told
@@ -85,6 +86,7 @@ class Task(L.LightningModule):
         self._features: FeatureCache | None = None
         self._resumed: dict[str, Any] | None = None  # the checkpoint, until there is an optimizer
         self._steps_per_epoch = 1.0
+        self._total_steps = 1
         self.values: dict[str, dict[str, Tensor]] = {}
         """All values of the last validation and test, by stage ("val", "test"); confusion matrices too."""
         self.watch_training: Callable[[Batch[Any]], None] | None = None
@@ -163,6 +165,9 @@ class Task(L.LightningModule):
         """Return the sum of the head's losses over a batch."""
         if self.batch_transform is not None:
             batch = self.batch_transform(batch)
+        if self.recipe.progressive is not None:
+            done = self.global_step / max(1, self._total_steps)
+            batch = shrink(batch, done, self.recipe.progressive)
         if self.watch_training is not None:
             self.watch_training(batch)
         losses = self.model.loss(self.model.outputs(batch), batch.targets)
@@ -313,7 +318,7 @@ class Task(L.LightningModule):
         batches = self.trainer.num_training_batches
         per_epoch = math.ceil(batches / self.trainer.accumulate_grad_batches) if math.isfinite(batches) else total
         optimizer, scheduler = self.recipe.configure(self.model, total_steps=total, steps_per_epoch=per_epoch)
-        self._steps_per_epoch = per_epoch
+        self._steps_per_epoch, self._total_steps = per_epoch, total
         if self._resumed is not None:
             path = self.trainer.ckpt_path or "the checkpoint"
             make = self.recipe.make_optimizer

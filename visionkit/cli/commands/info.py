@@ -56,7 +56,7 @@ def found_here() -> dict[str, Any]:
     """Return what is found, as plain data."""
     import torch
 
-    from visionkit.core.machine import available_cores, choose_precision, cpu_bf16, has_compiler
+    from visionkit.core.machine import available_cores, bf16_pays, choose_precision, cpu_bf16, has_compiler
     from visionkit.data.caching.store import available_memory
 
     gpus = []
@@ -74,6 +74,7 @@ def found_here() -> dict[str, Any]:
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "cpu_bf16": cpu_bf16(),
+        "bf16_pays": bf16_pays(),
         "precision": choose_precision(torch.device("cuda" if gpus else "cpu")),
         "compiler": has_compiler(),
         "free_memory_gb": round(available_memory() / 1e9, 1),
@@ -124,7 +125,9 @@ def _size(folder: Path) -> dict[str, Any]:
 def _lines(found: Mapping[str, Any]) -> list[str]:
     """Return what was found in words."""
     packages = [f"{name} {version or 'missing'}" for name, version in found["packages"].items()]
-    bf16 = f"fast at bf16 ({found['cpu_bf16']})" if found["cpu_bf16"] else "no fast bf16"
+    bf16 = f"fast at bf16 ({found['cpu_bf16']})" if found["bf16_pays"] else "no fast bf16"
+    if found["cpu_bf16"] and not found["bf16_pays"]:
+        bf16 += f" ({found['cpu_bf16']} is slower than float32 here)"
     lines = [
         f"visionkit  {found['visionkit']} in {found['installed_in']}",
         f"python     {found['python']} ({sys.executable}), {found['system']}",

@@ -40,7 +40,9 @@ CHOSEN = "VISIONKIT_CHOSEN"
 """Tells the processes that Lightning starts what the first one chose."""
 
 
-def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Choice]]:
+def resolve(
+    command: str, arguments: Sequence[str], *, scale: float = 1.0, known: Sequence[Choice] | None = None
+) -> tuple[list[str], list[Choice]]:
     """Return the arguments with values where ``auto`` stood, and what was chosen.
 
     To train, the data are read for it. To evaluate, the checkpoint's own values are taken.
@@ -48,6 +50,8 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
     Args:
         command: fit, validate or test.
         arguments: The command line after the command; configs by path or by their text.
+        scale: What the time that there is makes of the usual size of images, > 0.
+        known: What was chosen before, which is then taken; None asks the data.
 
     Raises:
         DataError: The data cannot be read.
@@ -64,8 +68,10 @@ def resolve(command: str, arguments: Sequence[str]) -> tuple[list[str], list[Cho
     if not asked:
         choices, found = [], {}
     elif command == "fit":
-        known = os.environ.get(CHOSEN) if int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
-        choices = [Choice(**c) for c in json.loads(known)] if known else _chosen(values, asked)
+        told = os.environ.get(CHOSEN) if int(os.environ.get("LOCAL_RANK", 0)) > 0 else None
+        if told:
+            known = [Choice(**c) for c in json.loads(told)]
+        choices = _chosen(values, asked, scale) if known is None else list(known)
         os.environ[CHOSEN] = json.dumps([vars(choice) for choice in choices])
         found = {tuple(choice.key.split(".")): choice.value for choice in choices}
     else:
@@ -110,7 +116,7 @@ def _is_left(place: Place) -> bool:
     return ".".join(place) not in OF_OTHERS and place[-1] not in NAMES
 
 
-def _chosen(values: Mapping[Place, Any], asked: Collection[Place]) -> list[Choice]:
+def _chosen(values: Mapping[Place, Any], asked: Collection[Place], scale: float) -> list[Choice]:
     """Return what the data choose; nothing where an option of theirs is no value at all, which the parser says."""
     data = None
     try:
@@ -124,19 +130,20 @@ def _chosen(values: Mapping[Place, Any], asked: Collection[Place]) -> list[Choic
     name = str(values.get(("data", "class_path"), "the data"))
     if data is None and name.rpartition(".")[2] in visionkit.PUBLIC:
         return []
-    choices = [] if data is None else list(make_advice(values, data).choices.values())
+    choices = [] if data is None else list(make_advice(values, data, scale).choices.values())
     known = {".".join(place) for place in asked if place[0] in ("trainer", *BASES)}  # the parser names others
     if left := sorted(known - {choice.key for choice in choices}):
         raise UsageError(f"{', '.join(left)}: auto, for which {name} chooses nothing: give a value")
     return choices
 
 
-def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None = None) -> Advice:
+def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None = None, scale: float = 1.0) -> Advice:
     """Return what the data of a config choose.
 
     Args:
         values: Of the keys of a config, as :func:`flattened` yields them.
         data: Its data; None makes them.
+        scale: What the time that there is makes of the usual size of images, > 0.
     """
     settings = {".".join(place): value for place, value in values.items()}
     accelerator, devices = settings.get("trainer.accelerator", AUTO), settings.get("trainer.devices", 1)
@@ -145,7 +152,8 @@ def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None 
     if not isinstance(number, int) or number < 1:
         number = torch.cuda.device_count() if gpu else 1
     nodes = settings.get("trainer.num_nodes", 1)
-    advice = Advice(settings, gpu=gpu, processes=number * nodes if isinstance(nodes, int) and nodes > 0 else number)
+    processes = number * nodes if isinstance(nodes, int) and nodes > 0 else number
+    advice = Advice(settings, gpu=gpu, processes=processes, scale=scale)
     data = make_data(values, ("data",)) if data is None else data
     if data is not None:
         data.advise(advice)

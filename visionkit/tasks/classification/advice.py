@@ -21,9 +21,11 @@ from visionkit.training.advice import (
     steps_an_epoch,
 )
 
-__all__ = ["advise", "class_counts"]
+__all__ = ["CPU_SIZE", "advise", "class_counts"]
 
-USUAL_SIZE, CPU_SIZE = 224, 160
+USUAL_SIZE, LEAST_SIZE = 224, 96
+CPU_SIZE = 160
+"""Pixels at which a CPU trains a backbone on photos, where nothing says more."""
 SMALL_SIDE = 100  # pixels: where the median of the shorter sides is below, pictures are not made larger than they are
 STEP = 32  # of sizes
 BALANCE_LOSS, BALANCE_SAMPLING = 10, 50  # images of the commonest class for one of the rarest
@@ -49,7 +51,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
     alone = key == "data"  # beside others, the backbone is not this data's
     frozen = alone and advice.settle("model.recipe.freeze", lambda: _freeze(advice, images)) == "backbone"
     usual = USUAL_SIZE if advice.gpu or frozen else CPU_SIZE
-    advice.settle(f"{key}.size", lambda: _size(train, usual))
+    advice.settle(f"{key}.size", lambda: _size(train, usual, advice.scale))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     advice.settle(f"{key}.balance", lambda: _balance(train))
     settle_flip(advice, train.classes, key)
@@ -61,9 +63,12 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH, most_epochs=most)
 
 
-def _size(train: VisionDataset[ClassTarget], usual: int) -> tuple[int, str]:
+def _size(train: VisionDataset[ClassTarget], usual: int, scale: float) -> tuple[int, str]:
     sides = [min(size) for size in image_sizes(train)]
     middle = statistics.median(sides) if sides else USUAL_SIZE
+    scaled = min(max(STEP * round(usual * scale / STEP), LEAST_SIZE), USUAL_SIZE)
+    if middle >= max(SMALL_SIDE, scaled) and scaled != usual:
+        return scaled, "what the time has enough updates for"
     if middle >= SMALL_SIDE:
         why = (
             "usual for photos" if usual == USUAL_SIZE else f"what a CPU trains on in minutes; {USUAL_SIZE} costs twice"

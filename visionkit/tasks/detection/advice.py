@@ -26,6 +26,7 @@ __all__ = ["advise", "object_sides"]
 
 SIZES = (320, 448, 640, 800, 1024)
 LARGEST_ON_CPU = 640
+LEAST_SIZE = 224  # that a short time leads to
 STEP = 32  # of sizes
 SEEN_SIDE = 16.0  # pixels from which on an object is found well
 BLIND_SIDE = 8.0  # pixels below which the finest usual level, of stride 8, sees nothing
@@ -47,7 +48,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: st
         return
     images = len(train)
     sides = object_sides(train)
-    size = advice.settle(f"{key}.size", lambda: _size(train, sides, gpu=advice.gpu))
+    size = advice.settle(f"{key}.size", lambda: _size(train, sides, advice.scale, gpu=advice.gpu))
     edges = [edge for edge in (size if isinstance(size, list | tuple) else [size]) if isinstance(edge, int)]
     advice.settle("model.neck.min_level", lambda: _finest(sides, max(edges, default=SIZES[0])))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
@@ -83,7 +84,16 @@ def object_sides(train: VisionDataset[BoxTarget]) -> NDArray[np.float64]:
     return np.concatenate(found)
 
 
-def _size(train: VisionDataset[BoxTarget], sides: NDArray[np.float64], *, gpu: bool) -> tuple[int, str]:
+def _size(train: VisionDataset[BoxTarget], sides: NDArray[np.float64], scale: float, *, gpu: bool) -> tuple[int, str]:
+    size, why = _wanted_size(train, sides, gpu=gpu)
+    scaled = min(size, max(LEAST_SIZE, STEP * round(size * scale / STEP)))
+    if scaled == size:
+        return size, why
+    seen = float((sides * scaled >= SEEN_SIDE).mean()) if len(sides) else 1.0
+    return scaled, f"what the time has enough updates for; {seen:.0%} of the objects have {SEEN_SIDE:.0f} px there"
+
+
+def _wanted_size(train: VisionDataset[BoxTarget], sides: NDArray[np.float64], *, gpu: bool) -> tuple[int, str]:
     edges = [max(size) for size in image_sizes(train)]
     own = STEP * math.ceil(statistics.median(edges) / STEP) if edges else SIZES[-1]  # larger shows nothing new
     if not len(sides):

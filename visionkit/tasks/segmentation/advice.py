@@ -21,6 +21,7 @@ from visionkit.training.advice import (
 __all__ = ["advise"]
 
 SIDE, GPU_SIDE = 320, 512  # of a square with as many pixels as the model sees, at most
+LEAST_SIDE = 224  # that a short time leads to
 STEP = 16  # of sizes: the stride of the usual network
 ALIKE = 0.1  # by which shapes may differ from the typical one to be called alike
 BATCH, GPU_BATCH = 8, 16
@@ -39,13 +40,18 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: s
     if train is None:
         return
     images = len(train)
-    advice.settle(f"{key}.size", lambda: _size(image_sizes(train), GPU_SIDE if advice.gpu else SIDE))
+    advice.settle(f"{key}.size", lambda: _size(image_sizes(train), _side(advice)))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     settle_flip(advice, train.classes, key)
     if key == "data":
         drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
+
+
+def _side(advice: Advice) -> int:
+    most = GPU_SIDE if advice.gpu else SIDE
+    return min(most, max(LEAST_SIDE, STEP * round(most * advice.scale / STEP)))
 
 
 def _size(sizes: Sequence[tuple[int, int]], most: int) -> tuple[int | list[int], str]:

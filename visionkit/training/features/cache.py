@@ -83,6 +83,8 @@ class FeatureCache:
         data = self.data
         if type(data).train_dataloader is not VisionDataModule.train_dataloader:
             raise CacheError(f"{type(data).__name__} makes batches in a way of its own")
+        if self.recipe.progressive is not None:
+            raise CacheError("training pictures grow: set model.recipe.progressive null")
         changing = map(setting_without, (data.augmentation, data.combine, self.batch_transform))
         if settings := [setting for setting in changing if setting is not None]:
             raise CacheError(f"training pictures change at random: set {', '.join(settings)}")
