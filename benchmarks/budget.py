@@ -13,6 +13,7 @@ that counts is that of the end of the training, not the best of many validations
 - ultralytics: its trainer with its defaults and ``time``, which ends it; yolo11n for boxes, from random weights.
 - smp: ``DeepLabV3Plus`` of segmentation_models_pytorch as its examples train: Adam 2e-4, cosine, Dice.
 
+visionkit takes the start weights that lie at hand where ``--weights`` names none; ``none`` is random weights for all.
 Peers get pictures of ``--size`` (default: those of their own, 224 px for classification), and ``--weights`` where they
 have a ResNet-18. Their validation at the end does not count as time.
 """
@@ -126,7 +127,9 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
         import segmentation
 
         options.epochs, options.only, options.depth, options.timm, options.peer_stride = 1, ["fcos"], 18, None, 16
-        Path(options.times).write_text(json.dumps({"seconds": budget(options) - elapsed()}))
+        seconds, options.times = budget(options) - elapsed(), f"{tempfile.mkdtemp()}/times.json"
+        Path(options.times).write_text(json.dumps({"seconds": seconds}))
+        options.weights = None if options.weights == "none" else options.weights
         found = (detection if options.task == "detect" else segmentation).torchvision(options)
         return {KEY: found[METRICS[options.task]], "seconds": found["seconds"]}
     import torch
@@ -219,8 +222,8 @@ def smp(options: argparse.Namespace) -> dict[str, float]:
     found = find_splits(options.data, FORMATS)
     train, val = found.get("train"), found.get("val")
     net = segmentation_models_pytorch.DeepLabV3Plus("resnet18", encoder_weights=None, classes=len(train.classes))
-    if options.weights:
-        start_from(net.encoder, options.weights)
+    if options.weights and options.weights != "none":
+        net.encoder.load_state_dict(torchvision_weights(options.weights), strict=False)
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (MEAN, STD))
     samples = [train[i] for i in range(len(train))]
     loss = segmentation_models_pytorch.losses.DiceLoss("multiclass", from_logits=True, ignore_index=255)
@@ -302,13 +305,17 @@ def pictures(folder: Path, side: int, *, training: bool) -> Any:
     return ImageFolder(str(folder), T.Compose(steps))
 
 
+def torchvision_weights(file: str) -> dict[str, Any]:
+    """Return start weights but for their last layer."""
+    from safetensors.torch import load_file
+
+    return {k: v.float() for k, v in load_file(file).items() if not k.startswith("fc.")}
+
+
 def start_from(model: Any, weights: str | None) -> Any:
     """Give a ResNet-18 in torchvision's names the start weights, but for its last layer."""
     if weights and weights != "none":
-        from safetensors.torch import load_file
-
-        found = {k: v.float() for k, v in load_file(weights).items() if not k.startswith("fc.")}
-        wrong = model.load_state_dict(found, strict=False)
+        wrong = model.load_state_dict(torchvision_weights(weights), strict=False)
         assert not wrong.unexpected_keys, wrong
         assert all(k.startswith("fc.") or k.endswith("num_batches_tracked") for k in wrong.missing_keys), wrong
     return model

@@ -108,7 +108,7 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     import torch
     from measuring.figures import speed
 
-    torch.manual_seed(0)
+    torch.manual_seed(getattr(options, "seed", 0))
     data = read(options.data)
     model = make(options.only[0], len(data["train"].classes), tuple(options.size))
     samples = [data["train"][i] for i in range(len(data["train"]))]

@@ -49,7 +49,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     """Run every case of a comparison ``--rounds`` times in turn and print medians and ratios."""
-    names = sorted(p.stem for p in HERE.glob("*.py") if p.stem != "run")
+    names = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in ("run", "gpu"))
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python benchmarks/run.py {{{','.join(names)}}} [options]")
     module = load(sys.argv[1])

@@ -99,7 +99,7 @@ def torchvision(options: argparse.Namespace) -> dict[str, float]:
     from visionkit.data.formats import find_splits
     from visionkit.tasks.segmentation.readers.formats import FORMATS
 
-    torch.manual_seed(0)
+    torch.manual_seed(getattr(options, "seed", 0))
     found = find_splits(options.data, FORMATS)
     train, val = found.get("train"), found.get("val")
     model = make(options, len(train.classes))

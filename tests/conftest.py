@@ -17,6 +17,9 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from visionkit.core.machine import bf16_pays
+
+bf16_pays()  # measured once: processes that tests start are told, and train at the same precision
 settings.register_profile("same", derandomize=True)  # the same examples each time: a failure is the last change's
 settings.register_profile("search", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))  # "search" looks for new ones

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem != "run")
+NAMES = sorted(p.stem for p in FOLDER.glob("*.py") if p.stem not in ("run", "gpu"))
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def options_of(module, *given):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     required = [a for a in parser._actions if a.required]
-    return parser.parse_args([*(x for a in required for x in (a.option_strings[0], "PATH")), *given])
+    return parser.parse_args(
+        [*(x for a in required for x in (a.option_strings[0], next(iter(a.choices or ["PATH"])))), *given]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,3 +158,38 @@ def test_torchvisions_whole_model_has_the_output_stride_that_is_asked_for(run):
             features = model.backbone(torch.zeros(1, 3, 64, 64))["out"]
             assert features.shape == (1, 2048, 64 // stride, 64 // stride)
             assert model(torch.zeros(1, 3, 64, 64))["out"].shape == (1, 5, 64, 64)
+
+
+def test_the_script_for_a_gpu_works_in_its_short_form(run, tmp_path, monkeypatch):
+    gpu = run.load("gpu")
+    parser = argparse.ArgumentParser()
+    gpu.add_arguments(parser)
+    options = parser.parse_args(["--json", str(tmp_path / "all.json"), "--short"])
+
+    def part(name, options, photos, left):
+        options.photos = str(photos)
+        return gpu.RUN[name](options)
+
+    monkeypatch.setattr(gpu, "_part", part)
+    monkeypatch.chdir(tmp_path)
+    options.only = [name for name in gpu.PARTS if name != "tests"]  # pytest within pytest
+    gpu.run_all(options)
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert list(found) == ["machine", "short", *options.only]
+    assert found["compiled"]["images_per_second"] > 0
+    assert found["fit"]["images_per_second"] > 0
+    assert found["fcos"]["visionkit"]["ms"] > 0
+    assert found["deeplab"].keys() == {"visionkit", "torchvision, stride 8"}
+    assert found["predict"]["images"] == 24
+    assert 0 < found["average_precision"]["map"] < 1
+
+
+def test_a_part_that_fails_or_takes_too_long_is_said(run, tmp_path, capsys):
+    gpu = run.load("gpu")
+    parser = argparse.ArgumentParser()
+    gpu.add_arguments(parser)
+    options = parser.parse_args(["--json", str(tmp_path / "all.json"), "--short", "--only", "fit"])
+    assert gpu._part("fit", options, tmp_path / "nothing", 0.01) == {"left_out": "it did not end within 0 s"}
+    assert "nothing" in " ".join(gpu._part("fit", options, tmp_path / "nothing", 60)["failed"])
+    options.minutes = 0.0
+    assert gpu.run_all(options)["fit"] == {"left_out": "the time is over"}

@@ -66,6 +66,16 @@ def test_a_linear_head_on_pretrained_features_is_probed(tmp_path, weights, head,
     assert found["model.recipe.probe"] is probe
 
 
+@pytest.mark.parametrize(("weights", "first"), [(None, 0.6), ("a.pth", None)])
+def test_pictures_grow_from_random_weights(tmp_path, weights, first):
+    found = advised(
+        classes(tmp_path, {"a": 4, "b": 4}), "model.recipe.progressive", **{"model.backbone.weights": weights}
+    )
+    assert found["model.recipe.progressive"] == first
+    drawn = advised(ClassificationData(), "model.recipe.progressive", **{"model.backbone.weights": weights})
+    assert drawn["model.recipe.progressive"] is None
+
+
 def coco(root, sides, size=(480, 640), name="ball"):
     """Write twenty images with a box of each side, in pixels."""
     (root / "images").mkdir(parents=True)

@@ -24,17 +24,20 @@ from visionkit.tasks.classification.solve import judge
 from visionkit.training.advice import spread
 from visionkit.training.datamodule import VisionDataModule
 
-__all__ = ["choose_backbone", "choose_size"]
+__all__ = ["MOST_PICTURES", "choose_backbone", "choose_size"]
 
 DEPTHS = (18, 34, 50)
-MOST_PICTURES = 600  # that are looked at for each network
+MOST_PICTURES = 600
+"""That are looked at for each network."""
 SIZE, BATCH = 224, 16
 SIZES = (96, 128, 160)  # that a CPU trains on in minutes
 WITHIN = 0.015  # share of pictures by which a smaller size may be worse than the best
 MARGIN = 0.01  # share of pictures by which a network must be better than the ResNet to take its place
 
 
-def choose_backbone(content: dict[str, Any], data: VisionDataModule[Any], lines: list[str]) -> dict[Place, str]:
+def choose_backbone(
+    content: dict[str, Any], data: VisionDataModule[Any], lines: list[str], most: int = MOST_PICTURES
+) -> dict[Place, str]:
     """Write the network into a config whose frozen features tell the classes apart best.
 
     Only weights that lie on this machine are tried, and only where there are several; else the config stays.
@@ -43,6 +46,7 @@ def choose_backbone(content: dict[str, Any], data: VisionDataModule[Any], lines:
         content: A config of a classifier.
         data: The data that it names.
         lines: What is found goes there, for the terminal.
+        most: Pictures that are looked at.
 
     Returns:
         The reason of the choice, by the place where it belongs.
@@ -51,7 +55,7 @@ def choose_backbone(content: dict[str, Any], data: VisionDataModule[Any], lines:
     train = data.splits.train
     if len(networks) < 2 or train is None:
         return {}
-    samples = _pictures(data, SIZE)
+    samples = _pictures(data, SIZE, most)
     found: list[tuple[float, str, Mapping[str, Any]]] = []
     for name, spec in networks:
         try:
@@ -70,7 +74,11 @@ def choose_backbone(content: dict[str, Any], data: VisionDataModule[Any], lines:
 
 
 def choose_size(
-    content: dict[str, Any], data: VisionDataModule[Any], lines: list[str], given: Mapping[Place, Any]
+    content: dict[str, Any],
+    data: VisionDataModule[Any],
+    lines: list[str],
+    given: Mapping[Place, Any],
+    most: int = MOST_PICTURES,
 ) -> dict[Place, str]:
     """Write the size of pictures into a config at which the frozen features of its network tell the classes apart.
 
@@ -82,6 +90,7 @@ def choose_size(
         data: The data that it names.
         lines: What is found goes there, for the terminal.
         given: Keys that the command line sets.
+        most: Pictures that are looked at.
 
     Returns:
         The reason of the choice, by the place where it belongs.
@@ -95,23 +104,23 @@ def choose_size(
         return {}
     try:
         backbone = _made(made)
-        found = [(_judged(backbone, _pictures(data, size), data), size) for size in SIZES]
+        found = [(_judged(backbone, _pictures(data, size, most), data), size) for size in SIZES]
     except (VisionkitError, TypeError, ValueError):  # whoever makes it says what is wrong
         return {}
-    most = max(found)[0]
-    size = next(size for right, size in found if right >= most - WITHIN)
+    best = max(found)[0]
+    size = next(size for right, size in found if right >= best - WITHIN)
     content["data"]["init_args"]["size"] = size
     said = ", ".join(f"{size} px {right:.3f}" for right, size in found)
     lines.append(f"size     {size} px: frozen features get about as many pictures right as at any ({said})")
     return {("data", "size"): f"frozen features get about as many right there as at any ({said})"}
 
 
-def _pictures(data: VisionDataModule[Any], size: int) -> list[Any]:
+def _pictures(data: VisionDataModule[Any], size: int, most: int) -> list[Any]:
     """Return training pictures that stand for all at a size."""
     train = data.splits.train
     assert train is not None  # asked before
     seen = Preprocessing(size, resize=data.preprocessing.resize, channels=data.preprocessing.channels)
-    return [seen(load_sample(train, k, seen.scale)) for k in spread(len(train), MOST_PICTURES)]
+    return [seen(load_sample(train, k, seen.scale)) for k in spread(len(train), most)]
 
 
 def _at_hand() -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -39,7 +39,7 @@ class DryRun(Trial):
         """
         later = [name for name, on in (("features", model.backbone_stays), ("cache", datamodule.cache.kind != "none"))
                  if on and (name == "cache" or model.recipe.cache_features is not False)]  # fmt: skip
-        model.recipe = replace(model.recipe, cache_features=False, probe=False)
+        model.recipe = replace(model.recipe, cache_features=False, probe=False, progressive=None)
         datamodule.cache = CacheSettings()
         where = None
         with self._ending(datamodule):

@@ -298,7 +298,7 @@ class CLI(LightningCLI):
         if asked == "auto" and self.subcommand == "fit":
             asked = "last" if _holds_run(self.folder) else None
             if asked is None and _is_first():
-                say(f"run      {self.folder} holds no checkpoint to go on from: it starts from the beginning")
+                self._say_beginning()
         if not asked:
             config.ckpt_path = None
             return
@@ -338,6 +338,9 @@ class CLI(LightningCLI):
             cls = import_class(part["class_path"])
             if cls is not None and issubclass(cls, Backbone | Neck) and part.get("init_args", {}).get("weights"):
                 part["init_args"]["weights"] = None  # the checkpoint brings them
+
+    def _say_beginning(self) -> None:
+        say(f"run      {self.folder} holds no checkpoint to go on from: it starts from the beginning")
 
     def _loggers(self, asked: Any) -> Any:
         if self.subcommand != "fit" or asked is False:

@@ -14,9 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from visionkit.cli import clock
 from visionkit.cli.config import bounded_yaml
-from visionkit.cli.config.auto import CHOSEN, flattened, resolve, values_of
+from visionkit.cli.config.auto import flattened, last_value, processes_of, resolve, values_of
 from visionkit.cli.config.classes import Place
 from visionkit.cli.config.run_config import NAME
 from visionkit.cli.trial import Trial
@@ -24,7 +26,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.machine import return_freed_memory, tune
 from visionkit.core.text import say
 from visionkit.data.caching.images import CacheSettings
-from visionkit.training.advice import Choice
+from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.progressive import cost
 from visionkit.training.run.budget import Pace, Plan, plan
@@ -37,12 +39,15 @@ LIMIT, SIZE = "trainer.max_time", "data.size"
 EPOCHS, BATCHES, EVERY = "trainer.max_epochs", "trainer.limit_train_batches", "trainer.check_val_every_n_epoch"
 PLANNED = (EPOCHS, BATCHES, EVERY)
 """What a plan says."""
+REFUSED = ("trainer.max_steps", "trainer.val_check_interval")
+"""What would change it."""
+PLAN = "VISIONKIT_PLAN"
+"""Tells the processes that Lightning starts what the first one has planned."""
 END = 2.0  # seconds, for the pictures of the curves and the last words
 SPARE = 0.02  # of the time, for steps that take longer than those of the trial
 SOLVING = 2.0  # seconds, of a probe
 LEAST_SCALE, MOST_SCALE = 0.6, 1.4  # of the usual size
 USED = 0.9  # of the time, below which it is said that a training needs less
-CACHED = 0.02  # of the time of a step where the features of a frozen backbone are kept
 LONGER = 4  # times the updates that the rules want, beyond which a training gains no more
 
 
@@ -56,38 +61,67 @@ def planned(arguments: Sequence[str], given: Sequence[str]) -> tuple[list[str], 
         given: The whole as a person wrote it, for messages.
 
     Raises:
-        UsageError: The time does not suffice.
+        UsageError: The time does not suffice, or no plan can be made for this training.
     """
-    argv, choices = resolve("fit", arguments)
-    limit = time_limit(values_of(arguments).get(tuple(LIMIT.split("."))))
+    limit = time_limit(last_value(arguments, LIMIT))
     if limit is None:
-        return argv, choices
-    if int(os.environ.get("LOCAL_RANK", 0)) > 0 and CHOSEN in os.environ:  # the first process has planned
-        return _with_plan(arguments, {c.key: c.value for c in choices if c.key in PLANNED}, known=choices)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise UsageError("under torchrun no process can plan for all: set --trainer.max_epochs in place of a time")
-    asked = None if EPOCHS in _keys(choices) else values_of(argv).get(tuple(EPOCHS.split(".")))
-    epochs = asked if isinstance(asked, int) and asked > 0 else None
-    scale = 1.0
+        return resolve("fit", arguments)
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0 and PLAN in os.environ:  # the first process has planned
+        told = json.loads(os.environ[PLAN])
+        return _with_plan(arguments, told["found"], known=[Choice(**c) for c in told["choices"]])
+    argv, choices = resolve("fit", arguments)
+    asked = {key: last_value(argv, key) for key in (*PLANNED, *REFUSED, "trainer.num_nodes")}
+    _refuse(asked)
+    epochs = asked[EPOCHS] if EPOCHS not in _keys(choices) else None
+    scale, processes = 1.0, processes_of(values_of(argv))
     try:
-        tried = _tried(argv, given, choices)
+        tried = _tried(argv, given, choices, processes)
         wanted = next((c.value for c in choices if c.key == EPOCHS), None)
         if SIZE in _keys(choices) and wanted is not None:
             scale = _scale(plan(_left(limit), tried.pace, tried.batches), wanted * tried.batches)
             argv, others = resolve("fit", arguments, scale=scale)
             if others != choices:
-                choices, tried = others, _tried(argv, given, others)
+                choices, tried = others, _tried(argv, given, others, processes)
     except _GoesOn as e:
-        before = [replace(c, value=e.config[place]) for c in choices if (place := tuple(c.key.split("."))) in e.config]
-        return _with_plan(arguments, {key: e.config[tuple(key.split("."))] for key in PLANNED}, known=before)
+        return _as_before(arguments, choices, e)
     left = _left(limit)
-    made = plan(left, tried.pace, tried.batches, epochs=epochs, most=None if wanted is None else LONGER * wanted)
-    argv, choices = _with_plan(arguments, {EPOCHS: made.epochs, BATCHES: made.batches, EVERY: made.every}, scale=scale)
-    choices += _said(made, tried, limit, fixed=epochs is not None)
-    os.environ[CHOSEN] = json.dumps([vars(choice) for choice in choices])
+    fixed = epochs if isinstance(epochs, int) and epochs > 0 else None
+    made = plan(left, tried.pace, tried.batches, epochs=fixed, most=None if wanted is None else LONGER * wanted)
+    found = {EPOCHS: made.epochs, BATCHES: made.batches, EVERY: made.every}
+    argv, choices = _with_plan(arguments, found, scale=scale)
+    choices += _said(made, tried, limit, fixed=fixed is not None)
+    os.environ[PLAN] = json.dumps({"found": found, "choices": [vars(choice) for choice in choices]})
     if made.seconds < USED * left:
         say(f"note     about {duration(limit - left + made.seconds)} of {duration(limit)} are of use")
     return argv, choices
+
+
+def _refuse(asked: Mapping[str, Any]) -> None:
+    """Refuse what a plan does not know.
+
+    Raises:
+        UsageError: Naming it.
+    """
+    alone = "set --trainer.max_epochs in place of a time"
+    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1:
+        raise UsageError(f"--minutes: processes that others start cannot plan for one another: {alone}")
+    if asked["trainer.num_nodes"] not in (None, 1):
+        raise UsageError(f"--minutes: several machines cannot plan for one another: {alone}")
+    for key in REFUSED:
+        if asked[key] not in (None, -1):
+            raise UsageError(f"--minutes plans steps and validations itself: leave out --{key} {asked[key]}")
+    if asked[BATCHES] in (0, 0.0):
+        raise UsageError(f"--minutes: --{BATCHES} 0 leaves nothing to train")
+
+
+def _as_before(arguments: Sequence[str], choices: Sequence[Choice], on: _GoesOn) -> tuple[list[str], list[Choice]]:
+    """Return the arguments with what the config of a run says where nothing else is given."""
+    say(f"plan     that of {on.file}: a run goes on as it was planned")
+    why = "as the run began"
+    config, own = on.config, values_of(arguments)
+    before = [Choice(c.key, config[place], why) for c in choices if (place := tuple(c.key.split("."))) in config]
+    left = [key for key in PLANNED if own.get(tuple(key.split("."))) in (None, AUTO)]
+    return _with_plan(arguments, {key: config.get(tuple(key.split("."))) for key in left}, known=before)
 
 
 def _left(limit: float) -> float:
@@ -108,13 +142,22 @@ def _scale(made: Plan, wanted: int) -> float:
     return min(max(math.sqrt(made.epochs * made.batches / wanted), LEAST_SCALE), MOST_SCALE)
 
 
-def _tried(argv: Sequence[str], given: Sequence[str], choices: Sequence[Choice]) -> _Tried:
-    """Try a training, of which nothing is kept."""
+def _tried(argv: Sequence[str], given: Sequence[str], choices: Sequence[Choice], processes: int) -> _Tried:
+    """Try a training, of which nothing is kept, on one of the devices.
+
+    Raises:
+        UsageError: The data do not say how long they are.
+    """
     with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
         tried = Timing(["fit", *argv], list(given), folder=Path(folder), choices=choices).tried
     gc.collect()
     return_freed_memory()
-    return tried
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if not tried.batches:
+        raise UsageError("--minutes: the data do not say how many batches an epoch has: set --trainer.max_epochs")
+    pace = replace(tried.pace, validation=tried.pace.validation / processes)
+    return replace(tried, pace=pace, batches=-(-tried.batches // processes))
 
 
 def time_limit(value: Any) -> float | None:
@@ -127,7 +170,7 @@ def time_limit(value: Any) -> float | None:
         parts = value.split(":")
         if all(part.strip().isdecimal() for part in parts):
             return float(sum(int(p) * n for p, n in zip(parts, (86400, 3600, 60, 1), strict=True)))
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         try:
             return timedelta(**value).total_seconds()
         except (TypeError, OverflowError):
@@ -149,7 +192,7 @@ class _Tried:
 
 
 class Timing(Trial):
-    """Takes the time of a few steps, and says nothing."""
+    """Takes the time of a few steps, silently."""
 
     again = True
 
@@ -160,32 +203,33 @@ class Timing(Trial):
 
     def _cut_short(self, config: Any) -> None:
         if config.ckpt_path is not None:
-            raise _GoesOn(_config_of(config.ckpt_path))
+            raise _GoesOn(config.ckpt_path)
         super()._cut_short(config)
         config.trainer.max_epochs = max(config.trainer.max_epochs, 2)  # the second one where data are few
+        config.trainer.enable_progress_bar = False
+
+    def _say_beginning(self) -> None:
+        """Leave it to the training."""
 
     def fit(self, model: Task, datamodule: VisionDataModule[Any], **kwargs: Any) -> None:
-        """Train for some steps."""
-        cached, probes = model.backbone_stays and model.recipe.cache_features is not False, model.recipe.probe
-        small = model.recipe.progressive
-        model.recipe = replace(model.recipe, cache_features=False, probe=False, progressive=None)
+        """Train for some steps, with pictures of the whole size and all that is ever trained."""
+        recipe = model.recipe
+        model.recipe = replace(recipe, cache_features=False, probe=False, progressive=None)
+        if recipe.thaw:
+            model.recipe = replace(model.recipe, freeze=None, thaw=None)
         datamodule.cache = CacheSettings()
         with self._ending(datamodule):
             datamodule.setup("fit")
             tune(self.trainer.strategy.root_device)
             self.trainer.fit(model, datamodule=datamodule)
         step, forward = self.watch.seconds("train"), self.watch.seconds("val")
-        assert self.watch.ready is not None  # a step was made
-        once = self.watch.ready - self.begin - step + END
         train, val = self.batches("train"), self.batches("val")
-        validation = val * forward
-        if probes:
+        once = END if self.watch.ready is None else self.watch.ready - self.begin - step + END
+        validation = val * (forward + self.watch.judging)
+        if recipe.probe:
             once += train * forward + validation + SOLVING
-        if cached:  # features are computed once, a step is that of the head alone
-            once += train * forward + validation
-            step, validation = CACHED * step, CACHED * validation
-        if small is not None:
-            step *= cost(datamodule.preprocessing.size, small)
+        if recipe.progressive is not None:
+            step *= cost(datamodule.preprocessing.size, recipe.progressive)
         self.tried = _Tried(Pace(step, validation, self.saving.seconds, once), train)
 
 
@@ -193,23 +237,18 @@ class _GoesOn(Exception):  # noqa: N818  # no error
     """A training goes on that was planned before.
 
     Args:
-        config: The keys of its config.
+        checkpoint: From where.
+
+    Raises:
+        UsageError: No config lies beside it.
     """
 
-    def __init__(self, config: dict[Place, Any]) -> None:
+    def __init__(self, checkpoint: str) -> None:
         super().__init__()
-        self.config = config
-
-
-def _config_of(checkpoint: str) -> dict[Place, Any]:
-    """Return the keys of the config of a checkpoint's run."""
-    config = Path(os.path.abspath(checkpoint)).parent.parent / NAME
-    if not config.is_file():
-        raise UsageError(f"--minutes: {checkpoint} has no {config} beside it that says how its training was planned")
-    return {
-        **dict.fromkeys(tuple(key.split(".")) for key in PLANNED),
-        **dict(flattened(bounded_yaml.load_file(config))),
-    }
+        self.file = Path(os.path.relpath(Path(os.path.abspath(checkpoint)).parent.parent / NAME))
+        if not self.file.is_file():
+            raise UsageError(f"--minutes: {checkpoint} has no {self.file} that says how its training was planned")
+        self.config: dict[Place, Any] = dict(flattened(bounded_yaml.load_file(self.file)))
 
 
 def _with_plan(

@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from visionkit.cli.backbone_choice import choose_backbone, choose_size
+from visionkit.cli.backbone_choice import MOST_PICTURES, choose_backbone, choose_size
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import flattened, make_advice, make_data
 from visionkit.cli.config.classes import Place
 from visionkit.cli.config.described import say_default
 from visionkit.cli.config.descriptions import describe
+from visionkit.cli.planning import time_limit
 from visionkit.cli.recognise import Candidate, recognise
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import make_folder, write_text
@@ -45,6 +46,7 @@ TIMED = ("data.size", "trainer.max_epochs", "model.recipe.ema", "model.recipe.wa
 """What is chosen when a training starts that has a time."""
 _NONE = Choice("", None, "")
 BACKBONE = {("model", "backbone", key) for key in ("class_path", "weights", "depth", "name")}
+PICTURES_A_SECOND = 1.0  # of the time that a training has, that networks are asked about
 WIDTH = 40  # characters of a line before its comment
 
 
@@ -109,13 +111,13 @@ def start(
     content["model"]["init_args"]["backbone"]["init_args"]["weights"] = AUTO
     reasons: dict[Place, str] = {}
     if candidate.task == "classification" and not BACKBONE & set(given):
-        reasons |= choose_backbone(content, module, lines)
+        reasons |= choose_backbone(content, module, lines, _looked_at(given))
     advice = make_advice({**dict(flattened(content)), **given}, module)
     tuned = candidate.task == "classification" and not advice.gpu and advice.get("model.recipe.freeze") is None
     if tuned and advice.choices.get("data.size", _NONE).value == CPU_SIZE:
-        reasons |= choose_size(content, module, lines, given)
+        reasons |= choose_size(content, module, lines, given, _looked_at(given))
         advice = make_advice({**dict(flattened(content)), **given}, module)
-    timed = [key for key in TIMED if key in advice.choices] if given.get(("trainer", "max_time")) is not None else []
+    timed = [key for key in TIMED if key in advice.choices and _seconds(given) is not None]
     choices = [c for c in advice.choices.values() if c.key not in timed]
     reasons |= {tuple(c.key.split(".")): c.reason for c in choices}
     reasons |= {tuple(key.split(".")): "from the time that there is" for key in timed}
@@ -130,6 +132,18 @@ def start(
     text = "\n".join([*head, *_lines(_short(content, found), reasons)]) + "\n"
     lines += [f"chosen   {c}" for c in choices if c.key in SAID]
     return Started(out / f"{name}.yaml", text, listed, lines)
+
+
+def _seconds(given: Mapping[Place, Any]) -> float | None:
+    """Return the time that a training has by the command line."""
+    place = ("trainer", "max_time")
+    return time_limit({p[2]: value for p, value in given.items() if p[:2] == place and p[2:]} or given.get(place))
+
+
+def _looked_at(given: Mapping[Place, Any]) -> int:
+    """Return how many pictures networks are asked about: fewer where there is little time to train."""
+    seconds = _seconds(given)
+    return MOST_PICTURES if seconds is None else min(MOST_PICTURES, int(PICTURES_A_SECOND * seconds))
 
 
 def _data(content: Mapping[str, Any]) -> VisionDataModule[Any]:

@@ -56,7 +56,8 @@ class Trial(CLI):
             "limit_train_batches": _fewer(trainer.limit_train_batches, STEPS),
             "limit_val_batches": _fewer(trainer.limit_val_batches, VALIDATION_STEPS),
             **dict.fromkeys(("devices", "num_nodes", "check_val_every_n_epoch"), 1),
-            **dict.fromkeys(("min_epochs", "min_steps", "max_time", "val_check_interval")),
+            **dict.fromkeys(("min_epochs", "min_steps", "max_time", "val_check_interval", "callbacks")),
+            "strategy": "auto",  # one process: what several need would stay set for the training
             **dict.fromkeys(("fast_dev_run", "logger"), False),
             "enable_checkpointing": True,
             "max_steps": -1,

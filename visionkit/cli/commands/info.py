@@ -127,7 +127,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     packages = [f"{name} {version or 'missing'}" for name, version in found["packages"].items()]
     bf16 = f"fast at bf16 ({found['cpu_bf16']})" if found["bf16_pays"] else "no fast bf16"
     if found["cpu_bf16"] and not found["bf16_pays"]:
-        bf16 += f" ({found['cpu_bf16']} is slower than float32 here)"
+        bf16 += f" ({found['cpu_bf16']} is no faster than float32 here)"
     lines = [
         f"visionkit  {found['visionkit']} in {found['installed_in']}",
         f"python     {found['python']} ({sys.executable}), {found['system']}",

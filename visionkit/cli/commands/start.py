@@ -8,6 +8,7 @@ from pathlib import Path
 
 from visionkit.cli.commands.init import TASKS, name_of
 from visionkit.cli.commands.predict import Parser
+from visionkit.cli.config import configs
 from visionkit.cli.config.options import options_of
 from visionkit.cli.config.short_names import written_out
 from visionkit.core.errors import UsageError
@@ -45,13 +46,15 @@ def main(command: str, arguments: Sequence[str]) -> int:
     config = RUNS / f"{name}.yaml"
     if config.is_file():
         say(f"config   {config} of before is used; remove it to choose anew")
+        if any(o.name in ("--minutes", "--trainer.max_time") for o in options_of(further)):
+            say("note     its numbers stay: sizes and epochs that suit the time are chosen where it says auto")
         if options.task is not None:
             raise UsageError(f"--task {options.task}: {config} of before is used; remove it to choose anew")
     else:
         from visionkit.cli.config.auto import values_of
         from visionkit.cli.starting import start
 
-        started = start(root, RUNS, name, options.task, values_of(written_out("fit", further)))
+        started = start(root, RUNS, name, options.task, values_of(written_out("fit", configs.resolve(further))))
         started.write()
         say(*started.lines, f"config   {config}")
     say(f"command  visionkit fit -c {' '.join(map(shlex.quote, [str(config), *further]))}")

@@ -62,10 +62,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     shown = None if print_config is None else io.StringIO()
     try:
         with contextlib.nullcontext() if shown is None else contextlib.redirect_stdout(shown):
-            arguments = drop_replaced(_nulls(arguments))
-            given = [command, *given, *arguments]
+            settled, given = drop_replaced(_nulls(arguments)), [command, *given, *arguments]
             planning = command == "fit" and not dry and shown is None
-            argv, choices = planned(arguments, given) if planning else resolve(command, arguments)
+            argv, choices = planned(settled, given) if planning else resolve(command, settled)
             argv = [command, *argv]
             if dry:
                 with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
@@ -113,6 +112,8 @@ def _dry(command: str, arguments: list[str]) -> tuple[list[str], bool]:
         return arguments, False
     if wrong := next((option for option in found if option.words != ("--dry-run",)), None):
         raise UsageError(f"--dry-run takes no value, got {wrong.value!r}")
+    if any(option.name == "--minutes" for option in options_of(arguments)):
+        raise UsageError("--dry-run measures, and --minutes plans by such a measurement: give one of them")
     return [word for option in options_of(arguments) if option.name != "--dry-run" for word in option.words], True
 
 

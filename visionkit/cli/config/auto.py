@@ -22,7 +22,16 @@ from visionkit.models import checkpoint as checkpoints
 from visionkit.training.advice import AUTO, Advice, Choice
 from visionkit.training.datamodule import VisionDataModule
 
-__all__ = ["CHOSEN", "asked_places", "flattened", "make_advice", "make_data", "resolve", "values_of"]
+__all__ = [
+    "asked_places",
+    "flattened",
+    "last_value",
+    "make_advice",
+    "make_data",
+    "processes_of",
+    "resolve",
+    "values_of",
+]
 
 READING = ("root", "classes", "val_fraction", "split_seed", "split", "multilabel", "channels", "masks", "ignore")
 """Options of data that say what is read."""
@@ -107,6 +116,42 @@ def values_of(arguments: Sequence[str]) -> dict[Place, Any]:
     return _flat([_content(option) for option in options_of(arguments)])
 
 
+def last_value(arguments: Sequence[str], key: str) -> Any:
+    """Return what the last option or config says of a key, a mapping where it says one; None where none does.
+
+    Args:
+        arguments: As in :func:`resolve`.
+        key: Its dotted name, without ``init_args``.
+    """
+    found, missing = None, object()
+    for option in options_of(arguments):
+        content = _content(option)
+        for part in key.split("."):
+            content = content.get(part, missing) if isinstance(content, Mapping) else missing
+        found = found if content is missing else content
+    return found
+
+
+def processes_of(values: Mapping[Place, Any]) -> int:
+    """Return how many processes train together.
+
+    Args:
+        values: Of the keys of a config, as :func:`flattened` yields them.
+    """
+    settings = {".".join(place): value for place, value in values.items()}
+    devices = settings.get("trainer.devices", 1)
+    number = len(devices) if isinstance(devices, list) else devices
+    if not isinstance(number, int) or number < 1:
+        number = torch.cuda.device_count() if _on_gpu(settings) else 1
+    nodes = settings.get("trainer.num_nodes", 1)
+    return number * nodes if isinstance(nodes, int) and nodes > 0 else number
+
+
+def _on_gpu(settings: Mapping[str, Any]) -> bool:
+    accelerator = settings.get("trainer.accelerator", AUTO)
+    return accelerator in ("gpu", "cuda") or (accelerator == AUTO and torch.cuda.is_available())
+
+
 def _flat(contents: Iterable[Any]) -> dict[Place, Any]:
     return {place: value for content in contents for place, value in flattened(content)}
 
@@ -146,14 +191,7 @@ def make_advice(values: Mapping[Place, Any], data: VisionDataModule[Any] | None 
         scale: What the time that there is makes of the usual size of images, > 0.
     """
     settings = {".".join(place): value for place, value in values.items()}
-    accelerator, devices = settings.get("trainer.accelerator", AUTO), settings.get("trainer.devices", 1)
-    gpu = accelerator in ("gpu", "cuda") or (accelerator == AUTO and torch.cuda.is_available())
-    number = len(devices) if isinstance(devices, list) else devices
-    if not isinstance(number, int) or number < 1:
-        number = torch.cuda.device_count() if gpu else 1
-    nodes = settings.get("trainer.num_nodes", 1)
-    processes = number * nodes if isinstance(nodes, int) and nodes > 0 else number
-    advice = Advice(settings, gpu=gpu, processes=processes, scale=scale)
+    advice = Advice(settings, gpu=_on_gpu(settings), processes=processes_of(values), scale=scale)
     data = make_data(values, ("data",)) if data is None else data
     if data is not None:
         data.advise(advice)

@@ -59,7 +59,7 @@ def _minutes(text: str) -> tuple[str, ...] | None:
         return None
     if not 1 <= seconds < 100 * 86400:
         return None
-    return (f"{seconds // 86400:02}:{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}",)
+    return (json.dumps({"seconds": seconds}),)
 
 
 def _text(text: str) -> tuple[str, ...] | None:
@@ -121,6 +121,8 @@ def written_out(command: str, arguments: Sequence[str]) -> list[str]:
         elif name == DATA and _is_source(option.value):
             values = {"data.root": option.value}
         elif short is not None:
+            if command != "fit" and "minutes" in short.words:
+                raise UsageError(f"{name}: {command} has no time to plan: leave it out")
             read = short.read(option.value)
             if read is None:
                 got = f", got {option.value!r}" if option.value else ""

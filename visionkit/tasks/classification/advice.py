@@ -29,6 +29,7 @@ CPU_SIZE = 160
 SMALL_SIDE = 100  # pixels: where the median of the shorter sides is below, pictures are not made larger than they are
 STEP = 32  # of sizes
 BALANCE_LOSS, BALANCE_SAMPLING = 10, 50  # images of the commonest class for one of the rarest
+FIRST_SIDE = 0.6  # of the pictures of a training from random weights, relative to the whole ones
 MOST_PROBED = 5000  # images
 FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
 MOST_TUNED_EPOCHS = 25
@@ -59,6 +60,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
         advice.settle("model.recipe.probe", lambda: _probe(advice, images))
+        advice.settle("model.recipe.progressive", lambda: _progressive(advice, drawn=drawn))
         most = MOST_TUNED_EPOCHS if advice.pretrained else MOST_EPOCHS
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH, most_epochs=most)
 
@@ -87,6 +89,14 @@ def _probe(advice: Advice, images: int) -> tuple[bool, str]:
     if images >= MOST_PROBED:
         return False, f"{images:,} images are enough to train on at once"
     return True, f"{images:,} images: a linear head on pretrained features is a floor in seconds, and the start"
+
+
+def _progressive(advice: Advice, *, drawn: bool) -> tuple[float | None, str]:
+    if drawn:
+        return None, "drawn shapes are small"
+    if advice.pretrained:
+        return None, "pretrained features know pictures of the whole size"
+    return FIRST_SIDE, "from random weights more steps are worth more than fine detail at first"
 
 
 def _freeze(advice: Advice, images: int) -> tuple[str | None, str]:

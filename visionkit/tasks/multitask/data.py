@@ -111,7 +111,7 @@ class MultiTaskData(SizedData[MultiTaskTarget]):
         steps, drawn = 1, True
         for name, module in self.datasets.items():
             own = f"{key}.datasets.{name}"
-            alone = Advice({"data.size": AUTO}, gpu=advice.gpu, processes=advice.processes)
+            alone = Advice({"data.size": AUTO}, gpu=advice.gpu, processes=advice.processes, scale=advice.scale)
             module.advise(alone)
             if (choice := alone.choices.get("data.size")) is not None:
                 side = max(choice.value) if isinstance(choice.value, list) else choice.value

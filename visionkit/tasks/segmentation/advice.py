@@ -40,7 +40,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[MaskTarget]], key: s
     if train is None:
         return
     images = len(train)
-    advice.settle(f"{key}.size", lambda: _size(image_sizes(train), _side(advice)))
+    advice.settle(f"{key}.size", lambda: _size(image_sizes(train), _side(advice), timed=advice.scale < 1))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     settle_flip(advice, train.classes, key)
     if key == "data":
@@ -54,15 +54,17 @@ def _side(advice: Advice) -> int:
     return min(most, max(LEAST_SIDE, STEP * round(most * advice.scale / STEP)))
 
 
-def _size(sizes: Sequence[tuple[int, int]], most: int) -> tuple[int | list[int], str]:
+def _size(sizes: Sequence[tuple[int, int]], most: int, *, timed: bool) -> tuple[int | list[int], str]:
+    why = ", which the time has enough updates for" if timed else ""
     if not sizes:
-        return most, "usual for photos"
+        return most, f"usual for photos{why}"
     height, width = (statistics.median(edges) for edges in zip(*sizes, strict=True))
     factor = min(1.0, most / math.sqrt(height * width))
     ratio = width / height
     alike = sum(abs(w / h / ratio - 1) <= ALIKE for h, w in sizes) / len(sizes)
     if alike >= 0.95 and abs(ratio - 1) > ALIKE:
         edges = [max(STEP, STEP * round(edge * factor / STEP)) for edge in (height, width)]
-        return edges, f"the shape of the images, {width:.0f} x {height:.0f} px, in {most} x {most} pixels"
+        return edges, f"the shape of the images, {width:.0f} x {height:.0f} px, in {most} x {most} pixels{why}"
     side = max(STEP, STEP * round(min(most, max(height, width)) / STEP))
-    return side, f"half of the images have {max(height, width):.0f} px or more" if side >= most else "their own size"
+    said = f"half of the images have {max(height, width):.0f} px or more" if side >= most else "their own size"
+    return side, f"{said}{why}"

@@ -65,9 +65,9 @@ class MaskTarget:
 
     def place(self, scale: tuple[float, float], offset: tuple[int, int], size: tuple[int, int]) -> Self:
         """Return the mask after its image was resized, shifted and cut or padded; what shows nothing is ignored."""
-        placed = place_mask(self.mask.numpy(), scale, offset, size, fill=IGNORE)
+        placed = place_mask(self.mask.cpu().numpy(), scale, offset, size, fill=IGNORE)
         original = self if self.original is None else self.original
-        return replace(self, mask=torch.from_numpy(placed), original=original)
+        return replace(self, mask=torch.from_numpy(placed).to(self.mask.device), original=original)
 
     def join(self, others: Sequence[Self]) -> Self:
         """Return the mask of a picture that images were pasted into; the originals are gone."""

@@ -11,8 +11,9 @@ from visionkit.training.run.trial import duration
 __all__ = ["Pace", "Plan", "plan"]
 
 FEWEST_EPOCHS = 5  # that a training is divided into, where validations allow it
-SHARE_OF_VALIDATION = 0.1  # of an epoch's time, on the average
-SHARE_OF_FEW = 0.2  # of all time, where a training has less than ``FEWEST_EPOCHS``
+SHARE_OF_FEW = 0.2  # of all time, that validations may take where there are fewer of them
+WORTH = 0.9  # of the steps that fit with the rarest validations: as many must be left with more of them
+MOST_EVERY = 200  # epochs between validations
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def plan(seconds: float, pace: Pace, batches: int, *, epochs: int | None = None,
     """Divide a time into epochs.
 
     Epochs are a little shorter than the data are long, so that they fill the time: each shows other pictures, drawn at
-    random. A validation takes a tenth of the time at most, where it can be left out so often.
+    random. Validations are as many as leave nine tenths of the steps that fit with the fewest.
 
     Args:
         seconds: From now to the end, with all that belongs to it.
@@ -66,31 +67,45 @@ def plan(seconds: float, pace: Pace, batches: int, *, epochs: int | None = None,
         UsageError: Not even one step an epoch fits.
     """
     left = seconds - pace.once
-    whole = batches * pace.step + pace.checkpoint
-    every = max(1, math.ceil(pace.validation / max(SHARE_OF_VALIDATION * whole, 1e-9)))
     if epochs is None:
-        saved = max(pace.validation + pace.checkpoint, 1e-9)
-        few = min(FEWEST_EPOCHS, max(1, int(SHARE_OF_FEW * left / saved)))
-        number = max(few, math.ceil(left / max(whole + pace.validation / every, 1e-9)))
-        every = min(every, max(1, number // few))
-        number = every * math.ceil(number / every)
-        if most is not None:
-            number = min(number, every * max(1, most // every))
-        while number > every and _fitting(left, pace, number, every) < 1:
-            number -= every
+        tried = [
+            _divided(left, pace, batches, every, most) for every in range(1, _rarest(left, pace, batches, most) + 1)
+        ]
+        steps = max(number * fitting for number, fitting, _ in tried)
+        number, fitting, every = next(p for p in tried if p[0] * p[1] >= WORTH * steps)
     else:
-        number = epochs
-        every = next(n for n in range(min(every, number), 0, -1) if number % n == 0)
-    shortened = min(_fitting(left, pace, number, every), batches)
-    if shortened < 1:
-        least = pace.once + number * (pace.step + pace.checkpoint) + number // every * pace.validation
+        number, whole = epochs, batches * pace.step + pace.checkpoint
+        wanted = math.ceil(pace.validation / max((1 - WORTH) * whole, 1e-9))
+        every = next(n for n in range(min(max(1, wanted), number), 0, -1) if number % n == 0)
+        fitting = min(_fitting(left, pace, number, every), batches)
+    if fitting < 1:
+        one = epochs or 1
+        least = pace.once + one * (pace.step + pace.checkpoint) + one // every * pace.validation
         what = f"{number} epochs of one step" if epochs else "one step"
         raise UsageError(
             f"--minutes: {duration(max(seconds, 0.0))} are left once the data are there, and {what} with start, "
             f"validation and checkpoint take {duration(least)}"
         )
-    used = pace.once + number * (shortened * pace.step + pace.checkpoint) + number // every * pace.validation
-    return Plan(number, shortened, every, used)
+    used = pace.once + number * (fitting * pace.step + pace.checkpoint) + number // every * pace.validation
+    return Plan(number, fitting, every, used)
+
+
+def _rarest(left: float, pace: Pace, batches: int, most: int | None) -> int:
+    """Return the most epochs from one validation to the next that are looked at."""
+    whole = batches * pace.step + pace.checkpoint
+    return max(1, min(MOST_EVERY if most is None else most, MOST_EVERY, math.ceil(left / max(whole, 1e-9))))
+
+
+def _divided(left: float, pace: Pace, batches: int, every: int, most: int | None) -> tuple[int, int, int]:
+    """Return how many epochs fill a time, of how many steps (0 where none fits), and the epochs between validations."""
+    whole = batches * pace.step + pace.checkpoint
+    few = min(FEWEST_EPOCHS, max(1, int(SHARE_OF_FEW * left / max(pace.validation + pace.checkpoint, 1e-9))))
+    number = every * max(few, math.ceil(left / max(every * whole + pace.validation, 1e-9)))
+    if most is not None:
+        number = min(number, every * max(1, most // every))
+    while number > every and _fitting(left, pace, number, every) < 1:
+        number -= every
+    return number, max(0, min(_fitting(left, pace, number, every), batches)), every
 
 
 def _fitting(left: float, pace: Pace, epochs: int, every: int) -> int:

@@ -6,6 +6,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Sized
 from typing import Any
 
 import lightning as L
@@ -31,6 +32,8 @@ class Stopwatch(Callback):
         self.again = again
         self.batches = {"train": 0, "val": 0}
         """How many batches a whole epoch has."""
+        self.judging = 0.0
+        """Seconds a validation batch of what comes after them."""
         self.ready: float | None = None
         """When the first training step had ended, on the clock of ``time.perf_counter``."""
         self._ends: dict[str, list[float]] = {}
@@ -62,6 +65,11 @@ class Stopwatch(Callback):
         """Take the time of a validation batch."""
         self._take("val", trainer)
 
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the time of what comes after the last batch: the metrics of all."""
+        if self._ends.get("val"):
+            self.judging = (_now(trainer) - self._ends["val"][-1]) / len(self._ends["val"])
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One epoch is enough, or two."""
         few = len(self._ends["train"]) < STEPS or len(self._ends.get("val", ())) < VALIDATION_STEPS
@@ -75,7 +83,7 @@ class Stopwatch(Callback):
 
     def _start(self, stage: str, trainer: L.Trainer, loader: Any) -> None:
         self._ends[stage], self._starts[stage] = [], _now(trainer)
-        self.batches[stage] = len(loader) if loader is not None else 0
+        self.batches[stage] = len(loader) if isinstance(loader, Sized) else 0
 
     def _take(self, stage: str, trainer: L.Trainer) -> None:
         now = _now(trainer)

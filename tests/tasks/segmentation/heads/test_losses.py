@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit.tasks.segmentation.heads.losses import (
+    cross_entropy_and_dice,
     dice_loss,
     focal_loss,
     lovasz_softmax,
@@ -54,6 +55,23 @@ def test_cross_entropy_is_torchs(weights, smoothing):
         lambda x, m: F.cross_entropy(x, m.long(), weights, ignore_index=255, label_smoothing=smoothing), logits, mask
     )
     torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("ignored", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("factor", [1.0, 60.0])
+def test_cross_entropy_and_dice_in_one_are_those_of_each(weights, ignored, factor):
+    logits, mask = scene(ignored=ignored, dtype=torch.float64)
+    w = None if weights is None else weights.double()
+
+    def apart(x, m):
+        return 0.7 * pixel_cross_entropy(x * factor, m, weights=w) + 1.3 * dice_loss(x * factor, m)
+
+    def together(x, m):
+        entropy, dice = cross_entropy_and_dice(x * factor, m, weights=w)
+        return 0.7 * entropy + 1.3 * dice
+
+    torch.testing.assert_close(with_gradient(together, logits, mask), with_gradient(apart, logits, mask))
 
 
 def test_dice_by_hand():

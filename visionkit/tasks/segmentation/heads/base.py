@@ -17,6 +17,7 @@ from visionkit.models.head import Head
 from visionkit.models.ops.fused_norm import ConvNormReLU
 from visionkit.models.ops.norm import BatchNorm2d
 from visionkit.tasks.segmentation.heads.losses import (
+    cross_entropy_and_dice,
     dice_loss,
     focal_loss,
     lovasz_softmax,
@@ -177,7 +178,12 @@ class SegmentationHead(Head):
             ),
         }
         pixels = _pixels(outputs.logits, self.stride, mask)
-        losses = {name: weight * self._value(known[name], pixels, mask) for name, weight in self.weights.items()}
+        together = {"cross_entropy", "dice"} if self.training and not self.label_smoothing else set()
+        values = {}
+        if together <= self.weights.keys() and together:
+            values = dict(zip(sorted(together), cross_entropy_and_dice(pixels, mask, weights=weights), strict=True))
+        values |= {n: self._value(known[n], pixels, mask) for n in self.weights if n not in values}
+        losses = {name: weight * values[name] for name, weight in self.weights.items()}
         if outputs.aux is not None:
             losses["aux"] = self.aux * self._value(smooth, _pixels(outputs.aux, self.aux_stride, mask), mask)
         return losses

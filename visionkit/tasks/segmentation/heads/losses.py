@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,14 @@ from torch import Tensor
 
 from visionkit.data.labels.masks import IGNORE
 
-__all__ = ["dice_loss", "focal_loss", "lovasz_softmax", "ohem_cross_entropy", "pixel_cross_entropy"]
+__all__ = [
+    "cross_entropy_and_dice",
+    "dice_loss",
+    "focal_loss",
+    "lovasz_softmax",
+    "ohem_cross_entropy",
+    "pixel_cross_entropy",
+]
 
 TINY = 1e-12  # keeps the slope of a power finite
 
@@ -58,10 +66,71 @@ def dice_loss(logits: Tensor | Sequence[Tensor], mask: Tensor) -> Tensor:
         squares.append(p.square().sum((1, 2)))
         hits = p.gather(0, truth)  # probability of the true class, 0 where nothing is said
         shared.append(p.new_zeros(len(p)).scatter_add(0, truth.flatten(), hits.flatten()))
+    return _dice(torch.stack(shared).sum(0), torch.stack(squares).sum(0), _counts(mask, len(logits[0])))
+
+
+def cross_entropy_and_dice(
+    logits: Tensor | Sequence[Tensor], mask: Tensor, *, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return :func:`pixel_cross_entropy` and :func:`dice_loss` from one softmax, forwards and backwards.
+
+    Args:
+        logits: Float [B, K, H, W], or a list of [K, H, W].
+        mask: uint8 [B, H, W], class ids and 255.
+        weights: Float [K], weight of each class in the cross-entropy, or None for equal weights.
+    """
     counts = _counts(mask, len(logits[0]))  # [K]
-    share = 2 * torch.stack(shared).sum(0) / (torch.stack(squares).sum(0) + counts).clamp_min(TINY)
-    present = counts > 0
-    return _mean(((1 - share) * present).sum(), present.sum())
+    sums, hits, squares = [], [], []
+    for x, m in zip(logits, mask, strict=True):
+        of_pixels = (m != IGNORE).to(x.dtype) if weights is None else _of_pixels(weights, m)
+        said, shared, square = _OneSoftmax.apply(_exact(x), m, of_pixels)
+        sums.append(said)
+        hits.append(shared)
+        squares.append(square)
+    entropy = _mean(torch.stack(sums).sum(), (counts if weights is None else counts * weights).sum())
+    return entropy, _dice(torch.stack(hits).sum(0), torch.stack(squares).sum(0), counts)
+
+
+class _OneSoftmax(torch.autograd.Function):
+    """Of an image: the weighted sum of the pixels' cross-entropies, and the two sums of each class that Dice needs.
+
+    With p the softmax of logits x over classes, y the true class and w the weight of a pixel, for gradients a of the
+    first sum, h of the sums of p where it is the true class and q of those of p^2:
+    dp_k = h_k [k = y] + 2 q_k p_k and dx_k = p_k (dp_k - sum_j p_j dp_j) + a w (p_k - [k = y]).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sums: 0-dimensional, [K] and [K].
+
+        Args:
+            ctx: Where what the gradient needs is kept.
+            x: Float [K, H, W].
+            mask: uint8 [H, W].
+            weights: Float [H, W], 0 where the mask says nothing.
+        """
+        said = mask != IGNORE
+        truth = mask.long().masked_fill(~said, 0)[None]  # [1, H, W]
+        total = x.logsumexp(0, keepdim=True)
+        p = (x - total).exp_()
+        entropies = (total - x.gather(0, truth))[0]
+        p *= said
+        own = p.gather(0, truth)
+        hits = p.new_zeros(len(p)).scatter_add(0, truth.flatten(), own.flatten())
+        ctx.save_for_backward(p, truth, own, weights)
+        return (entropies * weights).sum(), hits, torch.linalg.vector_norm(p.flatten(1), dim=1).square()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of the logits."""
+        p, truth, own, weights = ctx.saved_tensors
+        a, h, q = gradients
+        found = p * (2 * q)[:, None, None]
+        of_own = h[truth] * own  # [1, H, W]
+        weighted = a * weights[None]
+        found -= (found * p).sum(0, keepdim=True) + of_own - weighted
+        found *= p
+        return found.scatter_add_(0, truth, of_own - weighted), None, None
 
 
 def focal_loss(
@@ -159,6 +228,19 @@ def _losses(logits: Tensor, mask: Tensor, weights: Tensor | None, smoothing: flo
         reduction="none",
         label_smoothing=smoothing,
     ).squeeze(0)
+
+
+def _dice(shared: Tensor, squares: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of one minus the coefficients of the classes of the truth.
+
+    Args:
+        shared: Float [K], sums of the probabilities where a class is the true one.
+        squares: Float [K], sums of squared probabilities.
+        counts: [K], pixels of each class.
+    """
+    share = 2 * shared / (squares + counts).clamp_min(TINY)
+    present = counts > 0
+    return _mean(((1 - share) * present).sum(), present.sum())
 
 
 def _jaccard_steps(errors: Tensor, own: Tensor, silent: Tensor) -> Tensor:
