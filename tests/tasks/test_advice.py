@@ -106,6 +106,16 @@ def test_a_short_time_makes_pictures_of_objects_smaller(tmp_path, scale, size):
     assert advised(coco(tmp_path, [24, 100]), "data.size", scale=scale)["data.size"] == size
 
 
+@pytest.mark.parametrize(
+    ("epochs", "weights", "shares"), [(14, None, (0.0, 0.0)), (30, None, (0.3, 0.8)), (14, "a.pth", (0.3, 0.8))]
+)
+def test_a_short_training_of_a_detector_from_random_weights_sees_plain_pictures(tmp_path, epochs, weights, shares):
+    keys = ("data.mosaic", "data.augment.Affine.p")
+    settings = {"model.backbone.weights": weights, "trainer.max_epochs": epochs}
+    found = advised(coco(tmp_path, [24, 100]), *keys, **settings)
+    assert tuple(found[key] for key in keys) == shares
+
+
 def test_images_are_not_made_larger_than_they_are(tmp_path):
     assert advised(coco(tmp_path, [3, 30], (100, 120)), "data.size")["data.size"] == 128
 

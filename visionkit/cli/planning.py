@@ -30,7 +30,7 @@ from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.progressive import cost
 from visionkit.training.run.budget import Pace, Plan, plan
-from visionkit.training.run.trial import duration
+from visionkit.training.run.trial import Stopwatch, duration
 from visionkit.training.task import Task
 
 __all__ = ["planned", "time_limit"]
@@ -44,7 +44,7 @@ REFUSED = ("trainer.max_steps", "trainer.val_check_interval")
 PLAN = "VISIONKIT_PLAN"
 """Tells the processes that Lightning starts what the first one has planned."""
 END = 2.0  # seconds, for the pictures of the curves and the last words
-SPARE = 0.02  # of the time, for steps that take longer than those of the trial
+SPARE = 0.03  # of the time, for steps that take longer than those of the trial
 SOLVING = 2.0  # seconds, of a probe
 LEAST_SCALE, MOST_SCALE = 0.6, 1.4  # of the usual size
 USED = 0.9  # of the time, below which it is said that a training needs less
@@ -194,7 +194,7 @@ class _Tried:
 class Timing(Trial):
     """Takes the time of a few steps, silently."""
 
-    again = True
+    least = 5.0
 
     def before_instantiate_classes(self) -> None:
         """Go no further where a training goes on as it was planned."""
@@ -205,7 +205,7 @@ class Timing(Trial):
         if config.ckpt_path is not None:
             raise _GoesOn(config.ckpt_path)
         super()._cut_short(config)
-        config.trainer.max_epochs = max(config.trainer.max_epochs, 2)  # the second one where data are few
+        config.trainer.max_epochs = Stopwatch.MOST
         config.trainer.enable_progress_bar = False
 
     def _say_beginning(self) -> None:
@@ -222,10 +222,10 @@ class Timing(Trial):
             datamodule.setup("fit")
             tune(self.trainer.strategy.root_device)
             self.trainer.fit(model, datamodule=datamodule)
-        step, forward = self.watch.seconds("train"), self.watch.seconds("val")
+        step, forward = self.watch.steady(), self.watch.seconds("val")
         train, val = self.batches("train"), self.batches("val")
         once = END if self.watch.ready is None else self.watch.ready - self.begin - step + END
-        validation = val * (forward + self.watch.judging)
+        validation = self.watch.validation(val)
         if recipe.probe:
             once += train * forward + validation + SOLVING
         if recipe.progressive is not None:

@@ -29,8 +29,8 @@ class Trial(CLI):
         folder: An empty folder for what a training writes; whoever gives it removes it.
     """
 
-    again = False
-    """Whether data of few batches are tried for a second epoch."""
+    least = 0.0
+    """Seconds of training steps that are wanted: where an epoch of the trial is shorter, others follow."""
 
     def __init__(
         self, argv: list[str], given: list[str] | None = None, *, folder: Path, choices: Sequence[Choice]
@@ -66,7 +66,7 @@ class Trial(CLI):
             trainer[key] = value
 
     def _callbacks(self, settings: Any) -> list[L.Callback]:
-        self.watch, self.saving = Stopwatch(again=self.again), TimedSaving(self.run)
+        self.watch, self.saving = Stopwatch(least=self.least), TimedSaving(self.run)
         return [self.run, self.watch, self.saving]
 
     def _stopped(self, e: Stopped) -> int:

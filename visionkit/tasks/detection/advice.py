@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ STEP = 32  # of sizes
 SEEN_SIDE = 16.0  # pixels from which on an object is found well
 BLIND_SIDE = 8.0  # pixels below which the finest usual level, of stride 8, sees nothing
 SHARE = 0.05  # of the objects that may be smaller
+MOSAIC, AFFINE = 0.3, 0.8  # shares of the pictures
+LONG = 30  # epochs
 BATCH, GPU_BATCH = 8, 16
 UPDATES = Updates(random=1500, pretrained=500, gpu=3000, drawn=600)
 
@@ -53,10 +56,21 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: st
     advice.settle("model.neck.min_level", lambda: _finest(sides, max(edges, default=SIZES[0])))
     batch = settle_batch(advice, images, usual=BATCH, gpu=GPU_BATCH, key=f"{key}.batch_size")
     settle_flip(advice, train.classes, key)
+    drawn = train.files()[0] is None
     if key == "data":
-        drawn = train.files()[0] is None
         steps = steps_an_epoch(images, batch, advice.processes)
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
+    short = key == "data" and not drawn and not advice.pretrained
+    epochs = advice.get("trainer.max_epochs") if short else None
+    advice.settle(f"{key}.mosaic", lambda: _only_where_long(MOSAIC, epochs))
+    advice.settle(f"{key}.augment.Affine.p", lambda: _only_where_long(AFFINE, epochs))
+
+
+def _only_where_long(usual: float, epochs: Any) -> tuple[float, str]:
+    """Return how often pictures are put together or resized: never in a short training, which it slows."""
+    if isinstance(epochs, int) and 0 < epochs < LONG:
+        return 0.0, f"{epochs} epochs from random weights learn more from pictures as they are"
+    return usual, "usual"
 
 
 def object_sides(train: VisionDataset[BoxTarget]) -> NDArray[np.float64]:

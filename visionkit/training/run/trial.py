@@ -22,22 +22,24 @@ STEPS, VALIDATION_STEPS = 6, 3
 
 
 class Stopwatch(Callback):
-    """Take the times of the steps of a short epoch, and end the training after it.
+    """Take the times of the steps of a short epoch, or of several, and end the training after them.
 
     Args:
-        again: Whether to take a second epoch instead where one has too few batches to leave out the first.
+        least: Seconds of training steps that are wanted: where an epoch is shorter, others follow, ``MOST`` in all.
     """
 
-    def __init__(self, *, again: bool = False) -> None:
-        self.again = again
+    MOST = 8
+
+    def __init__(self, *, least: float = 0.0) -> None:
+        self.least = least
         self.batches = {"train": 0, "val": 0}
         """How many batches a whole epoch has."""
         self.judging = 0.0
         """Seconds a validation batch of what comes after them."""
         self.ready: float | None = None
         """When the first training step had ended, on the clock of ``time.perf_counter``."""
-        self._ends: dict[str, list[float]] = {}
-        self._starts: dict[str, float] = {}
+        self._times: dict[str, list[list[float]]] = {"train": [], "val": []}  # of the batches of each epoch
+        self._last = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the training."""
@@ -48,6 +50,8 @@ class Stopwatch(Callback):
     ) -> None:
         """Take the time of a step."""
         self._take("train", trainer)
+        if self.ready is None:
+            self.ready = self._last
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the validation."""
@@ -67,29 +71,47 @@ class Stopwatch(Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the time of what comes after the last batch: the metrics of all."""
-        if self._ends.get("val"):
-            self.judging = (_now(trainer) - self._ends["val"][-1]) / len(self._ends["val"])
+        if self._times["val"] and self._times["val"][-1]:
+            self.judging = (_now(trainer) - self._last) / len(self._times["val"][-1])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One epoch is enough, or two."""
-        few = len(self._ends["train"]) < STEPS or len(self._ends.get("val", ())) < VALIDATION_STEPS
-        trainer.should_stop = not (few and self.again) or trainer.current_epoch > 0
+        """Go on while there is too little to go by."""
+        epochs = self._times["train"]
+        trainer.should_stop = sum(map(sum, epochs)) >= self.least or len(epochs) >= self.MOST
 
     def seconds(self, stage: str) -> float:
-        """Return the median seconds of a batch of a stage, "train" or "val", with the wait for its pictures."""
-        ends = self._ends.get(stage, [])
-        times = [later - earlier for earlier, later in zip([self._starts.get(stage, 0.0), *ends], ends, strict=False)]
+        """Return the median seconds of a batch of a stage, "train" or "val", with the wait for its pictures.
+
+        The first one of all, slower than the others, does not count.
+        """
+        times = [seconds for epoch in self._times[stage] for seconds in epoch]
         return statistics.median(times[1:] or times or [0.0])
 
+    def steady(self) -> float:
+        """Return the seconds of a training step later on: the first ones share the processor with what makes ready.
+
+        They are the mean of the faster half of them.
+        """
+        times = sorted(seconds for epoch in self._times["train"] for seconds in epoch)
+        return statistics.fmean(times[: -(-len(times) // 2)] or [0.0])
+
+    def validation(self, batches: int) -> float:
+        """Return the seconds of a validation of so many batches, from its start to the end of its metrics."""
+        last = self._times["val"][-1] if self._times["val"] else []
+        if not last or not batches:
+            return 0.0
+        first = max(0.0, last[0] - statistics.median(last))  # until its pictures are there
+        return first + batches * (statistics.median(last) + self.judging)
+
     def _start(self, stage: str, trainer: L.Trainer, loader: Any) -> None:
-        self._ends[stage], self._starts[stage] = [], _now(trainer)
+        self._times[stage].append([])
+        self._last = _now(trainer)
         self.batches[stage] = len(loader) if isinstance(loader, Sized) else 0
 
     def _take(self, stage: str, trainer: L.Trainer) -> None:
         now = _now(trainer)
-        self._ends[stage].append(now)
-        if stage == "train" and self.ready is None:
-            self.ready = now
+        self._times[stage][-1].append(now - self._last)
+        self._last = now
 
 
 class TimedSaving(BestAndLast):
