@@ -107,10 +107,11 @@ def test_a_short_time_makes_pictures_of_objects_smaller(tmp_path, scale, size):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "weights", "shares"), [(14, None, (0.0, 0.0)), (30, None, (0.3, 0.8)), (14, "a.pth", (0.3, 0.8))]
+    ("epochs", "weights", "shares"),
+    [(14, None, (0.0, 0.0, 0.0)), (30, None, (0.3, 0.8, 0.5)), (14, "a.pth", (0.3, 0.8, 0.5))],
 )
 def test_a_short_training_of_a_detector_from_random_weights_sees_plain_pictures(tmp_path, epochs, weights, shares):
-    keys = ("data.mosaic", "data.augment.Affine.p")
+    keys = ("data.mosaic", "data.augment.Affine.p", "data.augment.ColorJitter.p")
     settings = {"model.backbone.weights": weights, "trainer.max_epochs": epochs}
     found = advised(coco(tmp_path, [24, 100]), *keys, **settings)
     assert tuple(found[key] for key in keys) == shares

@@ -224,7 +224,8 @@ def _short(content: Mapping[str, Any], found: Mapping[Place, Any]) -> dict[str, 
 
 def _says_nothing(key: str, value: Any, place: Place, cls: str, found: Mapping[Place, Any]) -> bool:
     if key == "augment" and found.get((*place, "HorizontalFlip", "p")) == 0.5:
-        return found.get((*place, "Affine", "p"), 0.8) == 0.8  # the default of the data
+        shares = [value for key, value in found.items() if key[: len(place)] == place and key[-1] == "p"]
+        return all(shares)  # the default of the data
     if place in found or not cls:
         return False
     described = describe(cls) or describe(cls.title())  # recipe: its settings stand there without a class

@@ -23,6 +23,7 @@ __all__ = [
     "image_sizes",
     "settle_batch",
     "settle_flip",
+    "settle_strength",
     "spread",
     "steps_an_epoch",
 ]
@@ -34,6 +35,7 @@ LOOKED_AT = 2000
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
 EMA_SHARE = 0.1  # of the updates: the time constant of the average
 WARMUP_SHARE = 0.05  # of the updates
+LONG = 30  # epochs, from which on images are changed strongly
 FEWEST_AVERAGED = 10  # updates
 RATE = 1e-3  # of AdamW
 DIRECTED = {
@@ -166,6 +168,24 @@ def settle_flip(advice: Advice, classes: Collection[str], key: str = "data") -> 
         return 0.5, "no class name says that left and right differ"
 
     advice.settle(f"{key}.augment.HorizontalFlip.p", choose)
+
+
+def settle_strength(advice: Advice, usual: Mapping[str, float], *, drawn: bool) -> None:
+    """Choose how often training images are changed beyond crops and mirrors: never in a short training.
+
+    From random weights a few epochs learn more from images as they are; strong changes pay in long trainings.
+
+    Args:
+        advice: What is chosen; the epochs are, by now.
+        usual: Key -> share of the images.
+        drawn: Whether the images are drawn shapes.
+    """
+    epochs = advice.get("trainer.max_epochs")
+    short = not drawn and not advice.pretrained and isinstance(epochs, int) and 0 < epochs < LONG
+
+    for key, share in usual.items():
+        why = f"{epochs} epochs from random weights learn more from images as they are" if short else "usual"
+        advice.settle(key, lambda share=share, why=why: (0.0 if short else share, why))  # type: ignore[misc]
 
 
 def settle_batch(advice: Advice, images: int, *, usual: int, gpu: int, key: str = "data.batch_size") -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from visionkit.training.advice import (
     image_sizes,
     settle_batch,
     settle_flip,
+    settle_strength,
     spread,
     steps_an_epoch,
 )
@@ -32,8 +32,7 @@ STEP = 32  # of sizes
 SEEN_SIDE = 16.0  # pixels from which on an object is found well
 BLIND_SIDE = 8.0  # pixels below which the finest usual level, of stride 8, sees nothing
 SHARE = 0.05  # of the objects that may be smaller
-MOSAIC, AFFINE = 0.3, 0.8  # shares of the pictures
-LONG = 30  # epochs
+STRENGTH = {"data.mosaic": 0.3, "data.augment.Affine.p": 0.8, "data.augment.ColorJitter.p": 0.5}
 BATCH, GPU_BATCH = 8, 16
 UPDATES = Updates(random=1500, pretrained=500, gpu=3000, drawn=600)
 
@@ -60,17 +59,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: st
     if key == "data":
         steps = steps_an_epoch(images, batch, advice.processes)
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
-    short = key == "data" and not drawn and not advice.pretrained
-    epochs = advice.get("trainer.max_epochs") if short else None
-    advice.settle(f"{key}.mosaic", lambda: _only_where_long(MOSAIC, epochs))
-    advice.settle(f"{key}.augment.Affine.p", lambda: _only_where_long(AFFINE, epochs))
-
-
-def _only_where_long(usual: float, epochs: Any) -> tuple[float, str]:
-    """Return how often pictures are put together or resized: never in a short training, which it slows."""
-    if isinstance(epochs, int) and 0 < epochs < LONG:
-        return 0.0, f"{epochs} epochs from random weights learn more from pictures as they are"
-    return usual, "usual"
+        settle_strength(advice, STRENGTH, drawn=drawn)
 
 
 def object_sides(train: VisionDataset[BoxTarget]) -> NDArray[np.float64]:
