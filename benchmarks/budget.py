@@ -42,7 +42,7 @@ CASES = {
 METRICS = {"classify": "val/top1", "detect": "val/map", "segment": "val/miou"}
 FORMER = {
     "classify": ("--data.size=64", "--data.batch_size=32", "--model.recipe.ema=null"),
-    "detect": ("--data.size=128", "--data.batch_size=8", "--model.recipe.ema=0.998"),
+    "detect": ("--data.size=128", "--data.batch_size=8", "--model.recipe.ema=0.998", "--data.mosaic=0.3"),
     "segment": ("--data.size=128", "--data.batch_size=8", "--model.recipe.ema=0.998"),
 }
 OF_BEFORE = ("--model.recipe.optimizer.lr=1e-3", "--model.recipe.warmup_epochs=1", "--model.backbone.weights=null")

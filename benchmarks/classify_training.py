@@ -65,6 +65,7 @@ def visionkit(options: argparse.Namespace, *, cached: bool = False) -> list[floa
         "trainer.limit_train_batches": WARMUP + options.steps,
         "trainer.limit_val_batches": 1,
         "data.cache": "ram" if cached else "none",
+        "model.recipe.progressive": "null",
     }
     fit("classify.yaml", settings)
     return StepTimes.ends[len(StepTimes.ends) // 2 :] if cached else StepTimes.ends

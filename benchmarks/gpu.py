@@ -140,6 +140,7 @@ def fit(options: argparse.Namespace, devices: int = 1) -> dict[str, Any]:
         "data.size": s["side"],
         "data.batch_size": s["batch"],
         "model.backbone.depth": s["depth"],
+        "model.recipe.progressive": "null",
         "model.recipe.compile": "false" if options.short else "true",
         "trainer.devices": devices,
         "trainer.max_epochs": 1 if options.short else 3,

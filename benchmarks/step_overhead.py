@@ -143,6 +143,9 @@ def visionkit(steps: int, *, ema: bool) -> Ends:
     config["data"] = {"class_path": "measuring.tiny.PreparedData", "init_args": {"steps": steps}}
     config["model"]["init_args"]["backbone"] = {"class_path": "measuring.tiny.TinyBackbone"}
     config["trainer"] |= {"accelerator": "cpu", "max_epochs": 1, "enable_checkpointing": False}
+    recipe = config["model"]["init_args"]["recipe"]
+    config["model"]["init_args"]["recipe"] = {k: v for k, v in recipe.items() if v != "auto"}
+    config["model"]["init_args"]["recipe"]["optimizer"]["init_args"]["lr"] = 1e-3
     if ema:
         config["model"]["init_args"]["recipe"]["ema"] = 0.999
     with tempfile.TemporaryDirectory() as name:

@@ -61,6 +61,7 @@ def visionkit(options: argparse.Namespace, data: Path, folder: Path) -> tuple[li
         "model.backbone.depth": options.depths[0],
         "trainer.accelerator": "cpu",
         "trainer.max_epochs": options.epochs,
+        "model.recipe.progressive": "null",
     }
     fit("classify.yaml", settings)
     steps = len(StepTimes.ends) // options.epochs

@@ -81,5 +81,10 @@ def test_the_augmentation_written_out_is_the_default(name):
     else:
         written = data["init_args"]["augment"]
         assert {"HorizontalFlip": {"p": "auto"}} in written
-        mirrored = [{"HorizontalFlip": {"p": 0.5}} if "HorizontalFlip" in t else t for t in written]
-        assert mirrored == DEFAULTS[data["class_path"]]
+        usual = DEFAULTS[data["class_path"]]
+        shares = {name: options["p"] for t in usual for name, options in t.items() if "p" in options}
+        settled = [
+            {name: {k: shares[name] if v == "auto" else v for k, v in options.items()} for name, options in t.items()}
+            for t in written
+        ]
+        assert settled == usual

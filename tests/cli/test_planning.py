@@ -71,6 +71,9 @@ def test_no_plan_to_go_on_with(fit, photos, tmp_path):
     out = tmp_path / "run"
     given = ["-c", "classify.yaml", "--data.root", str(photos), *TINY, f"--trainer.default_root_dir={out}"]
     assert fit(*given, "--epochs=1")[0] == 0
+    status, said = fit(*given, "--minutes=5", "--ckpt_path=last")
+    assert status == 2
+    assert said[-1].endswith("config.yaml was not planned for a time: go on without, or begin another one")
     os.remove(out / "config.yaml")
     status, said = fit(*given, "--minutes=5", "--ckpt_path=last")
     assert status == 2
@@ -101,6 +104,8 @@ def test_epochs_that_are_given_stay(fit, photos, tmp_path):
         (["--trainer.max_steps=5"], "--minutes plans steps and validations itself: leave out --trainer.max_steps 5"),
         (["--trainer.val_check_interval=0.5"], "leave out --trainer.val_check_interval 0.5"),
         (["--trainer.limit_train_batches=0"], "--minutes: --trainer.limit_train_batches 0 leaves nothing to train"),
+        (["--trainer.check_val_every_n_epoch=5"], "leave out --trainer.check_val_every_n_epoch 5"),
+        (["--epochs=0"], "--minutes: --trainer.max_epochs 0 leaves nothing to train"),
         (["--trainer.num_nodes=2"], "several machines cannot plan for one another: set --trainer.max_epochs"),
         (["--dry-run"], "--dry-run measures, and --minutes plans by such a measurement: give one of them"),
     ],

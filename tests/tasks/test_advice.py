@@ -76,6 +76,13 @@ def test_pictures_grow_from_random_weights(tmp_path, weights, first):
     assert drawn["model.recipe.progressive"] is None
 
 
+@pytest.mark.parametrize(("epochs", "weights", "share"), [(14, None, 0.0), (30, None, 0.5), (14, "a.pth", 0.5)])
+def test_a_short_training_of_a_classifier_from_random_weights_sees_crops_and_mirrors(tmp_path, epochs, weights, share):
+    key = "data.augment.ColorJitter.p"
+    settings = {"model.backbone.weights": weights, "trainer.max_epochs": epochs}
+    assert advised(classes(tmp_path, {"a": 4, "b": 4}), key, **settings) == {key: share}
+
+
 def coco(root, sides, size=(480, 640), name="ball"):
     """Write twenty images with a box of each side, in pixels."""
     (root / "images").mkdir(parents=True)

@@ -35,7 +35,7 @@ from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
 from visionkit.prediction.sheet import draw_sheet
-from visionkit.training.advice import Choice
+from visionkit.training.advice import USUAL, Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.pictures.callback import Pictures
 from visionkit.training.pictures.moments import read_moments
@@ -366,7 +366,7 @@ class CLI(LightningCLI):
         say(*source.splitlines())
         _report_labels(datamodule)
         say(f"input    {datamodule.preprocessing}")
-        say(*(f"auto     {choice}" for choice in self.choices))
+        say(*(f"auto     {choice}" for choice in self.choices if choice.reason != USUAL))
         say(*(line for note in datamodule.notes() for line in note.splitlines()))
         parts = [backbone.summary(), *(m.summary() for m in (model.model.neck, model.model.head))]
         say(f"model    {' + '.join(p for p in parts if p != IdentityNeck.__name__)}, {millions:.1f} M parameters")

@@ -23,6 +23,7 @@ from visionkit.cli.config.classes import Place
 from visionkit.cli.config.run_config import NAME
 from visionkit.cli.trial import Trial
 from visionkit.core.errors import UsageError
+from visionkit.core.files import read_text
 from visionkit.core.machine import return_freed_memory, tune
 from visionkit.core.text import say
 from visionkit.data.caching.images import CacheSettings
@@ -30,7 +31,7 @@ from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.progressive import cost
 from visionkit.training.run.budget import Pace, Plan, plan
-from visionkit.training.run.trial import Stopwatch, duration
+from visionkit.training.run.trial import STEPS, Stopwatch, duration
 from visionkit.training.task import Task
 
 __all__ = ["planned", "time_limit"]
@@ -69,8 +70,10 @@ def planned(arguments: Sequence[str], given: Sequence[str]) -> tuple[list[str], 
     if int(os.environ.get("LOCAL_RANK", 0)) > 0 and PLAN in os.environ:  # the first process has planned
         told = json.loads(os.environ[PLAN])
         return _with_plan(arguments, told["found"], known=[Choice(**c) for c in told["choices"]])
+    start = clock.elapsed()
     argv, choices = resolve("fit", arguments)
-    asked = {key: last_value(argv, key) for key in (*PLANNED, *REFUSED, "trainer.num_nodes")}
+    reading = clock.elapsed() - start  # once more, when all is chosen
+    asked = {key: last_value(argv, key) for key in (*PLANNED, *REFUSED, "trainer.num_nodes", "ckpt_path")}
     _refuse(asked)
     epochs = asked[EPOCHS] if EPOCHS not in _keys(choices) else None
     scale, processes = 1.0, processes_of(values_of(argv))
@@ -78,19 +81,24 @@ def planned(arguments: Sequence[str], given: Sequence[str]) -> tuple[list[str], 
         tried = _tried(argv, given, choices, processes)
         wanted = next((c.value for c in choices if c.key == EPOCHS), None)
         if SIZE in _keys(choices) and wanted is not None:
-            scale = _scale(plan(_left(limit), tried.pace, tried.batches), wanted * tried.batches)
+            scale = _scale(plan(_left(limit) - reading, tried.pace, tried.batches), wanted * tried.batches)
             argv, others = resolve("fit", arguments, scale=scale)
             if others != choices:
                 choices, tried = others, _tried(argv, given, others, processes)
     except _GoesOn as e:
         return _as_before(arguments, choices, e)
-    left = _left(limit)
     fixed = epochs if isinstance(epochs, int) and epochs > 0 else None
-    made = plan(left, tried.pace, tried.batches, epochs=fixed, most=None if wanted is None else LONGER * wanted)
-    found = {EPOCHS: made.epochs, BATCHES: made.batches, EVERY: made.every}
-    argv, choices = _with_plan(arguments, found, scale=scale)
+    while True:
+        left = _left(limit) - reading
+        made = plan(left, tried.pace, tried.batches, epochs=fixed, most=None if wanted is None else LONGER * wanted)
+        found = {EPOCHS: made.epochs, BATCHES: made.batches, EVERY: made.every}
+        argv, others = _with_plan(arguments, found, scale=scale)
+        if not _stronger(others, choices):
+            break
+        choices, tried = others, _tried(argv, given, others, processes)
+    choices = others
     choices += _said(made, tried, limit, fixed=fixed is not None)
-    os.environ[PLAN] = json.dumps({"found": found, "choices": [vars(choice) for choice in choices]})
+    _tell(found, choices)
     if made.seconds < USED * left:
         say(f"note     about {duration(limit - left + made.seconds)} of {duration(limit)} are of use")
     return argv, choices
@@ -110,8 +118,13 @@ def _refuse(asked: Mapping[str, Any]) -> None:
     for key in REFUSED:
         if asked[key] not in (None, -1):
             raise UsageError(f"--minutes plans steps and validations itself: leave out --{key} {asked[key]}")
-    if asked[BATCHES] in (0, 0.0):
-        raise UsageError(f"--minutes: --{BATCHES} 0 leaves nothing to train")
+    if asked["ckpt_path"] is not None:
+        return  # what goes on was planned
+    if asked[EVERY] not in (None, 1):
+        raise UsageError(f"--minutes plans steps and validations itself: leave out --{EVERY} {asked[EVERY]}")
+    for key in (BATCHES, EPOCHS):
+        if asked[key] == 0 and asked[key] is not False:
+            raise UsageError(f"--minutes: --{key} 0 leaves nothing to train")
 
 
 def _as_before(arguments: Sequence[str], choices: Sequence[Choice], on: _GoesOn) -> tuple[list[str], list[Choice]]:
@@ -121,7 +134,22 @@ def _as_before(arguments: Sequence[str], choices: Sequence[Choice], on: _GoesOn)
     config, own = on.config, values_of(arguments)
     before = [Choice(c.key, config[place], why) for c in choices if (place := tuple(c.key.split("."))) in config]
     left = [key for key in PLANNED if own.get(tuple(key.split("."))) in (None, AUTO)]
-    return _with_plan(arguments, {key: config.get(tuple(key.split("."))) for key in left}, known=before)
+    found = {key: config.get(tuple(key.split("."))) for key in left}
+    _tell(found, before)
+    argv, kept = _with_plan(arguments, found, known=before)
+    return argv, [*kept, Choice(LIMIT, None, why)]
+
+
+def _tell(found: Mapping[str, Any], choices: Sequence[Choice]) -> None:
+    """Tell the processes that Lightning will start."""
+    os.environ[PLAN] = json.dumps({"found": dict(found), "choices": [vars(choice) for choice in choices]})
+
+
+def _stronger(choices: Sequence[Choice], tried: Sequence[Choice]) -> bool:
+    """Return whether pictures are changed more often than in the trial, which takes time."""
+    before = {choice.key: choice.value for choice in tried}
+    shares = [c for c in choices if c.key.startswith(("data.augment.", "data.mosaic")) and c.key in before]
+    return any(c.value > before[c.key] for c in shares)
 
 
 def _left(limit: float) -> float:
@@ -149,15 +177,14 @@ def _tried(argv: Sequence[str], given: Sequence[str], choices: Sequence[Choice],
         UsageError: The data do not say how long they are.
     """
     with tempfile.TemporaryDirectory(prefix="visionkit-") as folder:
-        tried = Timing(["fit", *argv], list(given), folder=Path(folder), choices=choices).tried
+        tried = Timing(["fit", *argv], list(given), folder=Path(folder), choices=choices, processes=processes).tried
     gc.collect()
     return_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if not tried.batches:
         raise UsageError("--minutes: the data do not say how many batches an epoch has: set --trainer.max_epochs")
-    pace = replace(tried.pace, validation=tried.pace.validation / processes)
-    return replace(tried, pace=pace, batches=-(-tried.batches // processes))
+    return tried
 
 
 def time_limit(value: Any) -> float | None:
@@ -192,14 +219,23 @@ class _Tried:
 
 
 class Timing(Trial):
-    """Takes the time of a few steps, silently."""
+    """Takes the time of a few steps, silently.
+
+    Args:
+        argv: As of a trial.
+        given: As of a trial.
+        folder: As of a trial.
+        choices: As of a trial.
+        processes: Those that are to train together; the trial is one.
+    """
 
     least = 5.0
 
-    def before_instantiate_classes(self) -> None:
-        """Go no further where a training goes on as it was planned."""
-        self.begin = time.perf_counter()
-        super().before_instantiate_classes()
+    def __init__(
+        self, argv: list[str], given: list[str], *, folder: Path, choices: Sequence[Choice], processes: int
+    ) -> None:
+        self.begin, self.processes = time.perf_counter(), processes
+        super().__init__(argv, given, folder=folder, choices=choices)
 
     def _cut_short(self, config: Any) -> None:
         if config.ckpt_path is not None:
@@ -220,12 +256,19 @@ class Timing(Trial):
         datamodule.cache = CacheSettings()
         with self._ending(datamodule):
             datamodule.setup("fit")
+            if self.trainer.limit_train_batches == STEPS:  # more than are read beforehand
+                limit = self.limits["train"]
+                self.trainer.limit_train_batches = min(
+                    limit if isinstance(limit, int) else 10**9, STEPS + 2 * datamodule.num_workers
+                )
             tune(self.trainer.strategy.root_device)
             self.trainer.fit(model, datamodule=datamodule)
         step, forward = self.watch.steady(), self.watch.seconds("val")
-        train, val = self.batches("train"), self.batches("val")
+        train, val = (self.batches(stage, self.processes) for stage in ("train", "val"))
+        shared = self.processes if self.trainer.strategy.root_device.type == "cpu" else 1  # they share its cores
+        step, forward = shared * step, shared * forward
         once = END if self.watch.ready is None else self.watch.ready - self.begin - step + END
-        validation = self.watch.validation(val)
+        validation = shared * self.watch.validation(val)
         if recipe.probe:
             once += train * forward + validation + SOLVING
         if recipe.progressive is not None:
@@ -248,6 +291,10 @@ class _GoesOn(Exception):  # noqa: N818  # no error
         self.file = Path(os.path.relpath(Path(os.path.abspath(checkpoint)).parent.parent / NAME))
         if not self.file.is_file():
             raise UsageError(f"--minutes: {checkpoint} has no {self.file} that says how its training was planned")
+        if f"#   {LIMIT} null: " not in read_text(self.file):
+            raise UsageError(
+                f"--minutes: the run of {self.file} was not planned for a time: go on without, or begin another one"
+            )
         self.config: dict[Place, Any] = dict(flattened(bounded_yaml.load_file(self.file)))
 
 
@@ -261,7 +308,7 @@ def _with_plan(
 
 def _said(made: Plan, tried: _Tried, limit: float, *, fixed: bool) -> list[Choice]:
     pace = tried.pace
-    choices = []
+    choices = [Choice(LIMIT, None, f"{duration(limit)} are planned for")]
     if not fixed:
         why = f"what {duration(limit)} hold: a step {duration(pace.step)}, a validation {duration(pace.validation)}"
         choices.append(Choice(EPOCHS, made.epochs, f"{why}, all else {duration(pace.once)}"))

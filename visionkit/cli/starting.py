@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,9 @@ CONFIGS = {
 FEW = 100  # pictures, of which a validation says little
 SAID = ("data.size", "trainer.max_epochs", "data.batch_size", "model.recipe.optimizer.lr", "model.recipe.freeze")
 """Choices that are said on the terminal, too."""
-TIMED = ("data.size", "trainer.max_epochs", "model.recipe.ema", "model.recipe.warmup_epochs")
+TIMED = re.compile(
+    r"data\.(size|mosaic|augment\.(?!HorizontalFlip).*)|trainer\.max_epochs|model\.(recipe\.(ema|warmup_epochs)|neck\.min_level)"
+)
 """What is chosen when a training starts that has a time."""
 _NONE = Choice("", None, "")
 BACKBONE = {("model", "backbone", key) for key in ("class_path", "weights", "depth", "name")}
@@ -117,7 +120,7 @@ def start(
     if tuned and advice.choices.get("data.size", _NONE).value == CPU_SIZE:
         reasons |= choose_size(content, module, lines, given, _looked_at(given))
         advice = make_advice({**dict(flattened(content)), **given}, module)
-    timed = [key for key in TIMED if key in advice.choices and _seconds(given) is not None]
+    timed = [key for key in advice.choices if _seconds(given) is not None and TIMED.fullmatch(key)]
     choices = [c for c in advice.choices.values() if c.key not in timed]
     reasons |= {tuple(c.key.split(".")): c.reason for c in choices}
     reasons |= {tuple(key.split(".")): "from the time that there is" for key in timed}
@@ -225,12 +228,17 @@ def _short(content: Mapping[str, Any], found: Mapping[Place, Any]) -> dict[str, 
 def _says_nothing(key: str, value: Any, place: Place, cls: str, found: Mapping[Place, Any]) -> bool:
     if key == "augment" and found.get((*place, "HorizontalFlip", "p")) == 0.5:
         shares = [value for key, value in found.items() if key[: len(place)] == place and key[-1] == "p"]
-        return all(shares)  # the default of the data
+        return all(shares) and AUTO not in _shares(value)  # the default of the data
     if place in found or not cls:
         return False
     described = describe(cls) or describe(cls.title())  # recipe: its settings stand there without a class
     argument = None if described is None else described.arguments.get(key)
     return argument is not None and argument.default == say_default(value)
+
+
+def _shares(augment: Any) -> list[Any]:
+    """Return how often each of a list of transforms is used."""
+    return [options.get("p") for entry in augment for options in entry.values() if isinstance(options, Mapping)]
 
 
 def _lines(value: Mapping[str, Any], reasons: Mapping[Place, str], place: Place = (), indent: int = 0) -> Iterator[str]:

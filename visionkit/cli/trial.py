@@ -74,9 +74,9 @@ class Trial(CLI):
         say(f"stopped by {signal.Signals(e.number).name}; nothing is kept", error=True)
         return 128 + e.number
 
-    def batches(self, stage: str) -> int:
-        """Return how many batches of a stage, "train" or "val", an epoch of the training has."""
-        return whole(self.limits[stage], self.watch.batches[stage])
+    def batches(self, stage: str, processes: int = 1) -> int:
+        """Return how many batches of a stage, "train" or "val", an epoch of the training has on each process."""
+        return whole(self.limits[stage], -(-self.watch.batches[stage] // processes))
 
 
 def _fewer(limit: float | None, most: int) -> int:

@@ -15,6 +15,7 @@ from visionkit.data.labels.checks import header_size
 __all__ = [
     "AUTO",
     "MOST_EPOCHS",
+    "USUAL",
     "Advice",
     "Choice",
     "Updates",
@@ -30,6 +31,8 @@ __all__ = [
 
 AUTO = "auto"
 """The word that leaves a value to these rules."""
+USUAL = "usual"
+"""The reason of what is as always: it is written down, but not worth a line on the terminal."""
 LOOKED_AT = 2000
 """Images that are looked at, at most: spread evenly over the data set."""
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 300
@@ -184,7 +187,7 @@ def settle_strength(advice: Advice, usual: Mapping[str, float], *, drawn: bool) 
     short = not drawn and not advice.pretrained and isinstance(epochs, int) and 0 < epochs < LONG
 
     for key, share in usual.items():
-        why = f"{epochs} epochs from random weights learn more from images as they are" if short else "usual"
+        why = f"{epochs} epochs from random weights learn more from images as they are" if short else USUAL
         advice.settle(key, lambda share=share, why=why: (0.0 if short else share, why))  # type: ignore[misc]
 
 

@@ -67,6 +67,7 @@ def test_given_epochs_stay():
     assert plan(100, pace, 10, epochs=4).batches == 10, "they fit"
     assert plan(100, pace, 10, epochs=20).batches == 4, "they are shortened: validation of every second one"
     assert plan(100, pace, 10, epochs=20).every == 2
+    assert plan(100, Pace(step=1.0, validation=10.0, checkpoint=0.0, once=0.0), 1000, epochs=20).batches >= 4
 
 
 def test_no_more_than_is_useful():

@@ -11,8 +11,9 @@ class Trainer:
     should_stop = False
 
 
-def watch(train, val=(), judging=0.0, least=0.0):
+def watch(train, val=(), judging=0.0, least=0.0, waits=None):
     found = Stopwatch(least=least)
+    found._waits = waits if waits is not None else [0.0 for epoch in train for _ in epoch]
     found._times = {"train": list(train), "val": list(val)}
     found.judging = judging
     return found
@@ -27,6 +28,8 @@ def test_the_first_batch_of_all_does_not_count():
 def test_steps_later_on_are_like_the_faster_half():
     assert watch([[9.0, 1.6, 0.8, 0.6], [2.0, 0.7, 0.9]]).steady() == pytest.approx((0.6 + 0.7 + 0.8 + 0.9) / 4)
     assert watch([[9.0]]).steady() == 9.0
+    waiting = watch([[2.0] + 9 * [1.0] + 6 * [4.0]], waits=[1.0] + 9 * [0.0] + 6 * [3.0])
+    assert waiting.steady() == 4.0, "a step of 1 second waits for 3 once nothing is read beforehand"
     assert watch([]).steady() == 0.0
 
 

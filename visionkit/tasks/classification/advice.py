@@ -18,6 +18,7 @@ from visionkit.training.advice import (
     image_sizes,
     settle_batch,
     settle_flip,
+    settle_strength,
     steps_an_epoch,
 )
 
@@ -33,6 +34,12 @@ FIRST_SIDE = 0.6  # of the pictures of a training from random weights, relative 
 MOST_PROBED = 5000  # images
 FEWEST_TUNED = 200  # images, below which a pretrained backbone stays as it is
 MOST_TUNED_EPOCHS = 25
+STRENGTH = {
+    f"data.augment.{name}.p": share
+    for name, share in (
+        ("Affine", 0.2), ("ColorJitter", 0.5), ("ToGray", 0.05), ("GaussianBlur", 0.1), ("CoarseDropout", 0.25)
+    )
+}  # fmt: skip
 BATCH, GPU_BATCH = 32, 64
 UPDATES = Updates(random=1500, pretrained=400, gpu=3000, drawn=222)
 
@@ -63,6 +70,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         advice.settle("model.recipe.progressive", lambda: _progressive(advice, drawn=drawn))
         most = MOST_TUNED_EPOCHS if advice.pretrained else MOST_EPOCHS
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH, most_epochs=most)
+        settle_strength(advice, STRENGTH, drawn=drawn)
 
 
 def _size(train: VisionDataset[ClassTarget], usual: int, scale: float) -> tuple[int, str]:
@@ -96,6 +104,10 @@ def _progressive(advice: Advice, *, drawn: bool) -> tuple[float | None, str]:
         return None, "drawn shapes are small"
     if advice.pretrained:
         return None, "pretrained features know pictures of the whole size"
+    if advice.get("model.recipe.freeze") is not None:
+        return None, "frozen features are of pictures of one size"
+    if str(advice.get("model.backbone.class_path", "ResNet")).rpartition(".")[2] != "ResNet":
+        return None, "networks of timm can want one size"
     return FIRST_SIDE, "from random weights more steps are worth more than fine detail at first"
 
 

@@ -74,10 +74,10 @@ def plan(seconds: float, pace: Pace, batches: int, *, epochs: int | None = None,
         steps = max(number * fitting for number, fitting, _ in tried)
         number, fitting, every = next(p for p in tried if p[0] * p[1] >= WORTH * steps)
     else:
-        number, whole = epochs, batches * pace.step + pace.checkpoint
-        wanted = math.ceil(pace.validation / max((1 - WORTH) * whole, 1e-9))
-        every = next(n for n in range(min(max(1, wanted), number), 0, -1) if number % n == 0)
-        fitting = min(_fitting(left, pace, number, every), batches)
+        number = epochs
+        divisors = [n for n in range(1, min(number, MOST_EVERY) + 1) if number % n == 0]
+        room = [min(_fitting(left, pace, number, n), batches) for n in divisors]
+        fitting, every = next((f, n) for f, n in zip(room, divisors, strict=True) if f >= WORTH * max(room))
     if fitting < 1:
         one = epochs or 1
         least = pace.once + one * (pace.step + pace.checkpoint) + one // every * pace.validation

@@ -39,11 +39,18 @@ class Stopwatch(Callback):
         self.ready: float | None = None
         """When the first training step had ended, on the clock of ``time.perf_counter``."""
         self._times: dict[str, list[list[float]]] = {"train": [], "val": []}  # of the batches of each epoch
+        self._waits: list[float] = []  # of the training steps, in order
         self._last = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock of the training."""
         self._start("train", trainer, trainer.train_dataloader)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the time of the wait for pictures."""
+        self._waits.append(_now(trainer) - self._last)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -90,10 +97,13 @@ class Stopwatch(Callback):
     def steady(self) -> float:
         """Return the seconds of a training step later on: the first ones share the processor with what makes ready.
 
-        They are the mean of the faster half of them.
+        They are the mean of the faster half, without the wait for pictures, and what the last ones waited: the first
+        find theirs read beforehand.
         """
-        times = sorted(seconds for epoch in self._times["train"] for seconds in epoch)
-        return statistics.fmean(times[: -(-len(times) // 2)] or [0.0])
+        times = [seconds for epoch in self._times["train"] for seconds in epoch]
+        alone = sorted(seconds - wait for seconds, wait in zip(times, self._waits, strict=True))
+        waited = statistics.median(self._waits[-STEPS:] or [0.0])
+        return statistics.fmean(alone[: -(-len(alone) // 2)] or [0.0]) + waited
 
     def validation(self, batches: int) -> float:
         """Return the seconds of a validation of so many batches, from its start to the end of its metrics."""
