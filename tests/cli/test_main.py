@@ -364,7 +364,7 @@ BAD = {
     "no config": (["fit"], 2, "shipped classify.yaml"),
     "missing config": (["fit", "-c", "nothere.yaml"], 2, "there is no config file nothere.yaml"),
     "wrong key": (["fit", "-c", "{tmp}/key.yaml"], 2, "key.yaml:18: model.backbone.dpeth: ResNet has no key 'dpeth'; did you mean 'depth'"),
-    "wrong type": (["fit", "-c", "{tmp}/type.yaml"], 2, "type.yaml:36: model.recipe.backbone_lr: expected float, got slow"),
+    "wrong type": (["fit", "-c", "{tmp}/type.yaml"], 2, "type.yaml:37: model.recipe.backbone_lr: expected float, got slow"),
     "wrong top key": (["fit", "-c", "{tmp}/top.yaml"], 2, "trianer: there is no such key; did you mean 'trainer'"),
     "bad yaml": (["fit", "-c", "{tmp}/bad.yaml"], 2, "bad.yaml:2: not valid YAML"),
     "option": (["fit", "-c", "classify.yaml", "--model.backbone.dpth", "3"], 2, "did you mean 'depth'"),
