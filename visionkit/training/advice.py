@@ -173,7 +173,7 @@ def settle_flip(advice: Advice, classes: Collection[str], key: str = "data") -> 
     advice.settle(f"{key}.augment.HorizontalFlip.p", choose)
 
 
-def settle_strength(advice: Advice, usual: Mapping[str, float], *, drawn: bool) -> None:
+def settle_strength(advice: Advice, usual: Mapping[str, float]) -> None:
     """Choose how often training images are changed beyond crops and mirrors: never in a short training.
 
     From random weights a few epochs learn more from images as they are; strong changes pay in long trainings.
@@ -181,10 +181,9 @@ def settle_strength(advice: Advice, usual: Mapping[str, float], *, drawn: bool) 
     Args:
         advice: What is chosen; the epochs are, by now.
         usual: Key -> share of the images.
-        drawn: Whether the images are drawn shapes.
     """
     epochs = advice.get("trainer.max_epochs")
-    short = not drawn and not advice.pretrained and isinstance(epochs, int) and 0 < epochs < LONG
+    short = not advice.pretrained and isinstance(epochs, int) and 0 < epochs < LONG
 
     for key, share in usual.items():
         why = f"{epochs} epochs from random weights learn more from images as they are" if short else USUAL

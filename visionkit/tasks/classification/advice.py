@@ -70,7 +70,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[ClassTarget]], key: 
         advice.settle("model.recipe.progressive", lambda: _progressive(advice, drawn=drawn))
         most = MOST_TUNED_EPOCHS if advice.pretrained else MOST_EPOCHS
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH, most_epochs=most)
-        settle_strength(advice, STRENGTH, drawn=drawn)
+        settle_strength(advice, STRENGTH)
 
 
 def _size(train: VisionDataset[ClassTarget], usual: int, scale: float) -> tuple[int, str]:

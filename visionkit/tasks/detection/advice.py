@@ -59,7 +59,7 @@ def advise(advice: Advice, splits: DataSplits[VisionDataset[BoxTarget]], key: st
     if key == "data":
         steps = steps_an_epoch(images, batch, advice.processes)
         advise_recipe(advice, steps, updates=UPDATES, drawn=drawn, batch=batch, usual=BATCH)
-        settle_strength(advice, STRENGTH, drawn=drawn)
+        settle_strength(advice, STRENGTH)
 
 
 def object_sides(train: VisionDataset[BoxTarget]) -> NDArray[np.float64]:
