@@ -12,7 +12,8 @@ import yaml
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import flattened, last_value
 from visionkit.cli.main import run
-from visionkit.cli.planning import planned, time_limit
+from visionkit.cli.planning import planned
+from visionkit.training.run.budget import time_limit
 
 TINY = [
     *("--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--model.backbone.stem=small"),

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,11 @@ from visionkit.data.caching.images import CacheSettings
 from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.progressive import cost
-from visionkit.training.run.budget import Pace, Plan, plan
+from visionkit.training.run.budget import Pace, Plan, plan, time_limit
 from visionkit.training.run.trial import STEPS, Stopwatch, duration
 from visionkit.training.task import Task
 
-__all__ = ["planned", "time_limit"]
+__all__ = ["planned"]
 
 LIMIT, SIZE = "trainer.max_time", "data.size"
 EPOCHS, BATCHES, EVERY = "trainer.max_epochs", "trainer.limit_train_batches", "trainer.check_val_every_n_epoch"
@@ -185,24 +184,6 @@ def _tried(argv: Sequence[str], given: Sequence[str], choices: Sequence[Choice],
     if not tried.batches:
         raise UsageError("--minutes: the data do not say how many batches an epoch has: set --trainer.max_epochs")
     return tried
-
-
-def time_limit(value: Any) -> float | None:
-    """Return the seconds of a ``trainer.max_time``: DD:HH:MM:SS or a mapping of days, hours, minutes, seconds.
-
-    Args:
-        value: As it was given; None, and what is no time, which the parser says, gives None.
-    """
-    if isinstance(value, str) and value.count(":") == 3:
-        parts = value.split(":")
-        if all(part.strip().isdecimal() for part in parts):
-            return float(sum(int(p) * n for p, n in zip(parts, (86400, 3600, 60, 1), strict=True)))
-    if isinstance(value, Mapping) and value:
-        try:
-            return timedelta(**value).total_seconds()
-        except (TypeError, OverflowError):
-            return None
-    return None
 
 
 @dataclass(frozen=True)

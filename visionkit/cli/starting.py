@@ -19,7 +19,6 @@ from visionkit.cli.config.auto import flattened, make_advice, make_data
 from visionkit.cli.config.classes import Place
 from visionkit.cli.config.described import say_default
 from visionkit.cli.config.descriptions import describe
-from visionkit.cli.planning import time_limit
 from visionkit.cli.recognise import Candidate, recognise
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import make_folder, write_text
@@ -31,6 +30,7 @@ from visionkit.data.split import place_below, split
 from visionkit.tasks.classification.advice import CPU_SIZE
 from visionkit.training.advice import AUTO, Choice
 from visionkit.training.datamodule import VisionDataModule
+from visionkit.training.run.budget import time_limit
 
 __all__ = ["Started", "start"]
 

@@ -80,3 +80,5 @@ def test_no_more_than_is_useful():
 def test_too_short():
     with pytest.raises(UsageError, match=r"--minutes: 10 s are left .* and one step .* take 34 s"):
         plan(10, Pace(step=1.0, validation=12.0, checkpoint=1.0, once=20.0), 10)
+    with pytest.raises(UsageError, match=r"and 3 epochs of one step .* take 19 s"):
+        plan(5, Pace(step=1.0, validation=2.0, checkpoint=1.0, once=11.0), 10, epochs=3)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from visionkit.core.errors import UsageError
 from visionkit.training.run.trial import duration
 
-__all__ = ["Pace", "Plan", "plan"]
+__all__ = ["Pace", "Plan", "plan", "time_limit"]
 
 FEWEST_EPOCHS = 5  # that a training is divided into, where validations allow it
 SHARE_OF_FEW = 0.2  # of all time, that validations may take where there are fewer of them
@@ -50,6 +53,24 @@ class Plan:
     seconds: float
 
 
+def time_limit(value: Any) -> float | None:
+    """Return the seconds of a ``trainer.max_time``: DD:HH:MM:SS or a mapping of days, hours, minutes, seconds.
+
+    Args:
+        value: As it was given; None, and what is no time, which the parser says, gives None.
+    """
+    if isinstance(value, str) and value.count(":") == 3:
+        parts = value.split(":")
+        if all(part.strip().isdecimal() for part in parts):
+            return float(sum(int(p) * n for p, n in zip(parts, (86400, 3600, 60, 1), strict=True)))
+    if isinstance(value, Mapping) and value:
+        try:
+            return timedelta(**value).total_seconds()
+        except (TypeError, OverflowError):
+            return None
+    return None
+
+
 def plan(seconds: float, pace: Pace, batches: int, *, epochs: int | None = None, most: int | None = None) -> Plan:
     """Divide a time into epochs.
 
@@ -76,11 +97,11 @@ def plan(seconds: float, pace: Pace, batches: int, *, epochs: int | None = None,
     else:
         number = epochs
         divisors = [n for n in range(1, min(number, MOST_EVERY) + 1) if number % n == 0]
-        room = [min(_fitting(left, pace, number, n), batches) for n in divisors]
+        room = [max(0, min(_fitting(left, pace, number, n), batches)) for n in divisors]
         fitting, every = next((f, n) for f, n in zip(room, divisors, strict=True) if f >= WORTH * max(room))
     if fitting < 1:
         one = epochs or 1
-        least = pace.once + one * (pace.step + pace.checkpoint) + one // every * pace.validation
+        least = pace.once + one * (pace.step + pace.checkpoint) + pace.validation
         what = f"{number} epochs of one step" if epochs else "one step"
         raise UsageError(
             f"--minutes: {duration(max(seconds, 0.0))} are left once the data are there, and {what} with start, "
