@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from visionkit.cli.config.options import options_of
+from visionkit.cli.config.options import each_checkpoint, options_of
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 from visionkit.models.run_folder import is_checkpoint
@@ -36,23 +36,6 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
-class _Once(argparse.Action):
-    """Takes one value, and refuses a second one: the first would be dropped without a word."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep the value."""
-        before = getattr(namespace, self.dest)
-        if before is not None and before != values:
-            parser.error(f"one checkpoint predicts, not both {before} and {values}: give one {option_string}")
-        setattr(namespace, self.dest, values)
-
-
 def parser() -> Parser:
     """Return the parser of ``visionkit predict``."""
     p = Parser(
@@ -70,8 +53,13 @@ def parser() -> Parser:
     p.add_argument("--list", metavar="FILE", dest="listed",
                    help="a file with the path of a picture in each line, or - for such lines on standard "
                    "input")  # fmt: skip
-    p.add_argument(*CKPT, required=True, action=_Once, metavar="FILE",
-                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
+    p.add_argument(*CKPT, required=True, action="append", metavar="FILE",
+                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run. Several (--ckpt A B) "
+                   "predict as one: classes are joined by name, probabilities averaged, boxes and masks of one object "
+                   "put together; all of them are in memory at once, and time adds up")  # fmt: skip
+    p.add_argument("--fitted", metavar="DIR",
+                   help="an evaluation of the same checkpoints (visionkit evaluate --ckpt A B), whose weights of them "
+                   "are used (default: all count the same)")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
                    help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
@@ -142,7 +130,7 @@ def parser() -> Parser:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(arguments)
+        return parser().parse_args(each_checkpoint(arguments, CKPT))
     except UsageError:
         given = options_of(arguments)
         found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)
@@ -206,6 +194,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         raise UsageError(f"- stands for one picture on standard input; {what}: give its file instead")
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
+    paths = list(dict.fromkeys(options.ckpt))
+    if options.fitted is not None and len(paths) < 2:
+        raise UsageError("--fitted gives the weights of several checkpoints: give those that were evaluated together")
 
     from visionkit.cli.counter import counting
     from visionkit.cli.summary import summary_of
@@ -216,13 +207,18 @@ def main(command: str, arguments: Sequence[str]) -> int:
     given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
     given = {name: value for name, value in given.items() if value is not None and value is not False}
     views = Views(**given) if given else None
+    weights = None
+    if options.fitted is not None:
+        from visionkit.evaluation.fitted import fitted_weights
+
+        weights = fitted_weights(options.fitted, paths)
     asked: list[Any] = [from_stdin(sys.stdin.buffer) if p == STDIN else p for p in dict.fromkeys(options.pictures)]
     asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
     pictures = find_images(asked, tell=_warn)
     try:
         with counting() as progress:
             result = predict_to_folder(
-                options.ckpt,
+                paths,
                 pictures,
                 options.out,
                 batch_size=options.batch_size,
@@ -243,6 +239,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 progress=progress,
                 reduced=options.reduced_decode,
                 resume=options.resume,
+                weights=weights,
             )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)
