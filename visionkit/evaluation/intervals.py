@@ -31,14 +31,14 @@ class Interval:
     method: str
 
 
-def wilson(hits: int, n: int, level: float = 0.95) -> Interval:
+def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     """Return the score interval of a share.
 
     Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927. It covers about
     ``level`` on average over the true share, a little more or less at each.
 
     Args:
-        hits: How many of them came true, 0..n.
+        hits: How many of them came true, 0..n; parts of one where n is an effective number.
         n: How many there are; of none the share may be anything.
         level: How often the interval holds the true share, 0..1.
 
@@ -128,6 +128,6 @@ def t_interval(values: Array, level: float = 0.95) -> Interval:
     return Interval(float(known.mean()) - half, float(known.mean()) + half, "t")
 
 
-def _check(hits: int, n: int, level: float) -> None:
+def _check(hits: float, n: float, level: float) -> None:
     if not 0 <= hits <= n or not 0 < level < 1:
         raise UsageError(f"{hits} of {n} at level {level}: 0 to n hits, and a level between 0 and 1")

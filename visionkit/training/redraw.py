@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -14,11 +14,25 @@ from visionkit.core.distributed import gather_objects, order_of_images
 from visionkit.core.errors import DataError, UsageError
 from visionkit.training.metric import TaskMetric
 
-__all__ = ["ImageCounts", "RedrawnMetric", "taken"]
+__all__ = ["Counted", "ImageCounts", "RedrawnMetric", "taken"]
 
 Array = NDArray[Any]
 Part = TypeVar("Part")
 Ready = TypeVar("Ready")
+
+
+class Counted(NamedTuple):
+    """The things that a value rests on: objects of a class, answers, pictures.
+
+    Args:
+        of: int64 [N], how many of them each image has.
+        hits: int64 [N], how many of these are right; None where the value is more than the share of right ones.
+        unit: What they are, such as "objects".
+    """
+
+    of: Array
+    hits: Array | None
+    unit: str
 
 
 class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
@@ -79,6 +93,14 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
             return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True)) if scalars else {}
 
         return draw
+
+    def count(self, ready: Ready, images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield the key of each value that rests on something else than whole images, and what that is."""
+        yield from ()
+
+    def find_faults(self, ready: Ready, images: int) -> Array:
+        """Return how wrong each image is, float64 [N]; 0 where nothing is wrong."""
+        raise NotImplementedError
 
     def keep(self, images: int, part: Part) -> None:
         """Add what a batch of so many images brings; nothing where there are none."""
@@ -147,6 +169,19 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
 
         return drawn
 
+    def counted(self) -> Iterator[tuple[str, Counted]]:
+        """Yield the key of each value that rests on something else than whole images, and what that is.
+
+        Values of which :class:`Counted` has hits are the share of these.
+        """
+        images, ready = self._ready = self._ready or self.gather()
+        return iter(()) if ready is None else self.count(ready, images)
+
+    def faults(self) -> Array:
+        """Return how wrong each image is, float64 [N] in the order of the rows; 0 where nothing is wrong."""
+        images, ready = self._ready = self._ready or self.gather()
+        return np.zeros(0) if ready is None else self.find_faults(ready, images)
+
     @property
     def images(self) -> int:
         """How many images this process holds."""
@@ -201,6 +236,12 @@ class ImageCounts(NamedTuple):
         """Return the sums, int64 [cells] on the CPU, exact, when image k counts ``weight[k]`` times."""
         added = torch.from_numpy(weight)[self.image] * self.number
         return torch.zeros(cells, dtype=torch.int64).index_add_(0, self.cell, added)
+
+    def by_image(self, which: Tensor, images: int) -> Array:
+        """Return the sum of some entries in each image, int64 [images]; ``which`` is a bool mask [E]."""
+        sums = torch.zeros(images, dtype=torch.int64).index_add_(0, self.image[which], self.number[which].long())
+        counts: Array = sums.numpy()
+        return counts
 
 
 def taken(arrays: Mapping[str, Array], name: str, shape: Sequence[int | None], kind: str, below: float = 0) -> Array:
