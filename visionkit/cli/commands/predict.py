@@ -108,7 +108,7 @@ def parser() -> Parser:
                    help="also write DIR/images/, the pictures with predictions")  # fmt: skip
     p.add_argument("--save-crops", action="store_true",
                    help="also cut each object that a detector finds out of its picture, in full size, into "
-                   "DIR/crops/CLASS/; those from --min-score on, or 0.3")  # fmt: skip
+                   "DIR/crops/CLASS/; those from --min-score on, or the ones that are drawn")  # fmt: skip
     p.add_argument("--reduced-decode", action="store_true",
                    help="decode large JPEGs at a half, a quarter or an eighth of their size where that is enough for "
                    "the model: several times as fast, and the last digits of scores can differ")  # fmt: skip
@@ -119,8 +119,9 @@ def parser() -> Parser:
                    help="COCO annotation file whose ids of images, by file name, and of categories, by class name, "
                    "--format coco uses (default: from 1 on, as predictions.coco_images.json says)")  # fmt: skip
     p.add_argument("--min-score", type=float, metavar="S",
-                   help="keep only objects with a score of at least S, 0..1 (default: all; pictures show those "
-                   "from 0.3 on)")  # fmt: skip
+                   help="keep only objects with a score of at least S, 0..1 (default: by the thresholds that "
+                   "visionkit evaluate --choose wrote into the checkpoint; without any all, and pictures show those from "
+                   "0.3 on)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
     p.add_argument("--resume", action="store_true",
                    help="go on where predictions into DIR stopped, with the same options: pictures that have a record "
