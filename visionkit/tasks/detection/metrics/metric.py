@@ -136,6 +136,16 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
             found, counts = found[finite], np.bincount(image, minlength=len(counts))
         self.keep(len(counts), _Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
 
+    def boxes(self) -> DataSetBoxes:
+        """Return what was predicted and what is true, of the images of this process in their order.
+
+        Raises:
+            UsageError: There are no images.
+        """
+        if not self._parts:
+            raise UsageError("a metric that has no images has no boxes: update it first")
+        return _in_order(self.join(self._parts), np.arange(self._held))[0]
+
     def join(self, parts: Sequence[_Batch]) -> _Batch:
         """Return one batch of all, which is quicker to send."""
         found, found_counts, truth, truth_counts, masks = zip(*parts, strict=True)
