@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from visionkit.core.errors import DataError
-from visionkit.evaluation.counting import Counted, count, count_predictions
+from visionkit.evaluation.counting import Count, count, count_predictions
 from visionkit.prediction.predictor import Predictor
 from visionkit.tasks.classification.metric import ClassificationMetric
 from visionkit.tasks.classification.readers.folder import FolderDataset
@@ -27,7 +27,7 @@ def data(photos):
 
 
 def new(data, **more):
-    return Counted(ClassificationMetric(data.classes), **more)
+    return Count(ClassificationMetric(data.classes), **more)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

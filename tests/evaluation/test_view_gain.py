@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionkit.evaluation.counting import Counted
+from visionkit.evaluation.counting import Count
 from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.view_gain import gain_of_views
 from visionkit.evaluation.words import views_in_words
@@ -13,7 +13,7 @@ from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
 
 
 def counted(right, seconds):
-    made = Counted(ClassificationMetric(("a", "b")))
+    made = Count(ClassificationMetric(("a", "b")))
     made.metric.update([ClassPrediction(torch.tensor([0.6, 0.4] if r else [0.3, 0.7])) for r in right],
                        [ClassTarget.make(0, 2)] * len(right))  # fmt: skip
     made.images = [EvaluatedImage(str(k), "0" * 64, None, (1, 1), {"label": "a"}) for k in range(len(right))]

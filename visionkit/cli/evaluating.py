@@ -15,7 +15,7 @@ from visionkit.cli.trained_on import Training, training_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.text import say
-from visionkit.evaluation.counting import Counted, Predicts, count, count_predictions
+from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
 from visionkit.evaluation.evaluate import evaluation_of, new_count
 from visionkit.evaluation.folder import Evaluation, new_metric
 from visionkit.evaluation.inputs.reading import read_predictions
@@ -249,7 +249,7 @@ def _judge(ensemble: Any, make_metric: Callable[[], RedrawnMetric[Any, Any]]) ->
 # ---- while
 
 
-def _readable(data: MeasuredData, counted: Counted) -> Any:
+def _readable(data: MeasuredData, counted: Count) -> Any:
     """Return the pictures that could be counted."""
     kept = {image.id for image in counted.images}
     return data.dataset.subset([i for i, id in enumerate(data.dataset.ids) if id in kept])
@@ -276,7 +276,7 @@ def _evidence(
 
 
 def _evaluation(
-    counted: Counted, data: MeasuredData, options: Namespace, predictor: Any, unknown: Sequence[str] = ()
+    counted: Count, data: MeasuredData, options: Namespace, predictor: Any, unknown: Sequence[str] = ()
 ) -> Evaluation:
     where = {"root": str(Path(options.data).absolute()), "split": data.split, "format": data.format}
     model: dict[str, Any] = {
@@ -296,7 +296,7 @@ def _evaluation(
 def _choose(
     rule: Rule,
     told: Evaluation,
-    counted: Counted,
+    counted: Count,
     chosen: Any,
     beside: MeasuredData | None,
     data: MeasuredData,
@@ -322,7 +322,7 @@ def _forget(source: Source) -> list[str]:
 
 
 def _done(
-    told: Evaluation, counted: Counted, data: MeasuredData, options: Namespace, chosen: Sequence[str]
+    told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]
 ) -> Evaluated:
     """Write the numbers and return what to say of them."""
     told.write(options.out, overwrite=True)  # the old ones have gone

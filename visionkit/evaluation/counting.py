@@ -21,7 +21,7 @@ from visionkit.prediction.predictor import Item, Predictor
 from visionkit.prediction.views import Views
 from visionkit.training.redraw import RedrawnMetric
 
-__all__ = ["Counted", "Keep", "Members", "Predicts", "count", "count_predictions"]
+__all__ = ["Count", "Keep", "Members", "Predicts", "count", "count_predictions"]
 
 Data: TypeAlias = VisionDataset[Any]
 Metric: TypeAlias = RedrawnMetric[Any, Any]
@@ -82,7 +82,7 @@ class Judge(Protocol):
 
 
 @dataclass
-class Counted:
+class Count:
     """What was counted.
 
     Args:
@@ -141,13 +141,13 @@ class Counted:
 def count(
     predictor: Predicts,
     dataset: Data,
-    counted: Counted,
+    counted: Count,
     *,
     workers: int = 0,
     keep: Keep | None = None,
     judge: Judge | None = None,
     progress: Progress | None = None,
-) -> Counted:
+) -> Count:
     """Predict the pictures of a data set and count what comes of it, as ``visionkit validate`` does.
 
     Args:
@@ -213,11 +213,11 @@ def count(
 def count_predictions(
     predictions: Mapping[int, Prediction],
     dataset: Data,
-    counted: Counted,
+    counted: Count,
     *,
     keep: Keep | None = None,
     progress: Progress | None = None,
-) -> Counted:
+) -> Count:
     """Count predictions that are there already.
 
     Args:
@@ -295,7 +295,7 @@ def _no_pixels(info: ImageInfo) -> Sample[Any]:
     return Sample(torch.zeros(3, 0, 0, dtype=torch.uint8), None, info)
 
 
-def _refuse_none(counted: Counted) -> None:
+def _refuse_none(counted: Count) -> None:
     if not counted.images:
         problems = [line for e in counted.problems[:10] for line in e.lines]
         raise DataError(*problems, "no picture is left to count; nothing is written")

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from visionkit.evaluation.counting import Counted
+from visionkit.evaluation.counting import Count
 from visionkit.evaluation.intervals import expanded_percentile
 from visionkit.evaluation.resampling import bootstrap_weights
 
 __all__ = ["gain_of_views"]
 
 
-def gain_of_views(plain: Counted, several: Counted, views: str, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+def gain_of_views(plain: Count, several: Count, views: str, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Return the gain in each number over all classes, with the paired interval: both were counted on each draw.
 
     Args:
