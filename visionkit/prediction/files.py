@@ -18,11 +18,13 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
+from visionkit.core.thresholds import Thresholds
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.ensemble import Ensemble, make_applied
+from visionkit.prediction.in_force import thresholds_in_force
 from visionkit.prediction.members import Checkpoints, Members
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
@@ -48,6 +50,7 @@ class PredictionRun:
         tallies: What all predictions together say in numbers, by what is counted.
         first: The first pictures, each with its prediction in a few words.
         remarks: What should be said of the pictures, a line each: pages and frames that were left out.
+        thresholds: Those that the predictions went by; None where they went by none.
     """
 
     records: Path
@@ -58,6 +61,7 @@ class PredictionRun:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     first: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def predict_files(
     backend: BackendName = "torch",
     calibrate: Source | Sequence[Source] | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     reduced: bool = False,
     trust: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
@@ -117,7 +122,8 @@ def predict_files(
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
         backend: What computes the network: "torch", "compile", "openvino" or "onnx".
         calibrate: The pictures that "int8" learns ranges from; None takes those that are predicted.
-        min_score: Leave out objects with a lower score, 0..1; None keeps all.
+        min_score: Leave out objects with a lower score, 0..1, whatever thresholds say; None goes by these.
+        thresholds: From which score on a class counts; None takes those of the checkpoint, where it has any.
         reduced: Whether to decode a large JPEG at a half, a quarter or an eighth of its size, as far as that is more
             than the model's: much faster, and the last digits of scores can differ.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
@@ -149,6 +155,7 @@ def predict_files(
     if tell is not None:
         for line in members.lines():
             tell(line)
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     remarks = Remarks()
     workers = _workers(num_workers, pictures)
     results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
@@ -157,6 +164,8 @@ def predict_files(
         for result in results:
             if not isinstance(result, DataError):
                 prediction = result[1] if min_score is None else result[1].at_least(min_score)
+                if chosen_by is not None:
+                    prediction = prediction.over(chosen_by.values, members.classes)
                 yield FilePrediction(result[0].info, prediction, members.classes)
             elif on_error is None:
                 raise result
@@ -185,6 +194,7 @@ def predict_to_folder(
     formats: Sequence[str] = (),
     annotations: str | Path | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     views: Views | None = None,
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
@@ -213,7 +223,8 @@ def predict_to_folder(
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
         formats: Further formats to write, of those that the model's predictions offer, beside the standard ones.
         annotations: An annotation file whose ids these formats shall use.
-        min_score: Leave out objects with a lower score; None keeps all.
+        min_score: As in :func:`predict_files`.
+        thresholds: As in :func:`predict_files`.
         views: As in :func:`predict_files`.
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
@@ -242,6 +253,7 @@ def predict_to_folder(
     members = Members.load(ckpt, weights=weights, trust=trust, device=where)
     head, channels, several = members.head, members.channels, len(members.models) > 1
     hashes = [digest(file) for file in members.files]
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     asked = {
         "version": visionkit.__version__,
         "checkpoint": hashes if several else hashes[0],
@@ -250,6 +262,7 @@ def predict_to_folder(
         "--backend": backend,
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
+        "thresholds": None if chosen_by is None else chosen_by.plain(),
         "--format": sorted(formats),
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
@@ -268,7 +281,7 @@ def predict_to_folder(
         formats = [*formats, *_crops(head, folder, overwrite)]
     if min_score is not None and not head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
-    results = Results(folder, head, members.classes, min_score, save_images)
+    results = Results(folder, head, members.classes, min_score, chosen_by, save_images)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, members.classes, going.images, given, min_score)
     results.open_writers(formats, job, overwrite=overwrite or resume)
@@ -310,6 +323,7 @@ def predict_to_folder(
         tallies=results.tallies,
         first=results.first,
         remarks=remarks.lines(),
+        thresholds=chosen_by,
     )
 
 

@@ -14,6 +14,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.joining import Joining
 from visionkit.core.prediction import Prediction
 from visionkit.core.text import printable
+from visionkit.core.thresholds import Thresholds
 from visionkit.models import checkpoint
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
@@ -117,6 +118,11 @@ class Members:
     def classes(self) -> tuple[str, ...]:
         """Class names of all, in the order of the ids of predictions."""
         return self.joining.classes
+
+    @property
+    def thresholds(self) -> Thresholds | None:
+        """From which score on a class counts: those of one model; what was chosen for one is not for a mean of several."""
+        return self.models[0].thresholds if len(self.models) == 1 else None
 
     @property
     def channels(self) -> int:
