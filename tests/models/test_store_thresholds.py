@@ -124,3 +124,16 @@ def test_a_training_that_goes_on_from_one_drops_them_and_says_so(photos, tmp_pat
     ]
     assert visionkit.load(last).thresholds is None
     assert checkpoint.read(last)["epoch"] == 1
+
+
+def test_those_of_one_head_leave_the_others_alone(ckpt, tmp_path, capsys):
+    joint = tmp_path / "joint.ckpt"
+    assert run(["heads", "join", str(joint), f"a={ckpt}", f"b={ckpt}"]) == 0
+    store_thresholds(joint, CHOSEN, head="a")
+    store_thresholds(joint, Thresholds("f1", {"red": 0.25}), head="b")
+    assert visionkit.load(joint).thresholds.part("a") == CHOSEN
+    assert visionkit.load(joint).thresholds.part("b") == Thresholds("f1", {"red": 0.25})
+    store_thresholds(joint, None, head="a")
+    assert visionkit.load(joint).thresholds == Thresholds("f1", {"b/red": 0.25})
+    store_thresholds(joint, None, head="b")
+    assert visionkit.load(joint).thresholds is None
