@@ -262,7 +262,7 @@ def predict_to_folder(
         "--backend": backend,
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
-        "thresholds": None if chosen_by is None else chosen_by.plain(),
+        "set of thresholds": None if chosen_by is None else chosen_by.plain(),
         "--format": sorted(formats),
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,

@@ -240,6 +240,24 @@ class MaskPrediction(Prediction):
         total = parts.sum(0)
         return torch.where(total > 0, parts / total, 1 / len(parts))
 
+    def probabilities_of(self, pixels: Tensor) -> Tensor:
+        """Return the probability of each class at some pixels, float32 [P, K].
+
+        Args:
+            pixels: int64 [P], their places, row by row, never falling.
+        """
+        found, done = [], 0
+        for scores in self._scores():
+            flat = scores.flatten(1)  # [K, pixels]
+            own = pixels[(pixels >= done) & (pixels < done + flat.shape[1])] - done
+            found.append(flat[:, own.to(flat.device)].T)
+            done += flat.shape[1]
+        some = torch.cat(found)
+        if len(self.views) == 1:
+            return some.softmax(1)
+        total = some.sum(1, keepdim=True)
+        return torch.where(total > 0, some / total, 1 / some.shape[1])
+
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Lay the classes, with the names of the larger regions, over a copy of the image, uint8 [3, H, W]."""
         from visionkit.prediction.draw import draw_classes
