@@ -6,7 +6,7 @@ import torch
 
 from visionkit import ClassificationMetric, ClassPrediction, ClassTarget
 from visionkit.core.joining import Joining
-from visionkit.evaluation.ensembling import FittedWeights, Gain, MembersJudged, paired_gain
+from visionkit.evaluation.ensembling import FittedWeights, Gain, MembersJudged, mean_gain
 
 NAMES = ("a", "b", "c")
 
@@ -73,9 +73,9 @@ def test_the_gain_is_over_the_mean_and_over_the_best():
 
 def test_a_metric_gains_nothing_over_itself():
     _, whole, _, _ = judged()
-    assert paired_gain(whole, whole, range(80), draws=50) == Gain(0.0, 0.0, 0.0)
+    assert mean_gain(whole, [whole], range(80), draws=50) == Gain(0.0, 0.0, 0.0)
 
 
 def test_one_group_has_no_interval():
     _, whole, _, _ = judged(10)
-    assert paired_gain(whole, whole, [0] * 10, draws=50) == Gain(0.0, None, None)
+    assert mean_gain(whole, [whole], [0] * 10, draws=50) == Gain(0.0, None, None)

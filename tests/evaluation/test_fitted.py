@@ -5,7 +5,7 @@ import json
 import pytest
 
 from visionkit import DataError, UsageError
-from visionkit.evaluation.fitted import fitted_weights
+from visionkit.evaluation.fitted import read_fitted
 from visionkit.prediction.resuming import digest
 
 
@@ -24,16 +24,16 @@ def evaluation(folder, files, ensemble, **more):
 
 def test_they_go_by_the_bytes_in_any_order(tmp_path, files):
     folder = evaluation(tmp_path, files, {"weights": [0.5, 0.3, 0.2]})
-    assert fitted_weights(folder, files[::-1]) == [0.2, 0.3, 0.5]
+    assert read_fitted(folder, files[::-1]).weights == (0.2, 0.3, 0.5)
     files[0].write_bytes(b"another training")
     with pytest.raises(UsageError, match=r"0\.ckpt: is none of the 3 checkpoints"):
-        fitted_weights(folder, files)
+        read_fitted(folder, files)
 
 
 def test_all_of_them_must_be_there(tmp_path, files):
     folder = evaluation(tmp_path, files, {"weights": [0.5, 0.3, 0.2]})
     with pytest.raises(UsageError, match="fitted 3 checkpoints together, not 2: give all of them"):
-        fitted_weights(folder, files[:2])
+        read_fitted(folder, files[:2])
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,25 @@ def test_all_of_them_must_be_there(tmp_path, files):
 )
 def test_what_says_none(tmp_path, files, ensemble, kind, words):
     with pytest.raises(kind, match=words):
-        fitted_weights(evaluation(tmp_path, files, ensemble), files)
+        read_fitted(evaluation(tmp_path, files, ensemble), files)
 
 
 def test_what_is_no_evaluation(tmp_path, files):
     with pytest.raises(DataError, match=r"holds no evaluation\.json; give the --out"):
-        fitted_weights(tmp_path, files)
+        read_fitted(tmp_path, files)
     (tmp_path / "evaluation.json").write_text("{")
     with pytest.raises(DataError, match=r"is no evaluation \(not JSON\)"):
-        fitted_weights(tmp_path, files)
+        read_fitted(tmp_path, files)
     (tmp_path / "evaluation.json").write_text("[1]")
     with pytest.raises(DataError, match="says no weights"):
-        fitted_weights(tmp_path, files)
+        read_fitted(tmp_path, files)
+
+
+def test_thresholds_come_with_them(tmp_path, files):
+    entry = {"rule": "f1", "classes": {"cat": {"threshold": 0.4}, "dog": {"threshold": None}}}
+    weights = {"weights": [1, 1, 1]}
+    found = read_fitted(evaluation(tmp_path, files, weights, thresholds=entry, classes=["cat", "dog"]), files)
+    assert found.thresholds.values == {"cat": 0.4, "dog": None}
+    assert read_fitted(evaluation(tmp_path, files, weights), files).thresholds is None
+    with pytest.raises(DataError, match=r"evaluation\.json: it has a threshold of 'cat'"):
+        read_fitted(evaluation(tmp_path, files, weights, thresholds=entry, classes=["dog"]), files)

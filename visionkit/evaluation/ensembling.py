@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.evaluation.intervals import expanded_percentile
 from visionkit.evaluation.model_weights import FittedWeights, fit_weights
-from visionkit.evaluation.resampling import bootstrap_weights, resample
+from visionkit.evaluation.resampling import DRAWS, bootstrap_weights, resample
 from visionkit.prediction.ensemble import Ensemble
-from visionkit.training.metric import TaskMetric
+from visionkit.training.redraw import RedrawnMetric
 
-__all__ = ["FittedWeights", "Gain", "MembersJudged", "fit_weights", "paired_gain"]
+__all__ = ["FittedWeights", "Gain", "MembersJudged", "fit_weights", "mean_gain"]
 
 Array = NDArray[Any]
+Metric: TypeAlias = RedrawnMetric[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class MembersJudged:
         make_metric: Makes a metric over the ensemble's classes.
     """
 
-    def __init__(self, ensemble: Ensemble, make_metric: Callable[[], TaskMetric]) -> None:
+    def __init__(self, ensemble: Ensemble, make_metric: Callable[[], Metric]) -> None:
         self.ensemble = ensemble
         self.metrics = [make_metric() for _ in ensemble.names]
 
@@ -65,11 +65,11 @@ class MembersJudged:
 
     def entry(
         self,
-        whole: TaskMetric,
+        whole: Metric,
         fitted: FittedWeights | None,
         groups: Sequence[Hashable],
         *,
-        draws: int = 1000,
+        draws: int = DRAWS,
         seed: int = 0,
     ) -> dict[str, Any]:
         """Return what an evaluation keeps of it, as plain values.
@@ -85,7 +85,8 @@ class MembersJudged:
         found = [scalars(metric) for metric in self.metrics]
         values = [one.get(key, 0.0) for one in found]
         best = int(np.argmax(values))
-        gains = _gains(whole, self.metrics, best, groups, draws, seed)
+        own, *theirs = _drawn((whole, *self.metrics), key, groups, draws, seed)
+        gains = [_gain(own, side, len(set(groups))) for side in (theirs, [theirs[best]])]
         weights = ensemble.weights if fitted is None else fitted.weights
         names = ensemble.names
         return {
@@ -104,57 +105,50 @@ class MembersJudged:
         }
 
 
-def paired_gain(
-    first: TaskMetric,
-    second: TaskMetric,
+def mean_gain(
+    first: Metric,
+    others: Sequence[Metric],
     groups: Sequence[Hashable],
     *,
     key: str | None = None,
-    draws: int = 1000,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Gain:
-    """Return how much higher a number of one metric is than that of another over the same images.
+    """Return how much higher a number of one metric is than the mean of that of others over the same images.
 
-    Whole groups are drawn, the same ones for both (paired bootstrap).
+    Whole groups are drawn, the same ones for all (paired bootstrap).
 
     Args:
         first: A metric.
-        second: Another one, with the same images in the same order.
+        others: One or more, with the same images in the same order.
         groups: Of each image, what it belongs to.
         key: Of the number; None takes the one that says which checkpoint is the best.
         draws: Resamples of the interval.
         seed: Of the draws.
     """
     name = first.monitor if key is None else key
-    weights = list(bootstrap_weights(groups, draws, seed))
-    return _gain_of(first, [second], name, groups, weights)
+    own, *theirs = _drawn((first, *others), name, groups, draws, seed)
+    return _gain(own, theirs, len(set(groups)))
 
 
-def scalars(metric: TaskMetric) -> dict[str, float]:
+def scalars(metric: Metric) -> dict[str, float]:
     """Return the numbers of a metric."""
     return {key: float(value) for key, value in metric.compute().items() if value.ndim == 0}
 
 
-def _gains(
-    whole: TaskMetric, members: Sequence[TaskMetric], best: int, groups: Sequence[Hashable], draws: int, seed: int
-) -> tuple[Gain, Gain]:
-    """Return the gains over the mean of the members and over the best of them."""
-    weights = list(bootstrap_weights(groups, draws, seed))
-    key = whole.monitor
-    return _gain_of(whole, members, key, groups, weights), _gain_of(whole, [members[best]], key, groups, weights)
+def _drawn(
+    metrics: Sequence[Metric], key: str, groups: Sequence[Hashable], draws: int, seed: int
+) -> list[tuple[float, Array | None]]:
+    """Return a number of each metric, and its values in the same resamples; None where it has none in them."""
+    weights = list(bootstrap_weights(groups, draws, seed)) if len(set(groups)) > 1 else []
+    return [(scalars(m).get(key, 0.0), resample(m, weights).get(key) if weights else None) for m in metrics]
 
 
-def _gain_of(
-    first: TaskMetric, others: Sequence[TaskMetric], key: str, groups: Sequence[Hashable], weights: Sequence[Array]
-) -> Gain:
-    """Return how much higher a number is than the mean of others'."""
-    value = scalars(first).get(key, 0.0) - float(np.mean([scalars(other).get(key, 0.0) for other in others]))
-    n = len(set(groups))
-    if n < 2:
+def _gain(own: tuple[float, Array | None], theirs: Sequence[tuple[float, Array | None]], n: int) -> Gain:
+    """Return how much higher a number is than the mean of others, from their values in the same resamples of n."""
+    value = own[0] - float(np.mean([one for one, _ in theirs]))
+    drawn = [array for _, array in (own, *theirs) if array is not None]
+    if len(drawn) <= len(theirs):
         return Gain(value, None, None)
-    drawn = [resample(metric, weights).get(key) for metric in (first, *others)]
-    if any(one is None for one in drawn):
-        raise UsageError(f"there is no {key} of some of these images")
-    own, *theirs = (np.asarray(one, np.float64) for one in drawn)
-    interval = expanded_percentile(own - np.mean(theirs, 0), n)
+    interval = expanded_percentile(drawn[0] - np.mean(drawn[1:], 0), n)
     return Gain(value, interval.low, interval.high)

@@ -23,7 +23,7 @@ from visionkit.core.prefetch import prefetch_map
 from visionkit.data.dataset import VisionDataset, load_sample
 from visionkit.data.labels.masks import IGNORE
 from visionkit.evaluation.intervals import expanded_percentile
-from visionkit.evaluation.resampling import bootstrap_weights, resample
+from visionkit.evaluation.resampling import DRAWS, bootstrap_weights, resample
 from visionkit.prediction.ensemble import Ensemble
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
@@ -41,7 +41,6 @@ LEAST = 20  # images or groups, from which on weights are fitted
 MOST = 1000  # images that are looked at
 MOST_BOXED = 200  # where boxes are put together anew for each weight that is tried
 PIXELS = 500  # of an image
-DRAWS = 1000
 FLOOR = 1e-6  # least probability: a model that is wrong with certainty is not infinitely wrong
 STEPS = 200  # of the fit of a mixture, at most
 GRID = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

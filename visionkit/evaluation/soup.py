@@ -157,6 +157,7 @@ def cook(
         model = make()
         model.load_state_dict(average([one.model for one in some]))
         recompute_statistics(model.eval(), batches(), frozen)
+        model.thresholds = None  # they speak of another model
         return model
 
     for k in order[1:]:

@@ -113,7 +113,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         "ckpt": ["m.ckpt"], "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
-        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False, "weights": None,
+        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False, "weights": None, "thresholds": None,
     }  # fmt: skip
 
 

@@ -59,8 +59,8 @@ def parser() -> Parser:
                    "predict as one: classes are joined by name, probabilities averaged, boxes and masks of one object "
                    "put together; all of them are in memory at once, and time adds up")  # fmt: skip
     p.add_argument("--fitted", metavar="DIR",
-                   help="an evaluation of the same checkpoints (visionkit evaluate --ckpt A B), whose weights of them "
-                   "are used (default: all count the same)")  # fmt: skip
+                   help="an evaluation of the same checkpoints (visionkit evaluate --ckpt A B): they count as much as "
+                   "it found best, and its thresholds are used (default: all count the same)")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
                    help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
@@ -176,11 +176,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.sources import find_images, from_stdin, read_list
 
-    weights = None
+    fitted = None
     if options.fitted is not None:
-        from visionkit.evaluation.fitted import fitted_weights
+        from visionkit.evaluation.fitted import read_fitted
 
-        weights = fitted_weights(options.fitted, paths)
+        fitted = read_fitted(options.fitted, paths)
     asked: list[Any] = [from_stdin(sys.stdin.buffer) if p == STDIN else p for p in dict.fromkeys(options.pictures)]
     asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
     pictures = find_images(asked, tell=_warn)
@@ -208,7 +208,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 progress=progress,
                 reduced=options.reduced_decode,
                 resume=options.resume,
-                weights=weights,
+                weights=None if fitted is None else fitted.weights,
+                thresholds=None if fitted is None else fitted.thresholds,
             )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visionkit.data.dataset import VisionDataset
     from visionkit.models.model import VisionModel
 
-__all__ = ["main"]
+__all__ = ["main", "pictures_of", "task_of", "value_of"]
 
 STATISTICS = 512  # training pictures that statistics of batch normalisation are computed of
 BATCH = 16
@@ -83,7 +83,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     check_alike(ingredients)
     first = models[0]
     asked: dict[str, Any] = {
-        "task": _task(first),
+        "task": task_of(first),
         "classes": first.classes,
         "channels": first.preprocessing.channels,
         "trainings": {path: training_of(path) for path in paths},
@@ -95,8 +95,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     say(f"data     {len(val.dataset)} val pictures choose by {first.head.metric(first.classes).monitor}")
     soup = cook(
         ingredients,
-        lambda model: _value(model, val.dataset, options.batch_size, workers),
-        lambda: _pictures(first, train.dataset, workers),
+        lambda model: value_of(model, val.dataset, options.batch_size, workers),
+        lambda: pictures_of(first, train.dataset, workers),
         make=lambda: checkpoint.make_model(contents[0][checkpoint.KEY], files[0], trust=options.trust).to(device),
         tell=say,
     )
@@ -110,7 +110,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _task(model: VisionModel) -> Any:
+def task_of(model: VisionModel) -> Any:
     """Return which labels a model is measured with.
 
     Raises:
@@ -136,7 +136,7 @@ def _task(model: VisionModel) -> Any:
     )
 
 
-def _value(model: VisionModel, dataset: VisionDataset[Any], batch_size: int | None, workers: int) -> float:
+def value_of(model: VisionModel, dataset: VisionDataset[Any], batch_size: int | None, workers: int) -> float:
     """Return how good a model is: the number that says which checkpoint of a training is the best."""
     from visionkit.core.prefetch import prefetch_map
     from visionkit.data.dataset import load_sample
@@ -159,7 +159,7 @@ def _value(model: VisionModel, dataset: VisionDataset[Any], batch_size: int | No
     return float(metric.compute()[metric.monitor])
 
 
-def _pictures(model: VisionModel, dataset: VisionDataset[Any], workers: int) -> Iterator[Tensor]:
+def pictures_of(model: VisionModel, dataset: VisionDataset[Any], workers: int) -> Iterator[Tensor]:
     """Yield training pictures as the network sees them in evaluation, uint8 [B, C, H, W]."""
     from visionkit.core.prefetch import prefetch_map
     from visionkit.core.sample import collate
