@@ -160,8 +160,8 @@ def draw_together(named: Sequence[tuple[str, Evaluation]], draws: int = DRAWS, s
     drawn = resample_together(drawings, bootstrap_weights(groups, draws, seed))
     values = []
     for evaluation, columns in zip(evaluations, drawn, strict=True):
-        scalars = {k: v for k, v in evaluation.metric.compute().items() if k in columns and v.numel() == 1}
-        values.append({key: float(value) for key, value in scalars.items()})
+        whole = evaluation.metric.redraw_weighted(np.ones(len(evaluation.images), np.int64))  # matched once already
+        values.append({key: float(value) for key, value in whole.items() if key in columns})
     return Drawings(evaluations, places, groups, values, drawn)
 
 

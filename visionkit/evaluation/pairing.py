@@ -152,7 +152,7 @@ def _told(truth: Mapping[str, Any]) -> str:
         counts = Counter(one["label"] for one in truth["objects"])
     else:
         counts = Counter(truth["pixels"])
-    words = [f"{name} {count}" for name, count in counts.most_common()]
+    words = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     unit = "objects" if "objects" in truth else "pixels"
     return f"{_list(words)} {unit}" if words else f"no {unit}"
 

@@ -1,5 +1,6 @@
 """visionkit compare from outside: what it says, writes and refuses."""
 
+import functools
 import json
 import re
 
@@ -13,7 +14,7 @@ from visionkit.evaluation import comparison
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(comparison, "DRAWS", 200)
+    monkeypatch.setattr(comparison, "draw_together", functools.partial(comparison.draw_together, draws=200))
 
 
 def pets(folder, right, seed, n=100, **options):
