@@ -25,8 +25,8 @@ def test_boxes():
     assert first["kind"] == "missed"
     assert (first["count"], first["count_all"]) == (2, 2)
     assert first["gain"] == first["gain_map"] == pytest.approx(67 / 101)
-    assert first["words"] == "objects that nothing finds, found (2): AP50 +0.663"
-    assert told["sentence"] == "Most would be gained by objects that nothing finds, found (2): AP50 0.337 -> 1.000."
+    assert first["words"] == "finding the objects that are missed (2 at score 0.3): AP50 +0.663"
+    assert told["sentence"] == "Most would be gained by finding the objects that are missed (2 at score 0.3): AP50 0.337 -> 1.000."
     assert {k["kind"]: (k["count"], k["count_all"]) for k in others if k["count_all"]} == {"background": (0, 1)}
     assert len(told["kinds"]) == 6
 
@@ -46,7 +46,7 @@ def test_classes():
         ("cat and dog confused", 3, 0.3),
         ("dog and cow confused", 1, 0.1),
     ]
-    way = "cat and dog, told apart (2 cat taken for dog, 1 dog taken for cat)"
+    way = "telling cat and dog apart (2 cat taken for dog, 1 dog taken for cat)"
     assert told["kinds"][0]["words"] == f"{way}: top-1 +0.300"
     assert told["sentence"] == f"Most would be gained by {way}: top-1 0.600 -> 0.900."
 
@@ -109,7 +109,7 @@ def test_pixels_by_hand():
         "sky and road confused": (1, pytest.approx((3 / 4 + 1 + 0) / 3 - value)),
         "boundary": (1, pytest.approx((3 / 4 + 1 + 0) / 3 - value)),
     }
-    assert told["sentence"].startswith("Most would be gained by sky and tree, told apart (1 pixels): mIoU 0.450 -> ")
+    assert told["sentence"].startswith("Most would be gained by telling sky and tree apart (1 pixels): mIoU 0.450 -> ")
     assert "boundary" not in {k["kind"] for k in error_gains(metric)["kinds"]}
 
 
