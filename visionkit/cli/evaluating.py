@@ -321,9 +321,7 @@ def _forget(source: Source) -> list[str]:
     return [f"{store_thresholds(source.ckpts[0], None, head=source.name)} holds no thresholds any more"]
 
 
-def _done(
-    told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]
-) -> Evaluated:
+def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]) -> Evaluated:
     """Write the numbers and return what to say of them."""
     told.write(options.out, overwrite=True)  # the old ones have gone
     page = Path(options.out).name or "report"
