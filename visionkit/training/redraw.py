@@ -212,6 +212,7 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         self.reset()
         if images:
             self.keep(int(images), self.unpack(arrays, int(images)))
+            self._update_count += 1  # torchmetrics warns of values without an update
 
     def gather(self) -> tuple[int, Ready | None]:
         """Return the number of images of all processes and what is made of them, None without any."""
