@@ -93,7 +93,9 @@ def _of_boxes(metric: DetectionMetric, values: Mapping[str, Tensor]) -> dict[str
     kinds = []
     for kind, gain in at_50.gains.items():
         shown, every = int(values[f"errors/{kind}"]), at_50.counts[kind]
-        when = f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
+        when = (
+            f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
+        )
         kinds.append(
             {
                 "kind": kind, "count": shown, "count_all": every, "gain": gain, "gain_map": mean.gains[kind],
@@ -126,9 +128,7 @@ def _of_labels(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> di
     return _entry("map", float(values["map"]), kinds, "mean AP")
 
 
-def _of_pixels(
-    metric: SegmentationMetric, values: Mapping[str, Tensor], band: BoundaryBand | None
-) -> dict[str, Any]:
+def _of_pixels(metric: SegmentationMetric, values: Mapping[str, Tensor], band: BoundaryBand | None) -> dict[str, Any]:
     k = len(metric.classes)
     counts = values["confusion_matrix"].cpu().reshape(k, k)
     value = _miou(counts)
