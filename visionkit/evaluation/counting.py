@@ -14,14 +14,15 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch_map
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.dataset import VisionDataset, load_sample
+from visionkit.data.images.decode import Scale
 from visionkit.data.labels.checks import header_size
 from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.truth import margin_of, truth_of
-from visionkit.prediction.predictor import Item, Predictor
+from visionkit.prediction.predictor import Item, Predictor, problem_of
 from visionkit.prediction.views import Views
 from visionkit.training.redraw import RedrawnMetric
 
-__all__ = ["Counted", "Keep", "Members", "Predicts", "count", "count_predictions"]
+__all__ = ["Count", "Keep", "Members", "Predicts", "count", "count_predictions"]
 
 Data: TypeAlias = VisionDataset[Any]
 Metric: TypeAlias = RedrawnMetric[Any, Any]
@@ -36,12 +37,18 @@ CHUNK = 16
 class Predicts(Protocol):
     """What predicts: a :class:`Predictor`, or several models that speak as one."""
 
-    views: Views
-    batch_size: int
+    @property
+    def views(self) -> Views:
+        """What the network sees of each picture."""
+        ...
 
     @property
-    def preprocessing(self) -> Any:
-        """What brings a picture to the size of the model, or of the first of several."""
+    def batch_size(self) -> int:
+        """Views of one size at once."""
+        ...
+
+    def scale(self) -> Scale | None:
+        """Return by how much pictures are resized, so that they can be decoded at a part of their size."""
         ...
 
     def prepare(self, sample: Sample[Any], *, keep: bool) -> Any:
@@ -82,7 +89,7 @@ class Judge(Protocol):
 
 
 @dataclass
-class Counted:
+class Count:
     """What was counted.
 
     Args:
@@ -141,13 +148,13 @@ class Counted:
 def count(
     predictor: Predicts,
     dataset: Data,
-    counted: Counted,
+    counted: Count,
     *,
     workers: int = 0,
     keep: Keep | None = None,
     judge: Judge | None = None,
     progress: Progress | None = None,
-) -> Counted:
+) -> Count:
     """Predict the pictures of a data set and count what comes of it, as ``visionkit validate`` does.
 
     Args:
@@ -167,7 +174,7 @@ def count(
     """
     digests: dict[str, str] = {}
     files = dataset.files()
-    scale = predictor.views.scale(predictor.preprocessing)
+    scale = predictor.scale()
 
     def read(index: int) -> Item:
         id = dataset.ids[index]
@@ -213,11 +220,11 @@ def count(
 def count_predictions(
     predictions: Mapping[int, Prediction],
     dataset: Data,
-    counted: Counted,
+    counted: Count,
     *,
     keep: Keep | None = None,
     progress: Progress | None = None,
-) -> Counted:
+) -> Count:
     """Count predictions that are there already.
 
     Args:
@@ -265,7 +272,16 @@ def _heard(
             yield result if isinstance(result, DataError) else (*result, ())
         return
     for said in several.each(items):
-        yield said if isinstance(said, DataError) else (said[0], several.combine(said[1]), said[1])
+        if isinstance(said, DataError):
+            yield said
+            continue
+        sample, parts = said
+        try:
+            whole = several.combine(parts)
+        except Exception as e:
+            yield problem_of(e, sample.info)
+            continue
+        yield sample, whole, parts
 
 
 def _truth(dataset: Data, index: int) -> tuple[Any, ImageInfo]:
@@ -295,7 +311,7 @@ def _no_pixels(info: ImageInfo) -> Sample[Any]:
     return Sample(torch.zeros(3, 0, 0, dtype=torch.uint8), None, info)
 
 
-def _refuse_none(counted: Counted) -> None:
+def _refuse_none(counted: Count) -> None:
     if not counted.images:
         problems = [line for e in counted.problems[:10] for line in e.lines]
         raise DataError(*problems, "no picture is left to count; nothing is written")

@@ -10,7 +10,7 @@ from visionkit.core.prediction import Prediction
 from visionkit.data.dataset import VisionDataset
 from visionkit.evaluation.answers import Evidence
 from visionkit.evaluation.calibration import calibration_of
-from visionkit.evaluation.counting import Counted, Predicts, count, count_predictions
+from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
 from visionkit.evaluation.details import confusion_of, precision_recall_of, scores_of, worst_first
 from visionkit.evaluation.error_gains import BoundaryBand, error_gains
 from visionkit.evaluation.folder import Evaluation
@@ -73,7 +73,7 @@ def evaluate_predictions(
     return _told(count_predictions(predictions, dataset, new_count(dataset, metric)), task, on_error)
 
 
-def new_count(dataset: VisionDataset[Any], metric: RedrawnMetric[Any, Any]) -> Counted:
+def new_count(dataset: VisionDataset[Any], metric: RedrawnMetric[Any, Any]) -> Count:
     """Return what counts the pictures of a data set, and gathers what is asked of them beside the metric.
 
     Args:
@@ -81,7 +81,7 @@ def new_count(dataset: VisionDataset[Any], metric: RedrawnMetric[Any, Any]) -> C
         metric: A new one.
     """
     groups = getattr(dataset, "groups", None)
-    return Counted(
+    return Count(
         metric,
         multilabel=bool(getattr(metric, "multilabel", False)),
         groups=dict(zip(dataset.ids, groups, strict=True)) if groups else {},
@@ -91,7 +91,7 @@ def new_count(dataset: VisionDataset[Any], metric: RedrawnMetric[Any, Any]) -> C
 
 
 def evaluation_of(
-    counted: Counted,
+    counted: Count,
     *,
     task: str,
     data: dict[str, Any] | None = None,
@@ -119,11 +119,13 @@ def evaluation_of(
     told.curves = {"pr": curves} if curves else {}
     if evidence is not None and CALIBRATED not in unknown:
         told.calibration = calibration_of(evidence)
-    told.errors = error_gains(metric, counted.watcher) if isinstance(metric, SegmentationMetric) else error_gains(metric)
+    told.errors = (
+        error_gains(metric, counted.watcher) if isinstance(metric, SegmentationMetric) else error_gains(metric)
+    )
     return told
 
 
-def _told(counted: Counted, task: str, on_error: Callable[[DataError], None] | None) -> Evaluation:
+def _told(counted: Count, task: str, on_error: Callable[[DataError], None] | None) -> Evaluation:
     for problem in counted.problems:
         if on_error is None:
             raise problem
