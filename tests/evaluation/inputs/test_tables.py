@@ -195,7 +195,9 @@ def test_what_is_no_table(tmp_path):
         read(tmp_path / "best.ckpt", data)
 
 
-@given(st.lists(st.lists(st.floats(2**-10, 1, width=32), min_size=7, max_size=7), min_size=3, max_size=3), st.booleans())
+@given(
+    st.lists(st.lists(st.floats(2**-10, 1, width=32), min_size=7, max_size=7), min_size=3, max_size=3), st.booleans()
+)
 @settings(max_examples=20, deadline=None)
 def test_what_is_written_is_read(tmp_path_factory, values, several):
     folder = tmp_path_factory.mktemp("table")
