@@ -222,7 +222,9 @@ class Ensemble:
         """Return in words what predicting with all of them took; None before anything was predicted."""
         cost = self.cost()
         many = len(self.predictors)
-        return None if cost is None else f"cost     {many} models, about {cost:.1f} times the time of {self.names[0]} alone"
+        if cost is None:
+            return None
+        return f"cost     {many} models, about {cost:.1f} times the time of {self.names[0]} alone"
 
 
 def make_ensemble(
