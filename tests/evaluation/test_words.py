@@ -29,8 +29,19 @@ def classified(names=NAMES, few=()):
 
 def test_the_number_that_counts_comes_first():
     assert headline(classified()) == "top-1 0.912 [0.862, 0.963] of 400 pictures"
-    images = [EvaluatedImage("a", "0" * 64, "g", (9, 9), {"objects": [
-        {"label": "x", "box": [0, 0, 1, 1], "crowd": crowd, "area": 1.0} for crowd in (False, False, True)]})] * 2
+    images = [
+        EvaluatedImage(
+            "a",
+            "0" * 64,
+            "g",
+            (9, 9),
+            {
+                "objects": [
+                    {"label": "x", "box": [0, 0, 1, 1], "crowd": crowd, "area": 1.0} for crowd in (False, False, True)
+                ]
+            },
+        )
+    ] * 2
     told = Evaluation("detection", ("x",), images, DetectionMetric(("x",)), {"map": Measured(0.5, None, 2, "images")})
     assert headline(told) == "mAP 0.500 of 2 pictures in 1 groups with 4 objects"
     assert number(Measured(math.nan, None, 0, "images")) == "none"
@@ -44,7 +55,7 @@ def test_a_table_of_classes_the_worst_first_and_not_all():
     lines = summary_of(told, "out", next_steps=["visionkit report out --out out.html"])
     assert lines[0].startswith("top-1 0.912")
     assert lines[1] == "top-5 0.950 [0.900, 1.000], macro F1 0.800 [0.750, 0.850]"
-    table = [line for line in lines if "pictures of the class" in line]
+    table = [line for line in lines if line.endswith(" 50")]
     assert len(table) == 10
     assert table[0].split()[:4] == ["class", "02", "0.54", "[0.49,"]
     assert not any("too few" in line for line in table), "these stand behind the others"
@@ -60,7 +71,7 @@ def test_few_pictures_are_said_so():
     told.metrics["top1"] = Measured(0.9, Interval(0.6, 0.98, "wilson"), 10, "images", "too few to say: 10 images")
     lines = summary_of(told, "out")
     assert lines[1] == "too few to say: 10 images"
-    assert [line for line in lines if line.endswith("too few to say")][0].split()[0] == "b"
+    assert next(line for line in lines if line.endswith("too few to say")).split()[0] == "b"
 
 
 def test_what_the_other_parts_found_and_names_of_strangers():

@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "visionkit.cli.commands.evaluate",
         "how good a model is, with intervals: --ckpt RUN --data ROOT --out DIR",
     ),
+    "compare": (
+        "visionkit.cli.commands.compare",
+        "which of several evaluations is better on the same pictures: compare DIR_A DIR_B",
+    ),
     "soup": (
         "visionkit.cli.commands.soup",
         "average the weights of several trainings into one model: soup A B C --data ROOT --out OUT.ckpt",
@@ -56,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "your pictures": ("init", "check", "shapes"),
     "a model": ("train", "fit", "validate", "test", "predict"),
-    "trust": ("evaluate", "soup"),
+    "trust": ("evaluate", "compare", "report", "soup"),
     "parts of models": ("model", "heads", "backbone"),
     "this machine": ("info", "completion"),
 }

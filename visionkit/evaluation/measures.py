@@ -154,7 +154,8 @@ def _basis(counted: Counted, number: Array) -> Basis:
 def _few(n: int, unit: str, fewest: int) -> str | None:
     if n >= fewest:
         return None
-    return f"too few to say: {n} {unit if n != 1 else re.sub(r's\b', '', unit, count=1)}"
+    one = re.sub(r"s\b", "", unit, count=1)
+    return f"too few to say: {n} {unit if n != 1 else one}"
 
 
 def _is_scalar(key: str, value: Tensor) -> bool:

@@ -138,12 +138,13 @@ def _classes(evaluation: Evaluation, out: str) -> list[str]:
     if len(evaluation.classes) > 1 and order:
         shown = order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES - 2]
         names = {name: _short(printable(name)) for name in shown}
-        longest = max(max(map(len, names.values())), 8)
-        lines.append(f"{'classes':<{INDENT}}{'the worst first':<{longest}}  {word}")
+        longest = max(15, *map(len, names.values()))
+        unit = found[shown[0]].unit.removesuffix(" of the class")
+        lines.append(f"{'classes':<{INDENT}}{'the worst first':<{longest}}  {word:<17} {unit:>8}")
         for name in shown:
             one = found[name]
             few = "  too few to say" if one.few is not None else ""
-            lines.append(f"{'':<{INDENT}}{names[name]:<{longest}}  {number(one, 2):<17} {one.n:>6,} {one.unit}{few}")
+            lines.append(f"{'':<{INDENT}}{names[name]:<{longest}}  {number(one, 2):<17} {one.n:>8,}{few}")
         if len(order) > len(shown):
             lines += _line("", f"and {len(order) - len(shown)} more classes: {out}/evaluation.json has them all")
         few_left = sum(found[name].few is not None for name in order[len(shown) :])
@@ -178,7 +179,9 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
             sure = "" if low is not None and (low > 0 or (high is not None and high < 0)) else " (no gain is shown)"
             best = f", {printable(told['best'])}" if told.get("best") else ""
             name = in_words(str(entry.get("monitor", "")))
-            lines += _line("" if lines else "together", f"{told['value']:+.3f}{ends} in {name} against {against}{best}{sure}")
+            lines += _line(
+                "" if lines else "together", f"{told['value']:+.3f}{ends} in {name} against {against}{best}{sure}"
+            )
     if entry.get("cost") is not None:
         lines += _line("" if lines else "together", f"at {entry['cost']:.1f} times the time of one model")
     if isinstance(entry.get("reason"), str):
@@ -188,9 +191,7 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
 
 def _line(what: str, words: str) -> list[str]:
     """Return words behind a heading, in lines of 80 columns."""
-    wrapped = textwrap.wrap(
-        printable(words), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False
-    )
+    wrapped = textwrap.wrap(printable(words), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     return [f"{what if not k else '':<{INDENT}}{line}".rstrip() for k, line in enumerate(wrapped)]
 
 
