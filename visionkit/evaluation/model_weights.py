@@ -1,4 +1,4 @@
-"""How much each model of an ensemble shall count: fitted on labelled images, and taken only where that is known to help.
+"""How much each model of an ensemble shall count: fitted on labelled images, taken only where that is known to help.
 
 Weights of a few models over a few hundred images are easily worse than equal ones, so three things hold them back.
 Fitted weights are drawn towards equal ones by as much as the images say little. They are fitted on each half of the

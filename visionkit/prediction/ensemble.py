@@ -123,7 +123,7 @@ class Ensemble:
         """
         return _Prepared(tuple(p.prepare(sample, keep=keep and not k) for k, p in enumerate(self.predictors)))
 
-    def each(self, items: Iterable[_Prepared | DataError]) -> Generator[Found]:
+    def each(self, items: Iterable[Any]) -> Generator[Found]:
         """Yield each sample with what every model says of it, in the model's own ids of classes.
 
         Args:
@@ -156,7 +156,7 @@ class Ensemble:
         joining: Joining = self.members.joining.only(model)
         return type(prediction).combine([prediction], joining)
 
-    def results(self, items: Iterable[_Prepared | DataError]) -> Generator[Result]:
+    def results(self, items: Iterable[Any]) -> Generator[Result]:
         """Yield each sample with its prediction, in order; what could not be read goes through as it is.
 
         Args:
