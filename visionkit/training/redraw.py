@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,11 +14,25 @@ from visionkit.core.distributed import gather_objects, order_of_images
 from visionkit.core.errors import DataError, UsageError
 from visionkit.training.metric import TaskMetric
 
-__all__ = ["ImageCounts", "RedrawnMetric", "taken"]
+__all__ = ["Counted", "ImageCounts", "RedrawnMetric", "taken"]
 
 Array = NDArray[Any]
 Part = TypeVar("Part")
 Ready = TypeVar("Ready")
+
+
+class Counted(NamedTuple):
+    """The things that a value rests on: objects of a class, answers, pictures.
+
+    Args:
+        of: int64 [N], how many of them each image has.
+        hits: int64 [N], how many of these are right; None where the value is more than the share of right ones.
+        unit: What they are, such as "objects".
+    """
+
+    of: Array
+    hits: Array | None
+    unit: str
 
 
 class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
@@ -30,6 +44,9 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
     Args:
         classes: Class names, in the order of their ids.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Names of attributes that its values depend on: those of other settings are not to be compared."""
 
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
@@ -57,16 +74,21 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         raise NotImplementedError
 
     def pack(self, part: Part) -> dict[str, Array]:
-        """Return a part as plain arrays of numbers, and what the values depend on beside it, such as thresholds."""
-        raise NotImplementedError
+        """Return a part as plain arrays of numbers, and what the values depend on beside it, such as thresholds.
+
+        Raises:
+            UsageError: The metric does not say how.
+        """
+        raise UsageError(f"{type(self).__name__} cannot be kept in a file; give it the methods pack and unpack")
 
     def unpack(self, arrays: Mapping[str, Array], images: int) -> Part:
         """Return the part of so many images that :meth:`pack` told, and take over what it told beside it.
 
         Raises:
             DataError: These are no such arrays, or they do not fit the classes.
+            UsageError: The metric does not say how.
         """
-        raise NotImplementedError
+        raise UsageError(f"{type(self).__name__} cannot be read from a file; give it the methods pack and unpack")
 
     def drawer(self, ready: Ready) -> Callable[[Array], dict[str, float]]:
         """Return what gives the values without dimensions when image k counts as often as its weight says.
@@ -79,6 +101,14 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
             return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True)) if scalars else {}
 
         return draw
+
+    def count(self, ready: Ready, images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield the key of each value that rests on something else than whole images, and what that is."""
+        yield from ()
+
+    def find_faults(self, ready: Ready, images: int) -> Array:
+        """Return how wrong each image is, float64 [N]; 0 where nothing is wrong, or where the metric does not say."""
+        return np.zeros(images)
 
     def keep(self, images: int, part: Part) -> None:
         """Add what a batch of so many images brings; nothing where there are none."""
@@ -147,6 +177,19 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
 
         return drawn
 
+    def counted(self) -> Iterator[tuple[str, Counted]]:
+        """Yield the key of each value that rests on something else than whole images, and what that is.
+
+        Values of which :class:`Counted` has hits are the share of these.
+        """
+        images, ready = self._ready = self._ready or self.gather()
+        return iter(()) if ready is None else self.count(ready, images)
+
+    def faults(self) -> Array:
+        """Return how wrong each image is, float64 [N] in the order of the rows; 0 where nothing is wrong."""
+        images, ready = self._ready = self._ready or self.gather()
+        return np.zeros(0) if ready is None else self.find_faults(ready, images)
+
     @property
     def images(self) -> int:
         """How many images this process holds."""
@@ -169,6 +212,7 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         self.reset()
         if images:
             self.keep(int(images), self.unpack(arrays, int(images)))
+            self._update_count += 1  # else torchmetrics takes it for empty
 
     def gather(self) -> tuple[int, Ready | None]:
         """Return the number of images of all processes and what is made of them, None without any."""
@@ -202,6 +246,12 @@ class ImageCounts(NamedTuple):
         added = torch.from_numpy(weight)[self.image] * self.number
         return torch.zeros(cells, dtype=torch.int64).index_add_(0, self.cell, added)
 
+    def by_image(self, which: Tensor, images: int) -> Array:
+        """Return the sum of some entries in each image, int64 [images]; ``which`` is a bool mask [E]."""
+        sums = torch.zeros(images, dtype=torch.int64).index_add_(0, self.image[which], self.number[which].long())
+        counts: Array = sums.numpy()
+        return counts
+
 
 def taken(arrays: Mapping[str, Array], name: str, shape: Sequence[int | None], kind: str, below: float = 0) -> Array:
     """Return an array of a file that :meth:`RedrawnMetric.take_arrays` takes, once it is what it should be.
@@ -221,7 +271,7 @@ def taken(arrays: Mapping[str, Array], name: str, shape: Sequence[int | None], k
         raise DataError(f"the array {name!r} is missing or of another kind")
     if any(wanted is not None and wanted != length for wanted, length in zip(shape, array.shape, strict=True)):
         raise DataError(f"the array {name!r} has shape {array.shape}, not {tuple(shape)}")
-    if below and array.size and not (0 <= array.min() and array.max() < below):
+    if below and array.size and (array.min() < 0 or array.max() >= below):
         raise DataError(f"the array {name!r} holds {array.min()} to {array.max()}, outside of 0 to {below - 1}")
     return array
 
