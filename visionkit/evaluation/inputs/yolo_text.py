@@ -108,9 +108,10 @@ def _objects(
         values = _values(cells, where)
         number = int(values[0])
         if number >= len(names.names):
-            last = len(names.names) - 1
+            known_to = len(names.names) - 1
             raise DataError(
-                f"{where}: class {number}, and {names.source} names the classes 0 to {last}; correct the line or the names"
+                f"{where}: class {number}, and {names.source} names the classes 0 to {known_to}; correct the line or "
+                "the names"
             )
         label = class_of(names.names[number], known, where)
         score = share_of(values[-1], "the confidence, the last column,", where)
