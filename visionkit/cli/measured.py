@@ -132,6 +132,8 @@ def _candidate(root: Path, task: Task | None) -> Candidate:
     """
     if task is not None and root.is_dir():
         for here in recognise_formats(root, TABLES[task]):
+            if here.format.fallback:  # other data look the same by their names
+                break
             if here.problem is not None:
                 raise here.problem
             return Candidate(task, here.format.name, root, {}, "it was asked for")

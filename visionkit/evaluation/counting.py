@@ -20,6 +20,8 @@ from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.truth import margin_of, truth_of
 from visionkit.prediction.predictor import Item, Predictor, problem_of
 from visionkit.prediction.views import Views
+from visionkit.tasks.detection.instances import InstancePrediction
+from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.training.redraw import RedrawnMetric
 
 __all__ = ["Count", "Keep", "Members", "Predicts", "count", "count_predictions"]
@@ -124,6 +126,8 @@ class Count:
             target: Its truth, in pixels of the original.
             sha256: Of the bytes of its file.
         """
+        if isinstance(prediction, InstancePrediction) and not getattr(self.metric, "masks", True):
+            prediction = BoxPrediction(prediction.boxes, prediction.scores, prediction.labels, prediction.size)
         truth = truth_of(target, self.metric.classes, multilabel=self.multilabel)
         self.images.append(EvaluatedImage(info.id, sha256, self.groups.get(info.id), info.size, truth))
         self.margins.append(margin_of(prediction, target))

@@ -223,13 +223,15 @@ def test_a_class_that_the_data_lack_is_named_with_the_nearest(tmp_path):
 
 shares = st.floats(0, 1, width=32)
 objects = st.lists(
-    st.tuples(st.integers(0, 100), st.integers(0, 80), st.integers(1, 59), st.integers(1, 39), shares, st.integers(0, 2)),
+    st.tuples(
+        st.integers(0, 100), st.integers(0, 80), st.integers(1, 59), st.integers(1, 39), shares, st.integers(0, 2)
+    ),
     max_size=6,
 )
 
 
 @given(st.lists(objects, min_size=3, max_size=3), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_written_is_read(tmp_path_factory, scene, masks):
     """Bit for bit: JSON has all digits of a number, and run lengths all pixels."""
     folder = tmp_path_factory.mktemp("written")

@@ -92,9 +92,7 @@ def read_coco_results(
     )
 
 
-def _reader(
-    found: Mapping[int, Sequence[FoundObject]], images: DataImages, *, masks: bool
-) -> Callable[[int], Any]:
+def _reader(found: Mapping[int, Sequence[FoundObject]], images: DataImages, *, masks: bool) -> Callable[[int], Any]:
     def read(position: int) -> Any:
         return object_prediction(found.get(position, ()), images.size(position), masks=masks)
 

@@ -154,9 +154,7 @@ class Lacking(NamedTuple):
     remarks: list[str]
 
 
-def find_lacking(
-    found: Collection[int], images: DataImages, source: str, what: str, *, allow_missing: bool
-) -> Lacking:
+def find_lacking(found: Collection[int], images: DataImages, source: str, what: str, *, allow_missing: bool) -> Lacking:
     """Return the images of which a file says nothing, where each must have a class.
 
     Args:

@@ -77,9 +77,7 @@ def read_predictions(
     annotations = None if coco_annotations is None else Path(coco_annotations)
 
     def records(file: Path) -> FilePredictions:
-        return read_records(
-            file, images, classes, task=task, multilabel=multilabel, allow_missing=allow_missing
-        )
+        return read_records(file, images, classes, task=task, multilabel=multilabel, allow_missing=allow_missing)
 
     def results(file: Path) -> FilePredictions:
         return read_coco_results(file, images, classes, masks=masks, annotations=annotations)
@@ -102,9 +100,7 @@ def read_predictions(
     if kind in ("list", "object") and boxes:
         return results(given)
     if kind == "table" and task == "classification":
-        return read_table_of_classes(
-            given, images, classes, multilabel=multilabel, allow_missing=allow_missing
-        )
+        return read_table_of_classes(given, images, classes, multilabel=multilabel, allow_missing=allow_missing)
     raise _not_understood(given, task, _SEEN[kind])
 
 
@@ -144,7 +140,7 @@ def _kind(file: Path) -> str:
 
 
 def _is_record(head: bytes) -> bool:
-    """Return whether the first line has what records of predictions hold; a line that is none is its reader's to name."""
+    """Return whether the first line is a record of predictions; what is wrong with it is its reader's to say."""
     line = head.split(b"\n", 1)[0]
     try:
         said = json.loads(line)

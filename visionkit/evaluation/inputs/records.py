@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.core.prediction import Prediction
@@ -70,14 +69,14 @@ def read_records(
             remarks.append(f"{count}: counted as without objects")
         boxes = _boxes(places, images, classes, masks=task == "instance")
         return FilePredictions(source, range(len(images)), boxes, missing, tuple(remarks))
-    lacking = find_lacking(places, images, str(file), "prediction", allow_missing=allow_missing)
-    remarks += lacking.remarks
     read: Callable[[int], Prediction]
     if task == "segmentation":
         read = _pixels(file, places, images, classes)
     else:
         found = {p: _of_classes(r, classes, multilabel=multilabel) for p, r in places.items()}
         read = found.__getitem__
+    lacking = find_lacking(places, images, str(file), "prediction", allow_missing=allow_missing)
+    remarks += lacking.remarks
     return FilePredictions(source, tuple(places), read, lacking.ids, tuple(remarks))
 
 
@@ -183,7 +182,7 @@ def _pixels(
 
 
 def _given(file: Path, recorded: Sequence[str]) -> Mapping[str, Any]:
-    """Return where the mask of each image lies below the folder of masks: as those of all that were given to predict."""
+    """Return where the mask of each image lies in the folder: it goes by all images that were given to predict."""
     seen = file.parent / SEEN
     every: list[str] = []
     if seen.is_file():
