@@ -22,7 +22,7 @@ COLOURS = ("blue", "green", "red")
 def small(seed, classes=COLOURS, *, head=visionkit.LinearHead, neck=None, size=32, channels=3):
     torch.manual_seed(seed)
     backbone = visionkit.ResNet(
-        layers=(1, 1, 1, 1), block="basic", stem="small", width_per_group=64, in_channels=channels
+        layers=(1, 1, 1, 1), block="basic", stem="small", depthwise_separable=True, in_channels=channels
     )
     given = {} if neck is None else {"neck": neck}
     preprocessing = visionkit.Preprocessing(size, channels=channels)

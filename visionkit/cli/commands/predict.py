@@ -121,7 +121,7 @@ def parser() -> Parser:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(each_checkpoint(arguments, CKPT))
+        return parser().parse_intermixed_args(each_checkpoint(arguments, CKPT))
     except UsageError:
         given = options_of(arguments)
         found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)
