@@ -136,6 +136,7 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
         classes=classes,
         root=str(data.root),
         coco_annotations=options.coco_annotations,
+        allow_missing=options.allow_missing,
     )
     say(f"read     {found.source}")
     say(*(f"warning: {remark}" for remark in found.remarks), error=True)
