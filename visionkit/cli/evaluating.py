@@ -222,7 +222,7 @@ def _metric(head: Head, data: MeasuredData, classes: Sequence[str]) -> RedrawnMe
             f"the metric of {type(head).__name__} is a {type(made).__name__}, and evaluate counts by "
             f"{type(usual).__name__}: visionkit validate and visionkit test take it"
         )
-    return made  # type: ignore[no-any-return]  # heads say Any
+    return made
 
 
 # ---- several checkpoints

@@ -159,7 +159,7 @@ def _choose(
     for name in ("test", "val") if asked is None else (asked,):
         part: Data | None = getattr(found, name)
         if part is not None and name != "train":
-            return _Chosen(part, name, () if train is None else train.ids)  # type: ignore[arg-type]  # a split's name
+            return _Chosen(part, name, () if train is None else train.ids)
     if train is None or asked == "test":
         there = [name for name in NAMES if getattr(found, name) is not None]
         choices = "|".join([*there, *(["all"] if len(there) == 1 else [])])

@@ -143,7 +143,9 @@ def _of_pixels(metric: SegmentationMetric, values: Mapping[str, Tensor], band: B
     if band is not None:
         wrong = band.confusion - band.confusion.diag().diag()
         gain = max(0.0, _miou(counts - wrong + wrong.sum(1).diag()) - value)
-        words = f"getting all pixels near the true boundaries right ({int(wrong.sum()):,} are wrong): mIoU {gain:+.3f}"
+        every = int(counts.sum() - counts.diag().sum())
+        share = f"{int(wrong.sum()):,} of the {every:,} wrong pixels"
+        words = f"getting all pixels near the true boundaries right ({share}): mIoU {gain:+.3f}"
         kinds.append({"kind": "boundary", "count": int(wrong.sum()), "gain": gain, "words": words})
     return _entry("miou", value, kinds, "mIoU")
 

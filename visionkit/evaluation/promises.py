@@ -1,8 +1,8 @@
 """Promises of a share that hold 19 times of 20, whichever of many thresholds they are made at.
 
 A share read off a curve breaks its promise every other time, since the curve is followed to where it happens to be
-high. Here thresholds are tried in an order that does not depend on what is right, each by an exact one-sided bound, up to
-the first that fails (fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021, section 2.3).
+high. Here thresholds are tried in an order that does not depend on what is right, each by an exact one-sided bound, up
+to the first that fails (fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021, section 2.3).
 
 Answers of one picture are alike: where one is wrong, so are others. They count as fewer than they are, by the design
 effect 1 + r (m - 1) of m answers a picture that agree by r (Kish, "Survey Sampling", 1965), in the bound of Korn and

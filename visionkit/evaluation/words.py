@@ -77,7 +77,7 @@ def summary_of(evaluation: Evaluation, out: str, *, next_steps: Sequence[str] = 
     if monitored is not None and monitored.few is not None:
         lines.append(monitored.few)
     shown = [f"{in_words(k)} {number(evaluation.metrics[k])}" for k in _SHOWN[_kind(evaluation)]
-             if k in evaluation.metrics]  # fmt: skip
+             if k in evaluation.metrics and evaluation.metrics[k].n]  # fmt: skip
     lines += _joined(shown)
     lines += _classes(evaluation, out)
     for name, entry, key in (
@@ -153,8 +153,8 @@ def _classes(evaluation: Evaluation, out: str) -> list[str]:
     absent = _absent(evaluation)
     if absent:
         listed = ", ".join(printable(name) for name in absent[:8]) + (", ..." if len(absent) > 8 else "")
-        one = f"{len(absent)} of the {len(evaluation.classes)} classes "
-        lines += _line("not here", f"{one}{'is' if len(absent) == 1 else 'are'} in none of the pictures: {listed}")
+        many = f"{len(absent)} of the {len(evaluation.classes)} classes "
+        lines += _line("not here", f"{many}{'is' if len(absent) == 1 else 'are'} in none of the pictures: {listed}")
     return lines
 
 
@@ -170,7 +170,7 @@ def _absent(evaluation: Evaluation) -> list[str]:
 
 def _ensemble(entry: Mapping[str, Any]) -> list[str]:
     """Return what several models gain over one."""
-    lines = []
+    lines: list[str] = []
     for key, against in (("gain_over_mean", "the mean of its members"), ("gain_over_best", "the best of them")):
         told = entry.get(key)
         if isinstance(told, Mapping) and told.get("value") is not None:

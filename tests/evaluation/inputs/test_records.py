@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_record_is_named_with_its_line(tmp_path):
         ([good | {"objects": {}}], r"a\.jsonl:1: objects are \{\}; give a list"),
         (
             [good, {"image": "b", "probabilities": {}}],
-            r"a\.jsonl:2: no 'objects' in it: the record is of classification",
+            r"a\.jsonl:2: no 'objects' in it: the predictions are of classification, and",
         ),
         ([good, 5], r"a\.jsonl:2: no JSON object"),
     ):

@@ -181,6 +181,7 @@ def test_what_is_no_table(tmp_path):
         ("cells.csv", b"image,label\n000.png\n", "1 cells where the header has 2"),
         ("list.json", b"[]", "is a JSON list, as COCO results are, and the data want classes; understood are a table"),
         ("photo.csv", b"\x89PNG\0\0", "is no text"),
+        ("packed.json.gz", b"\x1f\x8b\x08", r"is compressed \(unpack it first\)"),
         ("latin.csv", "image,label\ncaf\u00e9.png,dog\n".encode("latin-1"), "latin.csv:2: is not UTF-8 text"),
         ("cut.jsonl", b'{"image": "000.png", "label": \n', r"cut\.jsonl:1: no valid JSON"),
         ("names.csv", b"picture,label\n000.png,dog\n", "no column 'image' among picture, label"),

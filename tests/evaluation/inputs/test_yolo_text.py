@@ -101,7 +101,10 @@ BROKEN = {
     "commas": ("0,0.5,0.5,0.5,0.5,0.9", "holds a comma or semicolon"),
     "text": ("dog 0.5 0.5 0.5 0.5 0.9", "'dog' is no number"),
     "half a class": ("0.5 0.5 0.5 0.5 0.5 0.9", "class 0.5 is no whole number"),
-    "a class that has no name": ("3 0.5 0.5 0.5 0.5 0.9", "class 3, but the data has 3 names, so 0 to 2"),
+    "a class that has no name": (
+        "3 0.5 0.5 0.5 0.5 0.9",
+        "class 3, and the list of the data.s classes names the classes 0 to 2",
+    ),
     "pixels": ("0 80 60 40 30 0.9", "holds 80: this looks like pixels"),
     "NaN": ("0 nan 0.5 0.5 0.5 0.9", "holds nan"),
     "a side below 0": ("0 0.5 0.5 -0.5 0.5 0.9", "a side of the box is below 0"),

@@ -34,6 +34,7 @@ _UNDERSTOOD: dict[Task, str] = {
     "segmentation": "a folder of pictures of class ids, or visionkit's predictions.jsonl with masks/ beside it",
 }
 _MASKS = "masks"
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")
 Read: TypeAlias = Callable[[], FilePredictions]
 
 
@@ -110,6 +111,7 @@ _SEEN = {
     "object": "is one JSON object",
     "text": "is no kind of predictions that is understood",
     "bytes": "is no text",
+    "packed": "is compressed (unpack it first)",
     "empty": "is empty",
 }
 
@@ -128,6 +130,8 @@ def _kind(file: Path) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "empty"
+    if head.startswith(_PACKED):
+        return "packed"
     if b"\0" in text:
         return "bytes"
     if text[:1] == b"[":

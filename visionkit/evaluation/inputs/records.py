@@ -53,7 +53,7 @@ def read_records(
     Raises:
         DataError: A line is wrong or of another task, two are of one image, or a class or an image is not in the data.
     """
-    records = list(_records(file, KEYS[task]))
+    records = list(_records(file, task))
     first: dict[str, str] = {}
     for where, said in records:
         if (before := first.setdefault(said["image"], where)) != where:
@@ -80,7 +80,7 @@ def read_records(
     return FilePredictions(source, tuple(places), read, lacking.ids, tuple(remarks))
 
 
-def _records(file: Path, key: str) -> Iterator[_Record]:
+def _records(file: Path, task: str) -> Iterator[_Record]:
     for number, line in enumerate(read_text(file, limit=MAX_BYTES).split("\n"), 1):
         if not line.strip():
             continue
@@ -88,9 +88,12 @@ def _records(file: Path, key: str) -> Iterator[_Record]:
         said = parse_line(line, where, _EXAMPLE)
         if not isinstance(said.get("image"), str) or not said["image"]:
             raise DataError(f'{where}: no "image": give records as visionkit predict writes them')
-        if key not in said:
-            kind = next((f"of {task}" for task, k in KEYS.items() if k in said), "of another kind")
-            raise DataError(f"{where}: no {key!r} in it: the record is {kind}, and the data are not; give others")
+        if KEYS[task] not in said:
+            other = next((f"are of {t}" for t, key in KEYS.items() if key in said), "are of something else")
+            raise DataError(
+                f"{where}: no {KEYS[task]!r} in it: the predictions {other}, and the data are for {task}; give other "
+                "predictions, or the data that these are of"
+            )
         yield _Record(where, said)
 
 

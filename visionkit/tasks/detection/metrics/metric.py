@@ -190,8 +190,8 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
     def drawer(self, ready: _Ready) -> Callable[[Array], dict[str, float]]:
         """Return what gives the numbers for weights of the images, without tables and curves."""
         table = error_table(ready.errors, len(self.classes), ready.images)
-        boxes = AveragePrecisionDraws(ready.boxes)
-        masks = None if ready.masks is None else AveragePrecisionDraws(ready.masks)
+        boxes = AveragePrecisionDraws(ready.boxes, ready.images)
+        masks = None if ready.masks is None else AveragePrecisionDraws(ready.masks, ready.images)
 
         def draw(weight: Array) -> dict[str, float]:
             drawn = boxes(weight)
