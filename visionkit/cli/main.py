@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
+    "report": (
+        "visionkit.cli.commands.report",
+        "an evaluation or a training as one page with pictures: visionkit report FOLDER --out FILE.html",
+    ),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
     "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
     "backbone": (
@@ -48,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "your pictures": ("init", "check", "shapes"),
     "a model": ("train", "fit", "validate", "test", "predict"),
+    "trust": ("report",),
     "parts of models": ("model", "heads", "backbone"),
     "this machine": ("info", "completion"),
 }

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 from visionkit.training.redraw import ImageCounts
 
-__all__ = ["ERROR_TYPES", "ErrorCounts", "count_errors"]
+__all__ = ["ERROR_TYPES", "ErrorCounts", "FoundErrors", "count_errors", "find_errors"]
 
 ERROR_TYPES = ("missed", "confused", "poorly_localised", "both", "duplicate", "background")
 """Kinds of errors, in the order in which they are listed and drawn."""
@@ -41,6 +41,23 @@ class ErrorCounts(NamedTuple):
         return cls(total[:cells].reshape(classes + 1, classes + 1), kinds)
 
 
+class FoundErrors(NamedTuple):
+    """The errors of a data set one by one, E of them, image after image.
+
+    Args:
+        image: int64 [E], position of the image.
+        kind: int64 [E], position in :data:`ERROR_TYPES`.
+        found: int64 [E], position of the detection; -1 where an object is missed.
+        truth: int64 [E], position of the object that is missed, or the one that the detection is nearest to; -1 for
+            none.
+    """
+
+    image: Array
+    kind: Array
+    found: Array
+    truth: Array
+
+
 def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, iou_threshold: float) -> ImageCounts:
     """Count confusions and kinds of errors of the detections with at least a score, in each image.
 
@@ -63,6 +80,70 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     Returns:
         The cells of the confusion matrix [K + 1, K + 1], row by row, then the kinds.
     """
+    judged = _judge(boxes, score_threshold, iou_threshold)
+    image, labels = boxes.image[judged.strong], boxes.labels[judged.strong]  # [P]
+    truth_image, truth_labels = boxes.truth_image[judged.objects], boxes.truth_labels[judged.objects]  # [T]
+    mixed, missed = np.zeros(len(image), bool), judged.free.copy()
+    mixed[judged.mixed[0]], missed[judged.mixed[1]] = True, False
+    nothing = judged.wrong & ~mixed
+    found = [
+        (image[row], truth_labels[column] * (classes + 1) + labels[row]) for row, column in (judged.right, judged.mixed)
+    ]
+    found.append((image[nothing], classes * (classes + 1) + labels[nothing]))
+    found.append((truth_image[missed], truth_labels[missed] * (classes + 1) + classes))
+    for number, kind in enumerate(ERROR_TYPES):
+        where = (truth_image if kind == "missed" else image)[judged.kinds[kind]]
+        found.append((where, np.full(len(where), (classes + 1) ** 2 + number)))
+    return ImageCounts.make(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+
+def find_errors(boxes: DataSetBoxes, *, score_threshold: float, iou_threshold: float) -> FoundErrors:
+    """Return the errors that :func:`count_errors` counts by kind, one by one.
+
+    Args:
+        boxes: Predictions and truth of all images.
+        score_threshold: As there.
+        iou_threshold: As there.
+    """
+    judged = _judge(boxes, score_threshold, iou_threshold)
+    parts = []
+    for number, kind in enumerate(ERROR_TYPES):
+        which = np.flatnonzero(judged.kinds[kind])
+        if kind == "missed":
+            truth = judged.objects[which]
+            parts.append((boxes.truth_image[truth], np.full(len(which), number), np.full(len(which), -1), truth))
+        else:
+            nearest = judged.nearest[kind][which]
+            found = judged.strong[which]
+            truth = np.where(nearest < 0, -1, judged.objects[nearest]) if len(judged.objects) else nearest
+            parts.append((boxes.image[found], np.full(len(which), number), found, truth))
+    image, numbers, found, truth = (np.concatenate(values) for values in zip(*parts, strict=True))
+    order = np.argsort(image, kind="stable")
+    return FoundErrors(image[order], numbers[order], found[order], truth[order])
+
+
+class _Judged(NamedTuple):
+    """Which of the P strong detections and T objects that count are right, and what the others are."""
+
+    strong: Array
+    """int64 [P], positions of the detections, image after image, best first."""
+    objects: Array
+    """int64 [T], positions of the objects."""
+    right: tuple[Array, Array]
+    """Rows and columns that belong together."""
+    mixed: tuple[Array, Array]
+    """Those of one place and two classes."""
+    wrong: Array
+    """bool [P]."""
+    free: Array
+    """bool [T]."""
+    kinds: dict[str, Array]
+    """By kind, bool [T] of missed objects, bool [P] of others."""
+    nearest: dict[str, Array]
+    """By kind but "missed", int64 [P], the object that a detection is nearest to, -1 for none."""
+
+
+def _judge(boxes: DataSetBoxes, score_threshold: float, iou_threshold: float) -> _Judged:
     strong = np.flatnonzero(boxes.scores >= score_threshold)
     strong = strong[np.lexsort((-boxes.scores[strong], boxes.image[strong]))]  # best first in each image
     image, labels = boxes.image[strong], boxes.labels[strong]  # [P]
@@ -71,26 +152,16 @@ def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, i
     there = near.overlap >= iou_threshold
     wrong = np.ones(len(strong), bool)
     free = np.ones(len(truth_labels), bool)
-    row, column = _match(near.select(same & there), image, len(free))
-    wrong[row], free[column] = False, False
-    found = [(image[row], truth_labels[column] * (classes + 1) + labels[row])]
+    right = _match(near.select(same & there), image, len(free))
+    wrong[right[0]], free[right[1]] = False, False
 
     within, crowd_labels = _near(boxes, strong, boxes.crowd, iou_threshold)
     wrong[within.row[labels[within.row] == crowd_labels[within.column]]] = False
 
-    row, column = _match(near.select(there & wrong[near.row] & free[near.column]), image, len(free))
-    mixed, missed = np.zeros(len(strong), bool), free.copy()
-    mixed[row], missed[column] = True, False
-    found.append((image[row], truth_labels[column] * (classes + 1) + labels[row]))
-    nothing, truth_image = wrong & ~mixed, boxes.truth_image[~boxes.crowd]
-    found.append((image[nothing], classes * (classes + 1) + labels[nothing]))
-    found.append((truth_image[missed], truth_labels[missed] * (classes + 1) + classes))
+    mixed = _match(near.select(there & wrong[near.row] & free[near.column]), image, len(free))
     left = wrong[near.row]
-    kinds = _kinds(near.select(left), same[left], wrong, free, iou_threshold)
-    for number, kind in enumerate(ERROR_TYPES):
-        where = (truth_image if kind == "missed" else image)[kinds[kind]]
-        found.append((where, np.full(len(where), (classes + 1) ** 2 + number)))
-    return ImageCounts.make(*(np.concatenate(values) for values in zip(*found, strict=True)))
+    kinds, nearest = _kinds(near.select(left), same[left], wrong, free, iou_threshold)
+    return _Judged(strong, np.flatnonzero(~boxes.crowd), right, mixed, wrong, free, kinds, nearest)
 
 
 def _near(boxes: DataSetBoxes, rows: Array, which: Array, least: float) -> tuple[Pairs, Array]:
@@ -119,8 +190,10 @@ def _match(pairs: Pairs, image: Array, columns: int) -> tuple[Array, Array]:
     return pairs.row[matched], pairs.column[matched]
 
 
-def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: float) -> dict[str, Array]:
-    """Return which detections, bool [P], or objects, bool [T], are errors of each kind.
+def _kinds(
+    pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: float
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return which detections, bool [P], or objects, bool [T], are errors of each kind; and the nearest objects.
 
     Args:
         pairs: Wrong detections (rows) and the objects that are near, by row, then by column.
@@ -140,7 +213,9 @@ def _kinds(pairs: Pairs, same: Array, wrong: Array, free: Array, threshold: floa
     missed[own[poor]] = False
     missed[other[confused]] = False
     kinds = {"missed": missed, "confused": confused, "poorly_localised": poor, "both": near, "duplicate": duplicate}
-    return {**kinds, "background": rest & ~near}
+    nearest = {"poorly_localised": own, "duplicate": own, "confused": other, "both": other}
+    nothing = np.full(len(wrong), -1)
+    return {**kinds, "background": rest & ~near}, {**nearest, "background": nothing}
 
 
 def _best(pairs: Pairs, rows: int) -> tuple[Array, Array]:

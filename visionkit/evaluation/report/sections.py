@@ -1,0 +1,243 @@
+"""The parts of the page, in their order; a part without content is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from visionkit.evaluation.report.class_shots import suspects
+from visionkit.evaluation.report.charts import swatch
+from visionkit.evaluation.report.confusion import confusion_part
+from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
+from visionkit.evaluation.report.drawing import FOUND, TRUTH
+from visionkit.evaluation.report.gallery import KINDS, Gallery
+from visionkit.evaluation.report.marks import Facts, Number, join, name, say
+from visionkit.evaluation.report.shots import SURE
+from visionkit.evaluation.report.source import Run, Source
+from visionkit.evaluation.report.tables import (
+    class_table,
+    data_table,
+    fold,
+    number_cards,
+    number_table,
+    plain_table,
+)
+from visionkit.evaluation.report.words import metric_name, next_steps
+from visionkit.prediction.draw import palette
+
+__all__ = ["Section", "evaluation_sections", "run_sections"]
+
+_LONGEST = 100_000  # letters of a config in the page
+_LEGEND = 40  # classes of pixels whose colours are named
+
+
+class Section(NamedTuple):
+    """A part of the page."""
+
+    id: str
+    title: str
+    content: Markup
+
+
+def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, passport: str) -> list[Section]:
+    """Return the parts of the page of an evaluation.
+
+    Args:
+        source: The evaluation.
+        gallery: Its pictures.
+        pictures: The same as HTML.
+        passport: Of the weights that the training started from; "" where it is not known.
+    """
+    facts, evaluation = source.facts, source.evaluation
+    assert evaluation is not None
+    steps = join([say("<li>{}</li>", step) for step in next_steps(facts, str(source.given))], "")
+    parts = [
+        Section("numbers", "Numbers", join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), "")),
+        Section("next", "What to do next", say('<ol class="next">{}</ol>', steps) if steps else Markup("")),
+        Section("training", "Training", _charts(training_charts(source.run)) if source.run else Markup("")),
+        Section("confusion", "What is taken for what", _confusion(facts, gallery)),
+        Section("errors", "Kinds of errors", _errors(facts, gallery)),
+        Section("curves", "Precision and reliability", _reliability(facts)),
+        Section("pictures", "Pictures", _pictures(source, gallery, pictures)),
+        Section("labels", "Suspected labels", _suspects(source, gallery)),
+        Section("thresholds", "Thresholds", _thresholds(facts)),
+        Section("gains", "Views and ensemble", _gains(facts)),
+        Section("data", "Data", data_table(evaluation, facts)),
+        Section("made", "How it was made", _made(facts, source.run, passport)),
+    ]
+    return [part for part in parts if part.content]
+
+
+def run_sections(run: Run, plots: Markup, passport: str) -> list[Section]:
+    """Return the parts of the page of a training that was not evaluated."""
+    rows = [
+        say("<tr><th scope='row' class='name'>{}</th><td>{}</td></tr>", name(key), Number(value, f"metrics.json#{key}", _form(value)))
+        for key, value in run.best.items()
+    ]
+    table = say('<div class="wide" tabindex="0" role="region" aria-label="best values"><table class="numbers">{}</table></div>', join(rows, ""))
+    parts = [
+        Section("training", "Training", _charts(training_charts(run))),
+        Section("best", "The best epoch", table if rows else Markup("")),
+        Section("plots", "Plots of the training", plots),
+        Section("made", "How it was made", _made(Facts({}), run, passport)),
+    ]
+    return [part for part in parts if part.content]
+
+
+def _charts(charts: Markup) -> Markup:
+    return say('<div class="charts">{}</div>', charts) if charts else Markup("")
+
+
+def _confusion(facts: Facts, gallery: Gallery) -> Markup:
+    shown = {cell for shot in gallery.shots for cell in shot.cells}
+    content = confusion_part(facts, shown)
+    if not content:
+        return content
+    note = "Underlined counts are buttons: they show their pictures below." if shown else ""
+    return say('<p class="soft">Rows are what is true, columns what was predicted. {}</p>{}', note, content)
+
+
+def _errors(facts: Facts, gallery: Gallery) -> Markup:
+    """Return kinds of errors with what mending each would gain, or with their numbers alone."""
+    shown = {kind for shot in gallery.shots for kind in shot.kinds}
+    rows = []
+    for i, one in enumerate(facts.rows("errors", "kinds")):
+        kind = facts.text("errors", "kinds", i, "kind")
+        words = (one.get("words") if isinstance(one, dict) else None) or KINDS.get(kind, kind)
+        count = facts.number("errors", "kinds", i, "count")
+        gain = facts.number("errors", "kinds", i, "gain", form="gain")
+        rows.append(_kind_row(kind, str(words), count, gain, shown))
+    if not rows:
+        counts = [key for key in facts.mapping("metrics") if key.startswith("errors/")]
+        for key in counts:
+            kind = key.partition("/")[2]
+            rows.append(_kind_row(kind, KINDS.get(kind, kind), facts.number("metrics", key, "value"), None, shown))
+    if not rows:
+        return Markup("")
+    metric = facts.text("errors", "metric")
+    head = say("<tr><th scope='col'>kind</th><th scope='col'>number</th><th scope='col'>{}</th><th></th></tr>",
+               f"gain in {metric_name(metric)} if it were mended" if metric else "")  # fmt: skip
+    words = say("<p>{}</p>", facts.text("errors", "sentence")) if facts.text("errors", "sentence") else ""
+    return say(
+        '{}<div class="wide" tabindex="0" role="region" aria-label="kinds of errors"><table class="numbers"><thead>{}</thead>'
+        "<tbody>{}</tbody></table></div>", words, head, join(rows, ""),
+    )  # fmt: skip
+
+
+def _kind_row(kind: str, words: str, count: Number | None, gain: Number | None, shown: set[str]) -> Markup:
+    button = say('<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>', kind, words)
+    return say(
+        "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+        words, "" if count is None else count, "" if gain is None else gain, button if kind in shown else "",
+    )  # fmt: skip
+
+
+def _reliability(facts: Facts) -> Markup:
+    charts = _charts(join((precision_charts(facts), reliability_charts(facts)), ""))
+    words = facts.text("calibration", "words")
+    rest = plain_table(facts, "calibration", without=("bins", "words"))
+    told = join((say("<p>{}</p>", words) if words else "", fold("calibration", rest) if rest else ""), "")
+    return join((charts, told), "")
+
+
+def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
+    assert source.evaluation is not None
+    left_out = join([say("<p class='soft'>{}.</p>", line) for line in gallery.left_out], "")
+    if not gallery.shots:
+        return left_out or Markup("<p>There is nothing to show.</p>")
+    task = source.evaluation.task
+    legend: object = ""
+    if task in ("detection", "instance"):
+        legend = say(
+            "<p class='soft'>Errors, each cut out of its picture. {} whole lines: truth (thin: other objects); {} dashed: "
+            "prediction.</p>", swatch(TRUTH), swatch(FOUND),
+        )  # fmt: skip
+    elif task == "segmentation":
+        classes = list(zip(source.evaluation.classes, palette(len(source.evaluation.classes)), strict=True))
+        items = [say("<li>{} {}</li>", swatch(colour), name(one)) for one, colour in classes[:_LEGEND]]
+        legend = say('<p class="soft">Truth on the left, prediction on the right.</p><ul class="legend">{}</ul>', join(items, ""))
+    return say(
+        '{}<div id="filters" class="filters" role="group" aria-label="filters" hidden>{}'
+        '<button type="button" id="all" hidden>show all</button></div><p class="soft" id="said" role="status"></p>'
+        '<div id="gallery" class="gallery{}">{}</div>{}',
+        legend, gallery.filters(source.evaluation.classes), " two" if task == "segmentation" else "", pictures, left_out,
+    )  # fmt: skip
+
+
+def _suspects(source: Source, gallery: Gallery) -> Markup:
+    """Return pictures whose labels the model contradicts and is very sure of it."""
+    assert source.evaluation is not None
+    show: object = ""
+    if any("sure" in shot.kinds for shot in gallery.shots):
+        show = Markup('<button type="button" data-kind="sure" aria-pressed="false" aria-label="wrong and very sure">show them</button>')
+    task = source.evaluation.task
+    if task in ("detection", "instance") and show:
+        return say(
+            "<p>Boxes that the model is very sure of and that no label confirms: objects that are not labelled, or labelled "
+            "as something else, may be among them. {}</p>", show,
+        )  # fmt: skip
+    if task != "classification" or source.evaluation.multilabel:
+        return Markup("")
+    found = suspects(source)
+    if not found:
+        return Markup("")
+    rows = [
+        say(
+            "<tr><td class='name'>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            name(source.evaluation.images[one.image].id), name(one.truth), name(one.said), one.score,
+        )
+        for one in found
+    ]  # fmt: skip
+    words = say(
+        "<p>Labels that the model contradicts and is at least {} sure: look at these first, some labels may be wrong. {}</p>",
+        f"{SURE:.0%}".replace("%", "\N{NO-BREAK SPACE}%"), show,
+    )  # fmt: skip
+    table = say(
+        '<div class="wide" tabindex="0" role="region" aria-label="suspected labels"><table class="numbers"><thead><tr>'
+        "<th scope='col'>picture</th><th scope='col'>labelled</th><th scope='col'>predicted</th><th scope='col'>sure</th>"
+        "</tr></thead><tbody>{}</tbody></table></div>", join(rows, ""),
+    )  # fmt: skip
+    return say("{}{}", words, fold("the list", table, shut=len(found) > 5))
+
+
+def _thresholds(facts: Facts) -> Markup:
+    rule = facts.text("thresholds", "rule")
+    if not facts.mapping("thresholds"):
+        return Markup("")
+    words = say("<p>Chosen by <code>{}</code>.</p>", rule) if rule else ""
+    return say("{}{}", words, fold("thresholds", plain_table(facts, "thresholds", without=("rule",)), shut=False))
+
+
+def _gains(facts: Facts) -> Markup:
+    parts = []
+    for key, title in (("views", "views of each picture"), ("ensemble", "several models")):
+        table = plain_table(facts, key)
+        if table:
+            parts.append(fold(title, table, shut=False))
+    return join(parts, "")
+
+
+def _made(facts: Facts, run: Run | None, passport: str) -> Markup:
+    """Return model, machine, config and passport, folded away."""
+    parts = []
+    model = plain_table(facts, "model")
+    if model:
+        parts.append(fold("model and environment", model))
+    if run is not None and run.config:
+        cut = "\n... cut off here" if len(run.config) > _LONGEST else ""
+        parts.append(fold("config.yaml", _lines(run.config[:_LONGEST] + cut)))
+    if passport:
+        parts.append(fold("passport of the weights that the training started from", _lines(passport)))
+    if run is not None:
+        parts.append(say("<p class='soft'>The training: {}</p>", name(run.folder)))
+    return join(parts, "")
+
+
+def _lines(text: str) -> Markup:
+    return say("<pre>{}</pre>", join([say("{}", line) for line in text.splitlines()], "\n"))
+
+
+def _form(value: float) -> str:
+    return "count" if float(value).is_integer() and value != 0 else "score"
