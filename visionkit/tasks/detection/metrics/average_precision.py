@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 
-__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "LAST_NUMBER", "OVERLAPS", "SMALL", "ImageMasks", "Matches", "match_coco"]
+__all__ = [
+    *("ALL", "AREAS", "LARGE", "LAST_NUMBER", "MAX_DETECTIONS", "MEDIUM", "OVERLAPS", "RECALLS", "SMALL", "WORLDS"),
+    *("ImageMasks", "Matches", "bits_of", "match_coco", "needed_hits"),
+]
 
 Array = NDArray[Any]
 
@@ -95,10 +98,10 @@ class Matches(NamedTuple):
         matching = np.flatnonzero(hits)  # those that match somewhere
         for area, shift in enumerate(WORLDS):
             counted = np.flatnonzero(objects[:, area])
-            needed = _needed(objects[counted, area])  # [C, 101]
+            needed = needed_hits(objects[counted, area])  # [C, 101]
             ours = times * inside[area]
             before = np.concatenate([[0], ours.cumsum()])  # detections of this size, along the curves
-            overlap, own = np.nonzero(_bits(hits[matching], shift))
+            overlap, own = np.nonzero(bits_of(hits[matching], shift))
             own = matching[own]  # [T], detections that match, overlap by overlap
             curve = overlap * self.classes + labels[own]
             # wrong are the detections of this size that match nothing: all of them without those that match
@@ -199,7 +202,7 @@ def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | 
     )  # fmt: skip
 
 
-def _bits(worlds: Array, shift: np.uint64) -> Array:
+def bits_of(worlds: Array, shift: np.uint64) -> Array:
     """Return the worlds of an area one by one, bool [10, D]."""
     bits: Array = (worlds >> (shift + np.arange(len(OVERLAPS), dtype=np.uint64)[:, None]) & np.uint64(1)) > 0
     return bits
@@ -273,7 +276,7 @@ def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) 
     return hits, right
 
 
-def _needed(objects: Array) -> Array:
+def needed_hits(objects: Array) -> Array:
     """Return how many right detections reach each recall, int64 [C, 101] from 1 on, for numbers of objects [C]."""
     number = np.ceil(RECALLS * objects[:, None])
     number -= (number - 1) / objects[:, None] >= RECALLS  # as COCO compares: rounding may have gone either way

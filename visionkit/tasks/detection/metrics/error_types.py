@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 from visionkit.training.redraw import ImageCounts
 
-__all__ = ["ERROR_TYPES", "ErrorCounts", "FoundErrors", "count_errors", "find_errors"]
+__all__ = ["ERROR_TYPES", "ErrorCounts", "FoundErrors", "count_errors", "error_table", "find_errors"]
 
 ERROR_TYPES = ("missed", "confused", "poorly_localised", "both", "duplicate", "background")
 """Kinds of errors, in the order in which they are listed and drawn."""
@@ -56,6 +56,21 @@ class FoundErrors(NamedTuple):
     kind: Array
     found: Array
     truth: Array
+
+
+def error_table(counts: ImageCounts, classes: int, images: int) -> Array:
+    """Return what each image adds to the sums, of what ``count_errors`` found in it.
+
+    Returns:
+        int64 [images, 3 + kinds]: right detections, detections and objects that count, then the errors of each kind.
+    """
+    cells = (classes + 1) ** 2
+    image, cell = counts.image.numpy(), counts.cell.numpy()
+    inner = cell < cells
+    row, column = cell // (classes + 1), cell % (classes + 1)
+    which = (inner & (row == column), inner & (column < classes), inner & (row < classes))
+    kinds = (cell == cells + number for number in range(len(ERROR_TYPES)))
+    return np.stack([np.bincount(image[w], minlength=images) for w in (*which, *kinds)], 1)
 
 
 def count_errors(boxes: DataSetBoxes, classes: int, *, score_threshold: float, iou_threshold: float) -> ImageCounts:
