@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
+    "evaluate": (
+        "visionkit.cli.commands.evaluate",
+        "how good a model is, with intervals: --ckpt RUN --data ROOT --out DIR",
+    ),
     "report": (
         "visionkit.cli.commands.report",
         "an evaluation or a training as one page with pictures: visionkit report FOLDER --out FILE.html",
@@ -52,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "your pictures": ("init", "check", "shapes"),
     "a model": ("train", "fit", "validate", "test", "predict"),
-    "trust": ("report",),
+    "trust": ("evaluate", "report"),
     "parts of models": ("model", "heads", "backbone"),
     "this machine": ("info", "completion"),
 }

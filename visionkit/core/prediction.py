@@ -23,8 +23,8 @@ class Prediction:
     """What the model says of one image. Each task has its own; class names cross its boundary, ids stay inside.
 
     A subclass defines ``restore``, ``draw`` and ``record``. What has a neutral answer has it here (``rows``,
-    ``at_least``, ``agreement``, ``tally``). What has none (``from_record``, ``merge``, ``select_classes``) is refused
-    in one line until the subclass defines it.
+    ``at_least``, ``over``, ``agreement``, ``tally``). What has none (``from_record``, ``merge``, ``select_classes``) is
+    refused in one line until the subclass defines it.
     """
 
     def restore(self, info: ImageInfo) -> Self:
@@ -96,6 +96,16 @@ class Prediction:
 
     def at_least(self, score: float) -> Self:
         """Return the prediction with the objects alone that have at least this score, 0..1: all without objects."""
+        return self
+
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the prediction with what reaches its class's threshold alone: all of it where nothing has a score.
+
+        Args:
+            thresholds: Class name -> score, 0..1; None where nothing is promised of a class. A class that is not named
+                has none.
+            names: Class names, in the order of the ids of this prediction.
+        """
         return self
 
     def agreement(self, other: Self) -> Agreement | Mapping[str, Agreement | None] | None:

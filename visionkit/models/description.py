@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from visionkit.core.component import Spec
 from visionkit.core.errors import DataError
 from visionkit.core.text import is_printable
+from visionkit.core.thresholds import Thresholds
 
 __all__ = ["FORMAT", "KEY", "Description", "ModelSpec", "check_description", "is_spec"]
 
@@ -37,6 +38,7 @@ class Description(TypedDict):
     task: str | None
     model: ModelSpec
     passport: NotRequired[dict[str, Any] | None]
+    thresholds: NotRequired[dict[str, Any]]
 
 
 def check_description(data: Any, path: str | os.PathLike[str]) -> Description:
@@ -112,6 +114,11 @@ def _description(said: Any) -> Description:
     found: Description = {"format": FORMAT, "version": version, "task": task, "model": made}
     if "passport" in said:  # checkpoints of before have none
         found["passport"] = passport
+    if said.get("thresholds") is not None:  # only what `evaluate --choose` has gone over has any
+        try:
+            found["thresholds"] = Thresholds.from_plain(said["thresholds"], made["classes"]).plain()
+        except DataError as e:
+            raise _FaultError(str(e)) from None
     return found
 
 

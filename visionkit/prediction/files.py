@@ -18,11 +18,13 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
+from visionkit.core.thresholds import Thresholds
 from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
+from visionkit.prediction.in_force import thresholds_in_force
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
@@ -47,6 +49,7 @@ class PredictionRun:
         tallies: What all predictions together say in numbers, by what is counted.
         first: The first pictures, each with its prediction in a few words.
         remarks: What should be said of the pictures, a line each: pages and frames that were left out.
+        thresholds: Those that the predictions went by; None where they went by none.
     """
 
     records: Path
@@ -57,6 +60,7 @@ class PredictionRun:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     first: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def predict_files(
     backend: BackendName = "torch",
     calibrate: Source | Sequence[Source] | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     reduced: bool = False,
     trust: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
@@ -115,7 +120,8 @@ def predict_files(
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
         backend: What computes the network: "torch", "compile", "openvino" or "onnx".
         calibrate: The pictures that "int8" learns ranges from; None takes those that are predicted.
-        min_score: Leave out objects with a lower score, 0..1; None keeps all.
+        min_score: Leave out objects with a lower score, 0..1, whatever thresholds say; None goes by these.
+        thresholds: From which score on a class counts; None takes those of the checkpoint, where it has any.
         reduced: Whether to decode a large JPEG at a half, a quarter or an eighth of its size, as far as that is more
             than the model's: much faster, and the last digits of scores can differ.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
@@ -141,6 +147,7 @@ def predict_files(
     predictor = make_predictor(
         model, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
     )
+    chosen_by = thresholds_in_force(model.thresholds, thresholds, min_score, model.classes, tell)
     remarks = Remarks()
     workers = _workers(num_workers, pictures)
     results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
@@ -149,6 +156,8 @@ def predict_files(
         for result in results:
             if not isinstance(result, DataError):
                 prediction = result[1] if min_score is None else result[1].at_least(min_score)
+                if chosen_by is not None:
+                    prediction = prediction.over(chosen_by.values, model.classes)
                 yield FilePrediction(result[0].info, prediction, model.classes)
             elif on_error is None:
                 raise result
@@ -177,6 +186,7 @@ def predict_to_folder(
     formats: Sequence[str] = (),
     annotations: str | Path | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     views: Views | None = None,
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
@@ -204,7 +214,8 @@ def predict_to_folder(
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
         formats: Further formats to write, of those that the model's predictions offer, beside the standard ones.
         annotations: An annotation file whose ids these formats shall use.
-        min_score: Leave out objects with a lower score; None keeps all.
+        min_score: As in :func:`predict_files`.
+        thresholds: As in :func:`predict_files`.
         views: As in :func:`predict_files`.
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
@@ -230,6 +241,7 @@ def predict_to_folder(
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
     model = checkpoint.load(ckpt, trust=trust, device=where)
+    chosen_by = thresholds_in_force(model.thresholds, thresholds, min_score, model.classes, tell)
     asked = {
         "version": visionkit.__version__,
         "checkpoint": digest(find_checkpoint(ckpt)),
@@ -237,6 +249,7 @@ def predict_to_folder(
         "--backend": backend,
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
+        "thresholds": None if chosen_by is None else chosen_by.plain(),
         "--format": sorted(formats),
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
@@ -255,7 +268,7 @@ def predict_to_folder(
         formats = [*formats, *_crops(model, folder, overwrite)]
     if min_score is not None and not model.head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
-    results = Results(folder, model.head, model.classes, min_score, save_images)
+    results = Results(folder, model.head, model.classes, min_score, chosen_by, save_images)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, model.classes, going.images, given, min_score)
     results.open_writers(formats, job, overwrite=overwrite or resume)
@@ -295,6 +308,7 @@ def predict_to_folder(
         tallies=results.tallies,
         first=results.first,
         remarks=remarks.lines(),
+        thresholds=chosen_by,
     )
 
 

@@ -19,6 +19,8 @@ from visionkit.core.machine import has_compiler, refuse_foreign_code
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch
 from visionkit.core.seeds import derive_seed
+from visionkit.core.text import say
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.loading import TrainingLoader
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.description import check_description
@@ -270,6 +272,9 @@ class Task(L.LightningModule):
         Raises:
             UsageError: The recipe asks for what cannot be had, or the data have another preprocessing than the model.
         """
+        if stage == "fit":
+            self._leave_out(self.model.thresholds, "the model")
+            self.model.thresholds = None
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set at run time
         if isinstance(data, VisionDataModule):
             self.model.take_preprocessing(data.preprocessing)
@@ -294,6 +299,14 @@ class Task(L.LightningModule):
         features, self._features = self._features, None
         if features is not None:
             features.remove()
+
+    def _leave_out(self, thresholds: Thresholds | None, whose: object) -> None:
+        """Say of thresholds that a training does not keep them: they speak of the model as it was."""
+        if thresholds is not None and self.trainer.is_global_zero:
+            say(
+                f"note     the thresholds of {whose} ({thresholds.rule}) are left out, since the model changes now: "
+                "visionkit evaluate --choose finds new ones"
+            )
 
     def _cache_features(self) -> None:
         """Let the data read the features of a frozen backbone in place of pictures."""
@@ -371,6 +384,8 @@ class Task(L.LightningModule):
             what = f"this {type(self).__name__}'s model" + (f", it is a checkpoint of a {whose}" if whose else "")
             checkpoints.fit_state(self.model, checkpoint, path, what)
         checkpoints.adopt(self.model, description, path)  # a resumed backbone has no weights file
+        if self.trainer.state.fn == "fit" and "thresholds" in description:
+            self._leave_out(Thresholds.from_plain(description["thresholds"], theirs), path)
         if self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
             self._resumed = checkpoint
             try:

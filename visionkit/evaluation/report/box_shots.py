@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from visionkit.evaluation.folder import PREDICTIONS, Evaluation
 from visionkit.evaluation.report.marks import Number, is_number, join, name, pointer, say
 from visionkit.evaluation.report.shots import SURE, Box, Shot, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
-from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES, find_errors
+from visionkit.tasks.detection.metrics.error_types import DetectionErrors, find_errors
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
 
@@ -59,17 +59,29 @@ def _shots(evaluation: Evaluation, position: int, record: Mapping[str, Any]) -> 
     truth = image.truth.get("objects", ())
     metric = evaluation.metric
     assert isinstance(metric, DetectionMetric)
-    errors = find_errors(
-        _boxes(found, truth, ids), score_threshold=metric.score_threshold, iou_threshold=metric.iou_threshold
-    )
+    boxes = _boxes(found, truth, ids)
+    strong = np.flatnonzero(boxes.scores >= metric.score_threshold)
+    errors = find_errors(boxes, strong, iou_threshold=metric.iou_threshold)
     shots = []
-    for kind, f, t in zip(errors.kind.tolist(), errors.found.tolist(), errors.truth.tolist(), strict=True):
+    for kind, f, t in _one_by_one(errors):
         said = None if f < 0 else found[f]
         key = "" if f < 0 else pointer(record["line"], "objects", kept[f], "score", file=PREDICTIONS)
-        error = _Error(ERROR_TYPES[kind], said, None if t < 0 else truth[t], key)
+        error = _Error(kind, said, None if t < 0 else truth[t], key)
         others = [Box(_place(o), "other") for k, o in enumerate(truth) if k != t and not o["crowd"]]
         shots.append(_shot(position, image.size, error, others, ids))
     return shots
+
+
+def _one_by_one(errors: DetectionErrors) -> Iterator[tuple[str, int, int]]:
+    """Yield kind, detection and object of each error of a picture; -1 where there is none."""
+    nearest = {"poorly_localised": errors.own, "duplicate": errors.own, "confused": errors.other, "both": errors.other}
+    for kind, which in errors.kinds.items():
+        for place in np.flatnonzero(which).tolist():
+            if kind == "missed":
+                yield kind, -1, int(errors.columns[place])
+            else:
+                near = int(errors.columns[nearest[kind][place]]) if kind in nearest else -1
+                yield kind, int(errors.rows[place]), near
 
 
 def _is_object(found: Any, ids: Mapping[str, int]) -> bool:

@@ -17,7 +17,7 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Region, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks, encode_window, read_segmentation
-from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, boxes_to_original
+from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, boxes_to_original
 
 __all__ = ["INSTANCE_COLUMNS", "InstancePrediction", "paste", "stretch"]
 
@@ -155,10 +155,10 @@ class InstancePrediction(BoxPrediction):
         return self.pasted.rles()
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw the objects from ``DRAWN_SCORE`` on, mask and box, onto a copy of the image, uint8 [3, H, W]."""
+        """Draw the objects from ``drawn`` on, mask and box, onto a copy of the image, uint8 [3, H, W]."""
         from visionkit.prediction.draw import draw_masks
 
-        shown = self.at_least(DRAWN_SCORE)
+        shown = self.at_least(self.drawn)
         return super().draw(draw_masks(image, shown.pasted, shown.labels), names)
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:

@@ -202,6 +202,7 @@ class BoxPrediction(Prediction):
         size: Height and width of the original image; known once the prediction is restored to it.
         same: Intersection over union, 0..1, above which the head keeps but one of the boxes of a class: so it is with
             boxes that become alike where the image's edges cut them. None keeps all.
+        drawn: Lowest score, 0..1, of the boxes that are drawn.
     """
 
     boxes: Tensor
@@ -209,6 +210,7 @@ class BoxPrediction(Prediction):
     labels: Tensor
     size: tuple[int, int] | None = None
     same: float | None = None
+    drawn: float = DRAWN_SCORE
 
     def __len__(self) -> int:
         """Return the number of boxes, N."""
@@ -233,16 +235,31 @@ class BoxPrediction(Prediction):
         return found.select(order)
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
+        """Draw the boxes from ``drawn`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
         from visionkit.prediction.draw import draw_boxes
 
-        shown = self.at_least(DRAWN_SCORE)
+        shown = self.at_least(self.drawn)
         texts = [f"{names[k]} {s:.0%}" for k, s in zip(shown.labels.tolist(), shown.scores.tolist(), strict=True)]
         return draw_boxes(image, shown.boxes, shown.labels, texts)
 
     def at_least(self, score: float) -> Self:
         """Return the boxes alone that have at least this score, 0..1."""
         return self.select(self.scores >= score)
+
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the boxes alone that reach their class's threshold; all of them then are drawn.
+
+        Of a class of which nothing is promised those from ``DRAWN_SCORE`` on stay: what would be drawn anyway.
+
+        Args:
+            thresholds: Class name -> score, 0..1, or None; a class that is not named keeps all.
+            names: Class names, in the order of the ids of this prediction.
+        """
+        if not any(name in thresholds for name in names):
+            return self
+        chosen = (thresholds.get(name, 0.0) for name in names)
+        least = self.scores.new_tensor([DRAWN_SCORE if value is None else value for value in chosen])  # [K]
+        return replace(self.select(self.scores >= least[self.labels]), drawn=0.0)
 
     def select(self, which: Tensor) -> Self:
         """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""

@@ -141,6 +141,21 @@ class MultiTaskPrediction(Prediction):
         """Return the prediction with the objects alone that have at least this score, 0..1."""
         return self._each(lambda _, part: part.at_least(score))
 
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the prediction as each head's own thresholds leave it.
+
+        Args:
+            thresholds: ``head/class`` -> score, 0..1, or None.
+            names: Class names of all heads, as ``head/class``.
+        """
+
+        def one(head: str, part: Any) -> Any:
+            start = f"{head}/"
+            own = {name.removeprefix(start): v for name, v in thresholds.items() if name.startswith(start)}
+            return part.over(own, names_of(head, names)) if own else part
+
+        return self._each(one)
+
     def agreement(self, other: Self) -> dict[str, Agreement | None]:
         """Return how far each head says the same, None for one whose predictions cannot be compared."""
         found: dict[str, Agreement | None] = {}

@@ -1,12 +1,10 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionkit.core.errors import UsageError
-from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES, count_errors, find_errors
-from visionkit.tasks.detection.metrics.matching import DataSetBoxes
+from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
 from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
 
@@ -205,77 +203,3 @@ def test_random_data_against_loops(threshold, seed, images, levels):
         kinds = {name: count + some[name] for name, count in kinds.items()}
     assert torch.equal(values["confusion_matrix"], matrix)
     assert {name: int(values[f"errors/{name}"]) for name in ERROR_TYPES} == kinds
-
-
-def one_by_one(boxes, truths, **thresholds):
-    """Errors of pictures as (picture, kind, detection, object), the positions within the picture."""
-    found = find_errors(data_set(boxes, truths), **thresholds)
-    first = [np.concatenate([[0], np.cumsum([len(p) for p in of])]) for of in (boxes, truths)]
-    for image, kind, detection, thing in zip(*(v.tolist() for v in found), strict=True):
-        yield (
-            image,
-            ERROR_TYPES[kind],
-            None if detection < 0 else detection - first[0][image],
-            None if thing < 0 else thing - first[1][image],
-        )
-
-
-def data_set(boxes, truths):
-    def flat(values, dtype, *shape):
-        return np.concatenate([np.asarray(v, dtype).reshape(-1, *shape) for v in values])
-
-    return DataSetBoxes(
-        len(boxes),
-        flat([p.boxes for p in boxes], np.float32, 4),
-        flat([p.scores for p in boxes], np.float32),
-        flat([p.labels for p in boxes], np.int64),
-        np.repeat(np.arange(len(boxes)), [len(p) for p in boxes]),
-        flat([t.boxes for t in truths], np.float32, 4),
-        flat([t.labels for t in truths], np.int64),
-        np.repeat(np.arange(len(truths)), [len(t) for t in truths]),
-        flat([t.crowd for t in truths], bool),
-        flat([t.areas for t in truths], np.float32),
-    )
-
-
-@pytest.mark.parametrize(
-    ("case", "errors"),
-    [
-        ("right", []),
-        ("missed", [("missed", None, 0)]),
-        ("confused", [("confused", 0, 0)]),
-        ("poorly localised", [("poorly_localised", 0, 0)]),
-        ("both", [("both", 0, 0), ("missed", None, 0)]),
-        ("duplicate", [("duplicate", 1, 0)]),
-        ("background", [("background", 1, None)]),
-        ("background alone", [("background", 0, None)]),
-        ("another class beside the right one", [("confused", 1, 0)]),
-        ("one place, two classes", [("missed", None, 0)]),
-    ],
-)
-def test_errors_one_by_one(case, errors):
-    truth, truth_labels, found, labels, _, _ = CASES[case]
-    scores = [0.9 - 0.1 * i for i in range(len(found))]
-    told = one_by_one(
-        [prediction([FAR], [0.2], [0]), prediction(found, scores, labels)],
-        [BoxTarget.make([], []), BoxTarget.make(truth, truth_labels)],
-        score_threshold=0.3,
-        iou_threshold=0.5,
-    )
-    assert sorted(told, key=lambda e: e[1]) == [(1, *e) for e in sorted(errors)]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_errors_one_by_one_are_those_that_are_counted(seed):
-    predictions, targets = zip(*random_data(6, 3, seed, 5), strict=True)
-    boxes = data_set(predictions, targets)
-    found = find_errors(boxes, score_threshold=0.3, iou_threshold=0.5)
-    counts = count_errors(boxes, 3, score_threshold=0.3, iou_threshold=0.5)
-    kinds = counts.cell.numpy() >= 16
-    counted = np.zeros((6, len(ERROR_TYPES)), int)
-    np.add.at(counted, (counts.image.numpy()[kinds], counts.cell.numpy()[kinds] - 16), counts.number.numpy()[kinds])
-    told = np.zeros_like(counted)
-    np.add.at(told, (found.image, found.kind), 1)
-    assert told.tolist() == counted.tolist()
-    assert told.sum() > 0
-    assert (boxes.image[found.found[found.found >= 0]] == found.image[found.found >= 0]).all()

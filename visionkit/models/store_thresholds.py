@@ -1,0 +1,38 @@
+"""Thresholds into a checkpoint that is there already, without a touch to all else that it holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from visionkit.core.thresholds import Thresholds
+from visionkit.models.checkpoint import KEY, read, write
+from visionkit.models.description import check_description
+from visionkit.models.run_folder import find_checkpoint
+
+__all__ = ["store_thresholds"]
+
+
+def store_thresholds(path: str | os.PathLike[str], thresholds: Thresholds | None) -> Path:
+    """Write thresholds into a checkpoint file, in place of those that it has; all else in it stays as it is.
+
+    The file is replaced as a whole: another that shares its bytes, as last.ckpt and best.ckpt of a run may, stays.
+
+    Args:
+        path: The file, or the folder of a run: its best checkpoint.
+        thresholds: Of the file's classes; None takes out those that it has.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: The file is no checkpoint, has other classes, or cannot be written; it stays as it was.
+    """
+    file = find_checkpoint(path)
+    content = read(file)
+    description = {key: value for key, value in content[KEY].items() if key != "thresholds"}
+    if thresholds is not None:
+        description["thresholds"] = thresholds.plain()
+        check_description(description, file)
+    write({**content, KEY: description}, file.resolve())  # a link stays one
+    return file
