@@ -33,7 +33,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
         self.text = text
-        self.open, self.tags, self.found, self.loose = [], [], [], []
+        self.open, self.tags, self.found, self.loose, self.quotes = [], [], [], [], []
         self.attributes = []
         self.ids = []
         self.words = ""
@@ -50,7 +50,7 @@ class Page(HTMLParser):
         if tag == "data":
             self.found.append((attrs["data-key"], float(attrs["value"])))
         elif "data-key" in attrs:
-            assert tag == "path"
+            assert tag in ("path", "span")
         if tag not in VOID:
             self.open.append((tag, attrs))
 
@@ -64,13 +64,14 @@ class Page(HTMLParser):
 
     def handle_data(self, text):
         inside = [tag for tag, _ in self.open]
-        few = any(a.get("class") == "few" for _, a in self.open)
+        quoted = [a["data-key"] for t, a in self.open if t == "span" and "data-key" in a]
+        self.quotes += [(key, text) for key in quoted]
         if inside and inside[-1] in ("style", "script"):
             setattr(self, inside[-1], text)
             return
         self.words += text
         quiet = {"data", "bdi", "pre", "code", "svg", "option", "h1", "title", "footer"} & set(inside)
-        if not quiet and not few and re.search(r"\d", OWN.sub("", text)):
+        if not quiet and not quoted and re.search(r"\d", OWN.sub("", text)):
             self.loose.append(text)
 
     def all(self, tag):
@@ -106,6 +107,8 @@ def resolved(key, folder):
     for part in path.split("/")[1:]:
         part = part.replace("~1", "/").replace("~0", "~")
         found = found[int(part)] if isinstance(found, list) else found[part]
+    if how == "length":
+        return len(found)
     if how == "diagonal":
         return sum(row[k] for k, row in enumerate(found))
     return summed(found) if isinstance(found, list) else found
@@ -197,28 +200,56 @@ def test_three_lines_of_what_to_do(task, tmp_path):
     assert 2 <= content.count("<li>") <= 3
 
 
+PARTS = {
+    "errors": {
+        "metric": "map_50", "value": 0.5, "sentence": "Most would be gained by mending 3 missed objects: AP50 0.5 -> 0.75.",
+        "kinds": [{"kind": "missed", "count": 3, "gain": 0.25, "gain_map": 0.2, "words": "objects that nothing finds, found (3)"},
+                  {"kind": "confused", "count": 1, "gain": 0.05, "words": "objects taken for another class"}],
+    },
+    "calibration": {
+        "words": "says 0.90 where 0.50 is right: too sure (12 objects)", "temperature": 1.5, "n": 30, "ece": 0.125,
+        "bins": [{"low": 0.2, "high": 0.3, "count": 10, "confidence": 0.25, "accuracy": 0.5},
+                 {"low": 0.7, "high": 0.8, "count": 20, "confidence": 0.75, "accuracy": 0.6}],
+        "classes": {"cat": {"says": 0.9, "is": 0.5, "words": "says 0.90 where 0.50 is right: too sure"}},
+    },
+    "thresholds": {
+        "rule": "precision>=0.95", "words": "precision of 0.95 at least", "level": 0.95, "kind": "objects",
+        "chosen_on": {"split": "val", "images": 9, "units": 9}, "told_on": None,
+        "classes": {
+            "cat": {"threshold": 0.625, "bound": 0.95, "why": None, "more": None, "recall": None,
+                    "precision": {"value": 0.96875, "low": 0.5, "high": 1.0, "method": "wilson", "n": 32}},
+            "dog": {"threshold": None, "bound": None, "why": "too few", "more": {"images": 40, "things": 60},
+                    "precision": None, "recall": None},
+        },
+    },
+    "views": {"views": "flip", "monitor": "map", "cost": 2.0,
+              "metrics": {"map": {"plain": 0.5, "several": 0.5625, "gain": 0.0625, "low": -0.25, "high": 0.125}}},
+    "ensemble": {"weights": [0.5, 0.5], "fitted": False, "reason": "no val split", "monitor": "map", "cost": 2.5,
+                 "members": [{"name": "a", "value": 0.4, "metrics": {"map": 0.4}}, {"name": "b", "value": 0.5, "metrics": {}}],
+                 "gain_over_mean": {"value": 0.03125, "low": 0.0, "high": 0.0625},
+                 "gain_over_best": {"value": -0.25, "low": None, "high": None, "best": "b"}},
+}  # fmt: skip
+
+
 def test_what_other_parts_of_an_evaluation_say(tmp_path):
-    errors = {
-        "metric": "map_50", "value": 0.5, "sentence": "Mending what is missed would gain most.",
-        "kinds": [{"kind": "missed", "count": 3, "gain": 0.25, "words": "no detection of it"},
-                  {"kind": "confused", "count": 1, "gain": 0.05, "words": "wrong class"}],
-    }  # fmt: skip
-    calibration = {"words": "It is too sure of itself.", "bins": [[0.25, 0.5, 10], [0.75, 0.6, 20]], "temperature": 1.5}
-    thresholds = {"rule": "precision>=0.95", "values": {"cat": 0.625, "dog": None, "bird": 0.5}}
-    views = {"views": "flip", "monitor": "map", "metrics": {"map": {"plain": 0.5, "several": 0.5625, "gain": 0.0625}}}
-    parts = {"errors": errors, "calibration": calibration, "thresholds": thresholds, "views": views, "ensemble": None}
-    found = shown(made("detection", tmp_path, **parts))
-    assert "Mend first: no detection of it. Without these errors the AP at IoU 0.5 would be +0.250 higher." in found.words
-    assert "can promise nothing for dog" in found.words
-    assert "It is too sure of itself." in found.words
-    numbers = dict(found.found)
-    assert numbers["evaluation.json#/thresholds/values/cat"] == 0.625
-    assert numbers["evaluation.json#/views/metrics/map/gain"] == 0.0625
-    assert numbers["evaluation.json#/calibration/temperature"] == 1.5
+    found = shown(made("detection", tmp_path, **PARTS))
+    assert PARTS["errors"]["sentence"] in found.words
+    assert "The rule precision>=0.95 gives no threshold for dog: label more of it, or ask for less." in found.words
+    assert "The model says 0.90 where 0.50 is right: too sure (12 objects)." in found.words
+    assert "too few; about 40 more pictures would do" in found.words
+    assert "0.969 (0.500 to 1.000) of 32" in found.words
+    gained = "0.562 in place of 0.500, a gain of +0.062 (95\xa0% interval -0.250 to +0.125), at 2 times the time."
+    assert f"flip in place of one view: average precision (AP) {gained}" in found.words
+    assert "+0.031 over the mean of its members (95\xa0% interval +0.000 to +0.062); -0.250 over the best of them, at 2.5" in found.words
     assert [a["data-key"] for a in found.all("path") if "data-key" in a] == [
         "evaluation.json#/curves/pr/cat",
         "evaluation.json#/calibration/bins",
     ]
+    for key, value in found.found:
+        assert value == pytest.approx(resolved(key, tmp_path / "out")), key
+    for key, text in found.quotes:
+        assert text == resolved(key, tmp_path / "out")
+    assert found.loose == []
 
 
 STRANGE = {

@@ -87,8 +87,8 @@ def _one_by_one(errors: DetectionErrors) -> Iterator[tuple[str, int, int]]:
 def _is_object(found: Any, ids: Mapping[str, int]) -> bool:
     """Return whether an entry of a record is a box of a known class: what is no number does not count."""
     box = found.get("box") if isinstance(found, dict) else None
-    numbers = [*box, found.get("score")] if isinstance(box, list) else []
-    return len(numbers) == 5 and all(map(is_number, numbers)) and found.get("label") in ids
+    numbers, label = ([*box, found.get("score")], found.get("label")) if isinstance(box, list) else ([], None)
+    return len(numbers) == 5 and all(map(is_number, numbers)) and isinstance(label, str) and label in ids
 
 
 class _Error(NamedTuple):

@@ -91,6 +91,11 @@ class Facts:
         found = self.get(*path)
         return found if isinstance(found, str) else ""
 
+    def quote(self, *path: str | int) -> Markup:
+        """Return the text at a place as it stands there, with the place; nothing where there is none."""
+        text = self.text(*path)
+        return say('<span data-key="{}">{}</span>', pointer(*path), text) if text else Markup("")
+
 
 def is_number(value: object) -> bool:
     """Return whether a value is a finite number."""

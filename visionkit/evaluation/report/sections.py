@@ -12,6 +12,7 @@ from visionkit.evaluation.report.charts import swatch
 from visionkit.evaluation.report.confusion import confusion_part
 from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
 from visionkit.evaluation.report.drawing import FOUND, TRUTH
+from visionkit.evaluation.report.gains import ensemble_part, thresholds_part, views_part
 from visionkit.evaluation.report.gallery import KINDS, Gallery
 from visionkit.evaluation.report.marks import Facts, Number, join, name, say
 from visionkit.evaluation.report.shots import SURE
@@ -52,7 +53,7 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
     """
     facts, evaluation = source.facts, source.evaluation
     assert evaluation is not None
-    steps = join([say("<li>{}</li>", step) for step in next_steps(facts, str(source.given))], "")
+    steps = join([say("<li>{}</li>", step) for step in next_steps(facts)], "")
     parts = [
         Section("numbers", "Numbers", join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), "")),
         Section("next", "What to do next", say('<ol class="next">{}</ol>', steps) if steps else Markup("")),
@@ -62,8 +63,8 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
         Section("curves", "Precision and reliability", _reliability(facts)),
         Section("pictures", "Pictures", _pictures(source, gallery, pictures)),
         Section("labels", "Suspected labels", _suspects(source, gallery)),
-        Section("thresholds", "Thresholds", _thresholds(facts)),
-        Section("gains", "Views and ensemble", _gains(facts)),
+        Section("thresholds", "Thresholds", thresholds_part(facts)),
+        Section("gains", "Views and ensemble", join((views_part(facts), ensemble_part(facts)), "")),
         Section("data", "Data", data_table(evaluation, facts)),
         Section("made", "How it was made", _made(facts, source.run, passport)),
     ]
@@ -103,31 +104,31 @@ def _errors(facts: Facts, gallery: Gallery) -> Markup:
     """Return kinds of errors with what mending each would gain, or with their numbers alone."""
     shown = {kind for shot in gallery.shots for kind in shot.kinds}
     rows = []
-    for i, one in enumerate(facts.rows("errors", "kinds")):
+    for i in range(len(facts.rows("errors", "kinds"))):
         kind = facts.text("errors", "kinds", i, "kind")
-        words = (one.get("words") if isinstance(one, dict) else None) or KINDS.get(kind, kind)
+        words = facts.quote("errors", "kinds", i, "words") or name(KINDS.get(kind, kind))
         count = facts.number("errors", "kinds", i, "count")
         gain = facts.number("errors", "kinds", i, "gain", form="gain")
-        rows.append(_kind_row(kind, str(words), count, gain, shown))
+        rows.append(_kind_row(kind, words, count, gain, shown))
     if not rows:
         counts = [key for key in facts.mapping("metrics") if key.startswith("errors/")]
         for key in counts:
             kind = key.partition("/")[2]
-            rows.append(_kind_row(kind, KINDS.get(kind, kind), facts.number("metrics", key, "value"), None, shown))
+            rows.append(_kind_row(kind, name(KINDS.get(kind, kind)), facts.number("metrics", key, "value"), None, shown))
     if not rows:
         return Markup("")
     metric = facts.text("errors", "metric")
     head = say("<tr><th scope='col'>kind</th><th scope='col'>number</th><th scope='col'>{}</th><th></th></tr>",
                f"gain in {metric_name(metric)} if it were mended" if metric else "")  # fmt: skip
-    words = say("<p>{}</p>", facts.text("errors", "sentence")) if facts.text("errors", "sentence") else ""
+    words = say("<p>{}</p>", facts.quote("errors", "sentence")) if facts.text("errors", "sentence") else ""
     return say(
         '{}<div class="wide" tabindex="0" role="region" aria-label="kinds of errors"><table class="numbers"><thead>{}</thead>'
         "<tbody>{}</tbody></table></div>", words, head, join(rows, ""),
     )  # fmt: skip
 
 
-def _kind_row(kind: str, words: str, count: Number | None, gain: Number | None, shown: set[str]) -> Markup:
-    button = say('<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>', kind, words)
+def _kind_row(kind: str, words: Markup, count: Number | None, gain: Number | None, shown: set[str]) -> Markup:
+    button = say('<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>', kind, KINDS.get(kind, kind))
     return say(
         "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
         words, "" if count is None else count, "" if gain is None else gain, button if kind in shown else "",
@@ -136,10 +137,19 @@ def _kind_row(kind: str, words: str, count: Number | None, gain: Number | None, 
 
 def _reliability(facts: Facts) -> Markup:
     charts = _charts(join((precision_charts(facts), reliability_charts(facts)), ""))
-    words = facts.text("calibration", "words")
-    rest = plain_table(facts, "calibration", without=("bins", "words"))
-    told = join((say("<p>{}</p>", words) if words else "", fold("calibration", rest) if rest else ""), "")
-    return join((charts, told), "")
+    words = facts.quote("calibration", "words")
+    rest = plain_table(facts, "calibration", without=("bins", "words", "classes"))
+    classes = [
+        say("<li>{}: {}</li>", name(one), facts.quote("calibration", "classes", one, "words"))
+        for one in facts.mapping("calibration", "classes")
+    ]
+    parts = [
+        charts,
+        say("<p>The model {}.</p>", words) if words else "",
+        fold("sure and right, by class", say("<ul>{}</ul>", join(classes, ""))) if classes else "",
+        fold("calibration", rest) if rest else "",
+    ]
+    return join(parts, "")
 
 
 def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
@@ -200,23 +210,6 @@ def _suspects(source: Source, gallery: Gallery) -> Markup:
         "</tr></thead><tbody>{}</tbody></table></div>", join(rows, ""),
     )  # fmt: skip
     return say("{}{}", words, fold("the list", table, shut=len(found) > 5))
-
-
-def _thresholds(facts: Facts) -> Markup:
-    rule = facts.text("thresholds", "rule")
-    if not facts.mapping("thresholds"):
-        return Markup("")
-    words = say("<p>Chosen by <code>{}</code>.</p>", rule) if rule else ""
-    return say("{}{}", words, fold("thresholds", plain_table(facts, "thresholds", without=("rule",)), shut=False))
-
-
-def _gains(facts: Facts) -> Markup:
-    parts = []
-    for key, title in (("views", "views of each picture"), ("ensemble", "several models")):
-        table = plain_table(facts, key)
-        if table:
-            parts.append(fold(title, table, shut=False))
-    return join(parts, "")
 
 
 def _made(facts: Facts, run: Run | None, passport: str) -> Markup:

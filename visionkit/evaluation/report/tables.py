@@ -14,7 +14,7 @@ from visionkit.evaluation.report.marks import Facts, Number, is_number, join, na
 from visionkit.evaluation.report.shots import size_of
 from visionkit.evaluation.report.words import CLASS_METRICS, metric_name
 
-__all__ = ["class_table", "data_table", "fold", "number_cards", "number_table", "plain_table"]
+__all__ = ["class_table", "data_table", "fold", "number_cards", "number_table", "plain_table", "table"]
 
 OPEN_CLASSES = 20
 """Classes up to which their table is not folded."""
@@ -37,7 +37,7 @@ def number_cards(facts: Facts) -> Markup:
         value, low, high = _measured(facts, key)
         if value is not None:
             between = say("95\N{NO-BREAK SPACE}%: {} to {}", low, high) if low and high else "no interval"
-            few = say(' <span class="few">{}</span>', facts.text("metrics", key, "few")) if facts.text("metrics", key, "few") else ""
+            few = say(' <span class="few">{}</span>', facts.quote("metrics", key, "few")) if facts.text("metrics", key, "few") else ""
             cards.append(say('<div class="card"><span>{}</span><b>{}</b><span>{}{}</span></div>', metric_name(key), value, between, few))
     return say('<div class="cards">{}</div>', join(cards, "")) if cards else Markup("")
 
@@ -46,7 +46,7 @@ def number_table(facts: Facts) -> Markup:
     """Return all numbers over all classes."""
     keys = [key for key in facts.mapping("metrics") if _is_overall(key)]
     rows = [_row(facts, key, metric_name(key)) for key in keys]
-    return _table(("", "value", "95\N{NO-BREAK SPACE}% interval", "", "measured on"), rows, "all numbers")
+    return table(("", "value", "95\N{NO-BREAK SPACE}% interval", "", "measured on"), rows, "all numbers")
 
 
 def class_table(facts: Facts) -> Markup:
@@ -65,7 +65,7 @@ def class_table(facts: Facts) -> Markup:
         beside = [facts.number("metrics", f"{p}/{label}", "value", form="score") for p in others]
         rows.append(_row(facts, key, name(label), beside))
     head = ("class", metric_name(main), "95\N{NO-BREAK SPACE}% interval", "", "measured on", *map(metric_name, others))
-    return fold("classes, the lowest first", _table(head, rows, "numbers by class"), shut=len(keys) > OPEN_CLASSES)
+    return fold("classes, the lowest first", table(head, rows, "numbers by class"), shut=len(keys) > OPEN_CLASSES)
 
 
 def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
@@ -82,7 +82,7 @@ def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
         cells += [Number(counts[label, size], f"{IMAGES}?class={k}&size={size}") for size in sizes]
         rows.append(say("<tr><th scope='row' class='name'>{}</th>{}</tr>", name(label), join([say("<td>{}</td>", c) for c in cells], "")))
     what = {"classification": "pictures", "segmentation": "pixels"}.get(evaluation.task, "objects")
-    table = _table(("class", what, *sizes), rows, f"{what} by class")
+    content = table(("class", what, *sizes), rows, f"{what} by class")
     groups, images = facts.number("data", "groups"), facts.number("data", "images")
     words = say("{} pictures", images)
     if groups is not None and images is not None and groups.value < images.value:
@@ -92,7 +92,7 @@ def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
     ) if t)]  # fmt: skip
     line = say("<p>{}</p>", join(told, "; "))
     note = Markup("<p class='soft'>Objects below 32 x 32 pixels are small, from 96 x 96 on large.</p>") if sizes else ""
-    return say("{}{}{}", line, fold(f"{what} by class", table, shut=len(rows) > OPEN_CLASSES), note)
+    return say("{}{}{}", line, fold(f"{what} by class", content, shut=len(rows) > OPEN_CLASSES), note)
 
 
 def plain_table(facts: Facts, *path: str | int, without: Sequence[str] = ()) -> Markup:
@@ -113,7 +113,7 @@ def plain_table(facts: Facts, *path: str | int, without: Sequence[str] = ()) -> 
         shown: object = facts.number(*place, form=_form(value)) if is_number(value) else _word(value)
         rows.append(say("<tr><th scope='row' class='name'>{}</th><td class='name'>{}</td></tr>", name(label), shown))
     more = say("<p class='soft'>and {} more</p>", str(left)) if left else ""
-    return say("{}{}", _table((), rows, str(path[-1])), more) if rows else Markup("")
+    return say("{}{}", table((), rows, str(path[-1])), more) if rows else Markup("")
 
 
 def fold(title: str, content: object, *, shut: bool = True) -> Markup:
@@ -124,7 +124,7 @@ def fold(title: str, content: object, *, shut: bool = True) -> Markup:
 def _row(facts: Facts, key: str, label: object, beside: Sequence[Number | None] = ()) -> Markup:
     value, low, high = _measured(facts, key)
     between = say("{} to {}", low, high) if low and high else ""
-    few = facts.text("metrics", key, "few")
+    few = facts.quote("metrics", key, "few")
     n, unit = facts.number("metrics", key, "n"), facts.text("metrics", key, "unit")
     rest = say("{} {}", n, unit) if n is not None else ""
     if few:
@@ -144,7 +144,7 @@ def _measured(facts: Facts, key: str) -> tuple[Number | None, Number | None, Num
     return value, low, high
 
 
-def _table(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:
+def table(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:
     """Return a table that can be scrolled sideways where it is too wide."""
     if not rows:
         return Markup("")

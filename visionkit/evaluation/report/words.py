@@ -74,8 +74,8 @@ def sentence(facts: Facts) -> Markup:
         words = _labels(facts) if facts.get("multilabel") else _classes(facts)
     else:
         words = _pixels(facts) if task == "segmentation" else _boxes(facts)
-    few = facts.text("metrics", main_metric(facts), "few")
-    return say('{} <span class="few">{}.</span>', words, few[:1].upper() + few[1:]) if few else words
+    few = facts.quote("metrics", main_metric(facts), "few")
+    return say('{} <span class="few">Beware: {}.</span>', words, few) if few else words
 
 
 def interval_of(facts: Facts, key: str, form: str) -> Markup:
@@ -165,35 +165,25 @@ def _object(pair: Pair, facts: Facts) -> Markup:
     return say("Most often {} is taken for {} ({} times).", name(pair.truth), name(pair.said), pair.count)
 
 
-def next_steps(facts: Facts, given: str) -> list[Markup]:
+def next_steps(facts: Facts) -> list[Markup]:
     """Return what to do next, three lines: from thresholds, from the worst class, and from what errors cost.
 
     Args:
         facts: The evaluation.
-        given: The folder that the report is of, for commands.
     """
     return [step for step in (_errors_step(facts), _class_step(facts), _threshold_step(facts), _few_step(facts)) if step][:3]
 
 
 def _errors_step(facts: Facts) -> Markup | None:
-    told = facts.text("errors", "sentence")
-    kinds = [k for k in facts.rows("errors", "kinds") if isinstance(k, Mapping)]
-    gains = [(facts.number("errors", "kinds", i, "gain", form="gain"), k) for i, k in enumerate(kinds)]
-    known = [(gain, k) for gain, k in gains if gain is not None and gain.value > 0]
-    if known:
-        gain, kind = max(known, key=lambda one: one[0].value)
-        what = str(kind.get("words") or kind.get("kind"))
-        metric = metric_name(facts.text("errors", "metric"))
-        return say("Mend first: {}. Without these errors the {} would be {} higher.", what, metric, gain)
-    if told:
-        return say("{}", told)
+    told = facts.quote("errors", "sentence")
     found = pairs(facts)
     if facts.text("task") == "classification" and found:
-        return say(
+        look = say(
             "Look at the {} of {} that are taken for {}: is the label right, and do more pictures tell the two apart?",
             counted(int(found[0].count.value), found[0].count.key, "picture"), name(found[0].truth), name(found[0].said),
         )  # fmt: skip
-    return None
+        return say("{} {}", told, look)
+    return told or None
 
 
 def _class_step(facts: Facts) -> Markup | None:
@@ -219,17 +209,17 @@ def _class_step(facts: Facts) -> Markup | None:
 def _threshold_step(facts: Facts) -> Markup | None:
     if facts.text("task") == "segmentation":
         return None
+    classes = facts.mapping("thresholds", "classes")
     rule = facts.text("thresholds", "rule")
-    if rule:
-        values = facts.mapping("thresholds", "values")
-        none = [one for one, value in values.items() if value is None]
-        if none:
-            more = say(" and {} more", str(len(none) - 3)) if len(none) > 3 else ""
-            return say(
-                "The rule <code>{}</code> can promise nothing for {}{}: label more of it, or ask for less.",
-                rule, join([name(one) for one in none[:3]]), more,
-            )  # fmt: skip
-        return say("Thresholds are chosen by <code>{}</code>: predict uses them.", rule)
+    none = [one for one in classes if facts.get("thresholds", "classes", one, "threshold") is None]
+    if none and rule:
+        more = " and others" if len(none) > 3 else ""
+        return say(
+            "The rule <code>{}</code> gives no threshold for {}{}: label more of it, or ask for less.",
+            rule, join([name(one) for one in none[:3]]), more,
+        )  # fmt: skip
+    if classes and rule:
+        return say("Thresholds are chosen by <code>{}</code>: predict takes what reaches them.", rule)
     if facts.text("task") == "classification" and not facts.get("multilabel"):
         return None
     return say("No thresholds are chosen: <code>--choose f1</code> (or <code>precision&gt;=0.95</code>) of visionkit "
@@ -237,14 +227,11 @@ def _threshold_step(facts: Facts) -> Markup | None:
 
 
 def _few_step(facts: Facts) -> Markup | None:
-    main = main_metric(facts)
-    low, high = (facts.number("metrics", main, end, form="score") for end in ("low", "high"))
+    few = facts.quote("metrics", main_metric(facts), "few")
+    if few:
+        return say("Measure on more pictures: {}.", few)
     root = facts.text("data", "root")
-    if facts.text("metrics", main, "few"):
-        return say("Measure on more pictures: {}.", facts.text("metrics", main, "few"))
-    if root:
-        command = f"visionkit check {shlex.quote(root)} --deep WEIGHTS"
-        return say("Wrong labels lower these numbers, too: <code>{}</code> looks for them.", command)
-    if low is not None and high is not None:
-        return say("Another model is better for sure only beyond {} to {}: visionkit compare says it.", low, high)
-    return None
+    if not root:
+        return None
+    command = f"visionkit check {shlex.quote(root)} --deep WEIGHTS"
+    return say("Wrong labels lower these numbers, too: <code>{}</code> looks for them.", command)
