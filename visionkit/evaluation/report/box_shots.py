@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from visionkit.evaluation.folder import PREDICTIONS, Evaluation
-from visionkit.evaluation.report.marks import Number, is_number, join, name, pointer, say
+from visionkit.evaluation.report.marks import Number, is_number, join, name, pointer, say, short
 from visionkit.evaluation.report.shots import SURE, Box, Shot, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
 from visionkit.tasks.detection.metrics.error_types import DetectionErrors, find_errors
@@ -109,13 +109,13 @@ def _shot(position: int, size: tuple[int, int], error: _Error, others: list[Box]
     words, alt, classes, drawn, score = [], [], [], [], -1.0
     if true is not None:
         words.append(say("labelled <b>{}</b>", name(true["label"])))
-        alt.append(f"labelled {true['label']}")
+        alt.append(f"labelled {short(true['label'])}")
         classes.append(ids[true["label"]])
         drawn.append(Box(_place(true), "truth"))
     if said is not None:
         score = float(said["score"])
         words.append(say("predicted <b>{}</b> {}", name(said["label"]), Number(score, error.key, "share")))
-        alt.append(f"predicted {said['label']}")
+        alt.append(f"predicted {short(said['label'])}")
         classes.append(ids[said["label"]])
         mask = said.get("mask")
         drawn.append(Box(_place(said), "found", mask if isinstance(mask, dict) else None))

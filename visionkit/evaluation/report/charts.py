@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from visionkit.core.page import escape
-from visionkit.evaluation.report.marks import Number, name, say
+from visionkit.evaluation.report.marks import Number, name, say, short
 from visionkit.evaluation.report.style import LINES
 
 __all__ = ["Line", "chart", "interval", "swatch", "ticks"]
@@ -75,7 +75,7 @@ def chart(
         sample = f'<svg class="sample" viewBox="0 0 28 6" aria-hidden="true"><path class="line{number}" d="M0 3H28"/></svg>'
         legend.append(say("<li>" + sample + " {}</li>", name(line.label)))
         number += 1
-    told = f"{title}: {', '.join(line.label for line in drawn if not line.plain)}; {x} and {y}"
+    told = f"{title}: {', '.join(short(line.label) for line in drawn if not line.plain)}; {x} and {y}"
     return say(
         '<div class="chart"><h3>{}</h3><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
         '<ul class="legend">{}</ul></div>',
@@ -156,7 +156,7 @@ class _Panel:
         dots = []
         for px, py in line.points:
             x, y = self.at(px, py)
-            told = f"{line.label}: {px:.4g}, {py:.4g}"
+            told = f"{short(line.label)}: {px:.4g}, {py:.4g}"
             dots.append(say('<circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>', kind, f"{x:g}", f"{y:g}", told))
         return Markup("").join(dots)
 

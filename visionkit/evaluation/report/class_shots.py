@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from visionkit.evaluation.folder import PREDICTIONS
-from visionkit.evaluation.report.marks import Number, join, name, pointer, say
+from visionkit.evaluation.report.marks import Number, join, name, pointer, say, short
 from visionkit.evaluation.report.shots import SURE, Shot, number_in, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
 
@@ -69,14 +69,14 @@ def _shots(source: Source, position: int, record: Mapping[str, Any], rank: int) 
         cells = () if right or said not in ids else ((ids[truth], ids[said]),)
         word = "right" if right else "predicted"
         caption = say("labelled <b>{}</b><br>{} <b>{}</b>", name(truth), word, name(said))
-        alt = f"labelled {truth}, predicted {said}"
+        alt = f"labelled {short(truth)}, predicted {short(said)}"
         classes: list[str] = [truth, said]
     else:
         truths, answers = set(image.truth.get("labels", ())), {str(v) for v in record.get("labels") or ()}
         kinds = [kind for kind, which in (("missing", truths - answers), ("false", answers - truths)) if which] or ["right"]
         cells = ()
         caption = say("labelled <b>{}</b><br>predicted <b>{}</b>", _several(truths), _several(answers))
-        alt = f"labelled {', '.join(sorted(truths)) or 'nothing'}, predicted {', '.join(sorted(answers)) or 'nothing'}"
+        alt = f"labelled {_listed(truths)}, predicted {_listed(answers)}"
         classes, sure = sorted(truths | answers), None
     if sure is not None:
         caption = join((caption, sure), " ")
@@ -90,3 +90,7 @@ def _several(names: set[str]) -> object:
 
 def _sure(record: Mapping[str, Any], score: float) -> Number:
     return Number(score, pointer(record["line"], "score", file=PREDICTIONS), "share")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(map(short, sorted(names))) or "nothing"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from visionkit.evaluation.report.marks import Facts, Number, join, name, pointer, say
+from visionkit.evaluation.report.marks import Facts, Number, join, name, pointer, say, short
 from visionkit.evaluation.report.style import HEAT
 
 __all__ = ["Pair", "confusion_part", "pairs"]
@@ -103,7 +103,7 @@ def _short(count: int, total: int, key: str, whole: str) -> Number:
 
 
 def _pair(pair: Pair, shown: set[tuple[int, int]], nothing: int) -> Markup:
-    words = say("{} ({})", name(_told(pair, nothing)), pair.count)
+    words = say("<bdi>{}</bdi> ({})", _told(pair, nothing), pair.count)
     if (pair.row, pair.column) not in shown:
         return words
     return say(
@@ -114,8 +114,9 @@ def _pair(pair: Pair, shown: set[tuple[int, int]], nothing: int) -> Markup:
 
 def _told(pair: Pair, nothing: int) -> str:
     """Return a cell in words; of boxes the row and the column ``nothing`` stand for nothing."""
+    truth, said = short(pair.truth), short(pair.said)
     if pair.column >= nothing:
-        return f"{pair.truth} missed"
+        return f"{truth} missed"
     if pair.row >= nothing:
-        return f"{pair.said} found where nothing is"
-    return f"{pair.truth} taken for {pair.said}" if pair.row != pair.column else f"{pair.truth} right"
+        return f"{said} found where nothing is"
+    return f"{truth} taken for {said}" if pair.row != pair.column else f"{truth} right"

@@ -16,7 +16,7 @@ from visionkit.evaluation.report import box_shots, pixel_shots
 from visionkit.evaluation.report.class_shots import class_shots
 from visionkit.evaluation.report.drawing import draw_cut, draw_pixels, scale_of
 from visionkit.evaluation.report.files import PictureFiles
-from visionkit.evaluation.report.marks import name, say
+from visionkit.evaluation.report.marks import name, say, short
 from visionkit.evaluation.report.shots import Shot, chosen
 from visionkit.evaluation.report.source import Source
 from visionkit.prediction.thumbnails import address, shrunk, webp
@@ -90,7 +90,7 @@ class Gallery:
         kinds = [k for k in KINDS if any(k in s.kinds for s in self.shots)]
         sizes = [k for k in SIZES if any(k == s.size for s in self.shots)]
         told = [
-            _select("classes", "class", [(str(k), classes[k]) for k in ids]),
+            _select("classes", "class", [(str(k), short(classes[k])) for k in ids]),
             _select("kinds", "kind of error", [(k, KINDS[k]) for k in kinds]),
             _select("sizes", "size", [(k, k) for k in sizes]),
         ]

@@ -11,11 +11,12 @@ from markupsafe import Markup
 
 from visionkit.core.page import escape
 
-__all__ = ["Facts", "Number", "counted", "join", "name", "pointer", "say"]
+__all__ = ["Facts", "Number", "counted", "is_number", "join", "name", "pointer", "say", "short"]
 
 FORMS = {"share": "{:.1%}", "score": "{:.3f}", "count": "{:,.0f}", "gain": "{:+.3f}", "seconds": "{:.3g}"}
 """How numbers are shown, by kind."""
 EVALUATION = "evaluation.json"
+_LONGEST = 100  # letters of a name
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Number:
     def __html__(self) -> str:
         """Return it as an element."""
         key = escape(self.key)
-        return f'<data value="{self.value:.12g}" data-key="{key}" title="{key}">{self.shown}</data>'
+        return f'<data value="{self.value:.12g}" data-key="{key}">{self.shown}</data>'
 
     @property
     def shown(self) -> str:
@@ -109,7 +110,13 @@ def pointer(*path: str | int, file: str = EVALUATION) -> str:
 
 def name(text: object) -> Markup:
     """Return a name of somebody else's: escaped, and isolated so that its script turns no other text."""
-    return Markup(f"<bdi>{escape(text)}</bdi>")  # noqa: S704  # it is escaped
+    return Markup(f"<bdi>{escape(short(text))}</bdi>")  # noqa: S704  # it is escaped
+
+
+def short(text: object) -> str:
+    """Return a name of somebody else's, cut where it is very long."""
+    words = str(text)
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
 
 
 def say(words: str, *parts: object, **named: object) -> Markup:

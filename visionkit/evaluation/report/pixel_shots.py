@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from visionkit.evaluation.folder import EvaluatedImage
-from visionkit.evaluation.report.marks import is_number, join, name, say
+from visionkit.evaluation.report.marks import is_number, join, name, say, short
 from visionkit.evaluation.report.shots import Shot, cells_of, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
 
@@ -64,7 +64,7 @@ def _shot(
             more = say(" and {} more", str(len(which) - _NAMED)) if len(which) > _NAMED else ""
             words.append(say("{}: <b>{}</b>{}", what, join([name(k) for k in which[:_NAMED]]), more))
     ids = {one: k for k, one in enumerate(classes)}
-    alt = f"truth beside prediction; classes {', '.join([*truth][:8]) or 'none'}"
+    alt = f"truth beside prediction; classes {', '.join(map(short, [*truth][:8])) or 'none'}"
     return Shot(
         position, join(words, "<br>"), alt, tuple(ids[k] for k in truth if k in ids), tuple(kinds),
         size_of(image.size[0] * image.size[1]), tuple(cells), rank, pixels=True,

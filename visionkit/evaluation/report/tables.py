@@ -18,7 +18,7 @@ __all__ = ["class_table", "data_table", "fold", "number_cards", "number_table", 
 
 OPEN_CLASSES = 20
 """Classes up to which their table is not folded."""
-_ROWS = 400  # of a table of whatever an evaluation holds
+_ROWS = 250  # of a table
 _DEEP = 6  # mappings in mappings
 _CARDS: Mapping[str, tuple[str, ...]] = {
     "classification": ("top1", "map", "macro_f1", "top5", "micro_f1", "ece"),
@@ -65,24 +65,26 @@ def class_table(facts: Facts) -> Markup:
         beside = [facts.number("metrics", f"{p}/{label}", "value", form="score") for p in others]
         rows.append(_row(facts, key, name(label), beside))
     head = ("class", metric_name(main), "95\N{NO-BREAK SPACE}% interval", "", "measured on", *map(metric_name, others))
-    return fold("classes, the lowest first", table(head, rows, "numbers by class"), shut=len(keys) > OPEN_CLASSES)
+    return fold("classes, the lowest first", _capped(head, rows, "numbers by class"), shut=len(keys) > OPEN_CLASSES)
 
 
 def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
     """Return how many pictures, objects or pixels of each class and size were measured."""
     counts: Counter[tuple[str, str]] = Counter()
+    totals: Counter[str] = Counter()
     for image in evaluation.images:
         for label, size, number in _things(image.truth):
             counts[label, size] += number
+            totals[label] += number
     sizes = [size for size in ("small", "medium", "large") if any(s == size for _, s in counts)]
     names = list(evaluation.classes)
     rows = []
     for k, label in enumerate(names):
-        cells = [Number(sum(n for (c, _), n in counts.items() if c == label), f"{IMAGES}?class={k}")]
+        cells = [Number(totals[label], f"{IMAGES}?class={k}")]
         cells += [Number(counts[label, size], f"{IMAGES}?class={k}&size={size}") for size in sizes]
         rows.append(say("<tr><th scope='row' class='name'>{}</th>{}</tr>", name(label), join([say("<td>{}</td>", c) for c in cells], "")))
     what = {"classification": "pictures", "segmentation": "pixels"}.get(evaluation.task, "objects")
-    content = table(("class", what, *sizes), rows, f"{what} by class")
+    content = _capped(("class", what, *sizes), rows, f"{what} by class")
     groups, images = facts.number("data", "groups"), facts.number("data", "images")
     words = say("{} pictures", images)
     if groups is not None and images is not None and groups.value < images.value:
@@ -154,6 +156,13 @@ def table(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:
         '<div class="wide" tabindex="0" role="region" aria-label="{}"><table class="numbers">{}<tbody>{}</tbody></table></div>',
         label, thead, join(rows, ""),
     )  # fmt: skip
+
+
+def _capped(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:
+    """Return a table of the first rows, and how many are left out."""
+    left = len(rows) - _ROWS
+    more = say("<p class='soft'>and {} more, which evaluation.json holds</p>", str(left)) if left > 0 else ""
+    return say("{}{}", table(head, rows[:_ROWS], label), more)
 
 
 def _is_overall(key: str) -> bool:

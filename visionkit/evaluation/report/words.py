@@ -90,7 +90,7 @@ def _classes(facts: Facts) -> Markup:
     table = pointer("confusion", "counts")
     top1 = facts.number("metrics", "top1", "value", form="share")
     if not total or top1 is None:
-        return say("{} were measured.", counted(len(facts.rows("worst")), pointer("data", "images"), "picture"))
+        return say("{} were measured.", counted(facts.get("data", "images") or 0, pointer("data", "images"), "picture"))
     whole = Number(total, table)
     right = say("{} of {}", Number(hits, f"{table}@diagonal"), counted(total, whole.key, "picture")) if hits else say(
         "None of {}", counted(total, whole.key, "picture")
