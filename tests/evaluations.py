@@ -26,6 +26,7 @@ from visionkit.tasks.segmentation.writers import MaskWriter
 HEIGHT, WIDTH = corpus.HEIGHT, corpus.WIDTH
 TASKS = ("classification", "labels", "detection", "instance", "segmentation")
 NAMES = ("cat", "dog", "bird")
+ANSWERS = ((0, 0, 0.9), (0, 1, 0.97), (0, 1, 0.6), (1, 1, 0.8), (1, 2, 0.55), (2, 2, 0.7))
 
 
 def make(task: str, folder: Path, data: Path, **options) -> Evaluation:
@@ -40,11 +41,12 @@ def classes(
     folder: Path,
     data: Path,
     names: Sequence[str] = NAMES,
-    answers: Sequence[tuple[int, int, float]] = ((0, 0, 0.9), (0, 1, 0.97), (0, 1, 0.6), (1, 1, 0.8), (1, 2, 0.55), (2, 2, 0.7)),
+    answers: Sequence[tuple[int, int, float]] = ANSWERS,
+    paths: Sequence[Path] = (),
     **more,
 ) -> Evaluation:
-    """An evaluation of classes; of each picture the true class, the predicted one and its probability."""
-    paths = [_picture(data, k) for k in range(len(answers))]
+    """An evaluation of classes; of each picture the true class, the predicted one and its probability, and its path."""
+    paths = list(paths) or [_picture(data, k) for k in range(len(answers))]
     targets = [ClassTarget.make(truth, len(names)) for truth, _, _ in answers]
     predictions = []
     for _, said, score in answers:
@@ -66,7 +68,7 @@ def classes(
 def labels(folder: Path, data: Path, names: Sequence[str] = NAMES, **more) -> Evaluation:
     """An evaluation of pictures with several labels each."""
     answers = [([0, 1], [0.9, 0.8, 0.1]), ([2], [0.7, 0.2, 0.3]), ([], [0.1, 0.1, 0.1])]
-    paths = [_picture(data, k) for k in range(len(answers))]
+    paths = list(paths) or [_picture(data, k) for k in range(len(answers))]
     targets = [ClassTarget.make(truth, len(names)) for truth, _ in answers]
     predictions = [ClassPrediction(torch.tensor(values), True) for _, values in answers]
     truths = [{"labels": [names[k] for k in truth]} for truth, _ in answers]

@@ -495,3 +495,17 @@ def test_it_is_written(tmp_path):
     source = made("classification", tmp_path)
     assert write_report(source, tmp_path / "new" / "a.html") == ()
     assert (tmp_path / "new" / "a.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.slow
+def test_two_hundred_photos(tmp_path, data_root):
+    root = data_root / "classification" / "imagenette224"
+    names = sorted(p.name for p in (root / "val").iterdir())
+    paths = [p for name in names for p in sorted((root / "val" / name).iterdir())[:20]]
+    answers = [(k // 20, (k // 20 + k % 2) % 10, 0.5 + (k % 50) / 100) for k in range(200)]
+    evaluations.classes(tmp_path / "out", root, names, answers, paths)
+    text, left_out = page(find_source(tmp_path / "out"))
+    found = Page(text)
+    assert left_out == ()
+    assert len(found.all("img")) == 200
+    assert 500_000 < len(text.encode()) <= 1_500_000

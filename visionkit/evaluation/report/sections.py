@@ -195,7 +195,7 @@ def _suspects(source: Source, gallery: Gallery) -> Markup:
     rows = [
         say(
             "<tr><td class='name'>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            name(source.evaluation.images[one.image].id), name(one.truth), name(one.said), one.score,
+            name(_below(source, one.image)), name(one.truth), name(one.said), one.score,
         )
         for one in found
     ]  # fmt: skip
@@ -209,6 +209,12 @@ def _suspects(source: Source, gallery: Gallery) -> Markup:
         "</tr></thead><tbody>{}</tbody></table></div>", join(rows, ""),
     )  # fmt: skip
     return say("{}{}", words, fold("the list", table, shut=len(found) > 5))
+
+
+def _below(source: Source, position: int) -> str:
+    """Return the path of a picture, below the root of the data where it lies there."""
+    assert source.evaluation is not None
+    return source.evaluation.images[position].id.removeprefix(f"{source.facts.text('data', 'root')}/")
 
 
 def _made(facts: Facts, run: Run | None, passport: str) -> Markup:
