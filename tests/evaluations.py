@@ -68,7 +68,7 @@ def classes(
 def labels(folder: Path, data: Path, names: Sequence[str] = NAMES, **more) -> Evaluation:
     """An evaluation of pictures with several labels each."""
     answers = [([0, 1], [0.9, 0.8, 0.1]), ([2], [0.7, 0.2, 0.3]), ([], [0.1, 0.1, 0.1])]
-    paths = list(paths) or [_picture(data, k) for k in range(len(answers))]
+    paths = [_picture(data, k) for k in range(len(answers))]
     targets = [ClassTarget.make(truth, len(names)) for truth, _ in answers]
     predictions = [ClassPrediction(torch.tensor(values), True) for _, values in answers]
     truths = [{"labels": [names[k] for k in truth]} for truth, _ in answers]
@@ -97,7 +97,9 @@ def boxes(folder: Path, data: Path, names: Sequence[str] = NAMES, *, masks: bool
         parts |= {"labels": torch.tensor(ids, dtype=torch.int64), "size": (HEIGHT, WIDTH)}
         empty = torch.zeros(len(found), 0, 0)
         predictions.append(
-            InstancePrediction(**parts, masks=empty, frames=parts["boxes"], outlines=_masks(found)) if masks else BoxPrediction(**parts)
+            InstancePrediction(**parts, masks=empty, frames=parts["boxes"], outlines=_masks(found))
+            if masks
+            else BoxPrediction(**parts)
         )
         targets.append(target)
         truths.append({
@@ -112,7 +114,7 @@ def boxes(folder: Path, data: Path, names: Sequence[str] = NAMES, *, masks: bool
     metric = new_metric(task, names)
     metric.update(predictions, targets)
     counts = metric.compute()["confusion_matrix"].tolist()
-    places = {f"1,0": [1], f"{n},0": [0], f"2,{n}": [2], f"{n},2": [2], f"0,{n}": [2, 3], f"{n},1": [3]}
+    places = {"1,0": [1], f"{n},0": [0], f"2,{n}": [2], f"{n},2": [2], f"0,{n}": [2, 3], f"{n},1": [3]}
     assert all(counts[int(c.split(",")[0])][int(c.split(",")[1])] for c in places)
     confusion = {"names": rows, "columns": columns, "counts": counts, "images": places}
     curves = {"pr": {names[0]: [[0.5, 1.0, 0.9], [0.5, 0.5, 0.8]]}}
@@ -143,7 +145,12 @@ def pixels(folder: Path, data: Path, names: Sequence[str] = NAMES, **more) -> Ev
     counts = np.zeros((len(names), len(names)), int)
     for a, b in zip(true, found, strict=True):
         np.add.at(counts, (a.ravel(), b.ravel()), 1)
-    confusion = {"names": list(names), "columns": list(names), "counts": counts.tolist(), "images": {"1,2": [1], "2,0": [2]}}
+    confusion = {
+        "names": list(names),
+        "columns": list(names),
+        "counts": counts.tolist(),
+        "images": {"1,2": [1], "2,0": [2]},
+    }
     facts = {"confusion": confusion, "worst": [1, 2, 0], "curves": {}, **more}
     made = _write(folder, data, "segmentation", names, paths, targets, predictions, truths, facts)
     writer = MaskWriter(WriterJob(folder, tuple(names), tuple(map(str, paths))))
@@ -176,7 +183,10 @@ def _write(folder, data, task, names, paths, targets, predictions, truths, facts
         for p, truth in zip(paths, truths, strict=True)
     ]
     about = {"root": str(data), "split": "val", "format": "made"}
-    model = {"checkpoints": [{"path": "runs/a/checkpoints/best.ckpt", "sha256": "0" * 64, "name": "a"}], "precision": "32"}
+    model = {
+        "checkpoints": [{"path": "runs/a/checkpoints/best.ckpt", "sha256": "0" * 64, "name": "a"}],
+        "precision": "32",
+    }
     model |= {"predictions": None, "views": None, "seconds_per_image": 0.0125, "weights": None}
     metrics = measure(metric, draws=20)
     made = Evaluation(

@@ -7,7 +7,7 @@ from visionkit.core.page import document, escape, policy, variables
 
 
 def test_text_of_strangers():
-    assert escape("<a href=\"x\">&'\u202e\n") == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;\\u202e\\n"
+    assert escape('<a href="x">&\'\u202e\n') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;\\u202e\\n"
 
 
 def test_a_policy_by_hashes():

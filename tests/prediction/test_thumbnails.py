@@ -10,7 +10,9 @@ from PIL import Image
 from visionkit.prediction.thumbnails import address, shrunk, webp
 
 
-@pytest.mark.parametrize(("size", "small"), [((100, 400), (48, 192)), ((400, 100), (192, 48)), ((20, 30), (20, 30)), ((1, 4000), (1, 192))])
+@pytest.mark.parametrize(
+    ("size", "small"), [((100, 400), (48, 192)), ((400, 100), (192, 48)), ((20, 30), (20, 30)), ((1, 4000), (1, 192))]
+)
 def test_the_longer_side(size, small):
     assert shrunk(np.zeros((*size, 3), np.uint8)).shape == (*small, 3)
 

@@ -12,13 +12,25 @@ from visionkit.core.text import printable
 __all__ = ["DARK", "LIGHT", "STYLE", "document", "escape", "policy"]
 
 LIGHT: Mapping[str, str] = {
-    **{"text": "#1b1f24", "ground": "#ffffff", "card": "#f3f4f6", "line": "#d0d5dc", "soft": "#535b66"},
-    **{"error": "#b3261e", "warning": "#8a5300", "note": "#1f5fa8"},
+    "text": "#1b1f24",
+    "ground": "#ffffff",
+    "card": "#f3f4f6",
+    "line": "#d0d5dc",
+    "soft": "#535b66",
+    "error": "#b3261e",
+    "warning": "#8a5300",
+    "note": "#1f5fa8",
 }
 """Colours on a light ground, by the name of their variable: text on ground and card, lines, and what is meant."""
 DARK: Mapping[str, str] = {
-    **{"text": "#e7eaee", "ground": "#14171b", "card": "#1f242a", "line": "#3a424c", "soft": "#a9b2bd"},
-    **{"error": "#ff8a80", "warning": "#ffb95c", "note": "#8ec5ff"},
+    "text": "#e7eaee",
+    "ground": "#14171b",
+    "card": "#1f242a",
+    "line": "#3a424c",
+    "soft": "#a9b2bd",
+    "error": "#ff8a80",
+    "warning": "#ffb95c",
+    "note": "#8ec5ff",
 }
 """The same on a dark ground."""
 

@@ -197,7 +197,8 @@ def test_the_page(tmp_path, capsys):
     text = out.read_text()
     page = Page(text)
     assert re.fullmatch(
-        r"default-src 'none'; img-src data:; style-src 'sha256-[\w+/=]{44}'; base-uri 'none'; form-action 'none'", page.policy
+        r"default-src 'none'; img-src data:; style-src 'sha256-[\w+/=]{44}'; base-uri 'none'; form-action 'none'",
+        page.policy,
     )
     assert "script" not in page.tags
     assert "&lt;script&gt;" in text

@@ -60,5 +60,7 @@ def test_true_pixels_come_from_the_data(tmp_path):
     assert out.read_text().count('alt="truth: ') == 3
     assert out.read_text().count('alt="prediction: ') == 3
     (tmp_path / "data").rename(tmp_path / "moved")
-    assert run(["report", str(tmp_path / "out"), "--out", str(out), "--overwrite", "--data", str(tmp_path / "moved")]) == 0
+    assert (
+        run(["report", str(tmp_path / "out"), "--out", str(out), "--overwrite", "--data", str(tmp_path / "moved")]) == 0
+    )
     assert out.read_text().count('alt="truth: ') == 3

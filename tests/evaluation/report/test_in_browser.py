@@ -18,7 +18,10 @@ from tests import evaluations
 from visionkit.evaluation.report.page import page
 from visionkit.evaluation.report.source import find_source
 
-BROWSER = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"))),
+    None,
+)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt install chromium, or set CHROMIUM")
 
 LOOK = """
@@ -77,7 +80,12 @@ def looked_at(text, tmp_path, *options, width=1280):
     file, log = tmp_path / "looked.html", tmp_path / "net.json"
     file.write_text(text.replace("</body>", f"<script>{LOOK}</script></body>"))
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--disable-background-networking", "--no-first-run", f"--window-size={width},900", f"--log-net-log={log}"]
+    command += [
+        "--disable-background-networking",
+        "--no-first-run",
+        f"--window-size={width},900",
+        f"--log-net-log={log}",
+    ]
     command += ["--virtual-time-budget=2000", *options, "--dump-dom", file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     found = re.search(r'data-told="([^"]*)"', done.stdout)
@@ -87,7 +95,9 @@ def looked_at(text, tmp_path, *options, width=1280):
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_a_cell_and_a_filter(task, tmp_path):
-    evaluations.make(task, tmp_path / "out", tmp_path / "data", names=["cat", "<script>alert(1)</script>", "bird" * 400])
+    evaluations.make(
+        task, tmp_path / "out", tmp_path / "data", names=["cat", "<script>alert(1)</script>", "bird" * 400]
+    )
     text, _ = page(find_source(tmp_path / "out"))
     told, log = looked_at(text, tmp_path, width=390)
     cell, pressed, focus, shown = told["cell"]

@@ -240,7 +240,10 @@ def test_what_other_parts_of_an_evaluation_say(tmp_path):
     assert "0.969 (0.500 to 1.000) of 32" in found.words
     gained = "0.562 in place of 0.500, a gain of +0.062 (95\xa0% interval -0.250 to +0.125), at 2 times the time."
     assert f"flip in place of one view: average precision (AP) {gained}" in found.words
-    assert "+0.031 over the mean of its members (95\xa0% interval +0.000 to +0.062); -0.250 over the best of them, at 2.5" in found.words
+    assert (
+        "+0.031 over the mean of its members (95\xa0% interval +0.000 to +0.062); -0.250 over the best of them, at 2.5"
+        in found.words
+    )
     assert [a["data-key"] for a in found.all("path") if "data-key" in a] == [
         "evaluation.json#/curves/pr/cat",
         "evaluation.json#/calibration/bins",
@@ -431,7 +434,10 @@ def test_a_training_without_an_evaluation(tmp_path):
     found = Page(text)
     assert left_out == ()
     assert "The best epoch is 2 (top1 0.750, loss 0.500)." in found.words
-    assert f"visionkit evaluate --ckpt {tmp_path / 'run'} --data DATA --out {tmp_path / 'run' / 'evaluation'}" in found.words
+    assert (
+        f"visionkit evaluate --ckpt {tmp_path / 'run'} --data DATA --out {tmp_path / 'run' / 'evaluation'}"
+        in found.words
+    )
     assert [a["data-key"] for a in found.all("path") if "data-key" in a] == [
         *("metrics.csv#train/loss", "metrics.csv#val/loss", "metrics.csv#val/top1"),
     ]
@@ -476,7 +482,12 @@ def test_records_with_odd_values_are_read_past(tmp_path):
     source = made("detection", tmp_path)
     lines = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
-    odd = [{"label": "cat", "score": float("nan"), "box": [0, 0, 1, 1]}, {"label": "yak", "score": 1, "box": [0, 0, 1, 1]}, 3, {}]
+    odd = [
+        {"label": "cat", "score": float("nan"), "box": [0, 0, 1, 1]},
+        {"label": "yak", "score": 1, "box": [0, 0, 1, 1]},
+        3,
+        {},
+    ]
     first["objects"] = [*odd, *first["objects"]]
     (tmp_path / "out" / "predictions.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
     found = shown(source)

@@ -51,7 +51,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.evaluation.report.source import find_source
 
     source = find_source(options.folder)
-    left_out = write_report(source, out, pictures=options.pictures, data=options.data, truth=_truth(source, options.data))
+    left_out = write_report(
+        source, out, pictures=options.pictures, data=options.data, truth=_truth(source, options.data)
+    )
     for line in (*source.remarks, *left_out):
         say(f"note     {line}")
     say(f"report   {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -72,7 +72,9 @@ def chart(
         parts.append(panel.path(line, f"line{number}"))
         if len(line.points) <= _DOTTED:
             parts.append(panel.dots(line, f"dot{number}"))
-        sample = f'<svg class="sample" viewBox="0 0 28 6" aria-hidden="true"><path class="line{number}" d="M0 3H28"/></svg>'
+        sample = (
+            f'<svg class="sample" viewBox="0 0 28 6" aria-hidden="true"><path class="line{number}" d="M0 3H28"/></svg>'
+        )
         legend.append(say("<li>" + sample + " {}</li>", name(line.label)))
         number += 1
     told = f"{title}: {', '.join(short(line.label) for line in drawn if not line.plain)}; {x} and {y}"
@@ -99,7 +101,10 @@ def interval(value: Number | None, low: Number | None, high: Number | None, *, m
 def swatch(colour: tuple[int, int, int]) -> Markup:
     """Return a small square of a colour, RGB."""
     code = "#{:02x}{:02x}{:02x}".format(*colour)
-    return say('<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>', code)
+    return say(
+        '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>',
+        code,
+    )
 
 
 def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> list[float]:
@@ -139,8 +144,12 @@ class _Panel:
             parts.append(f'<path class="axis" d="M{LEFT} {place[1]:g}H{WIDTH - RIGHT}"/>')
             parts.append(f'<text x="{LEFT - 6}" y="{place[1] + 4:g}" text-anchor="end">{value:.4g}</text>')
         middle = TOP + (HEIGHT - TOP - BOTTOM) / 2
-        parts.append(f'<text x="{LEFT + (WIDTH - LEFT - RIGHT) / 2:g}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>')
-        parts.append(f'<text transform="rotate(-90 10 {middle:g})" x="10" y="{middle:g}" text-anchor="middle">{escape(y)}</text>')
+        parts.append(
+            f'<text x="{LEFT + (WIDTH - LEFT - RIGHT) / 2:g}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
+        )
+        parts.append(
+            f'<text transform="rotate(-90 10 {middle:g})" x="10" y="{middle:g}" text-anchor="middle">{escape(y)}</text>'
+        )
         return Markup("".join(parts))  # noqa: S704  # numbers and escaped names
 
     def path(self, line: Line, kind: str) -> Markup:
@@ -157,7 +166,15 @@ class _Panel:
         for px, py in line.points:
             x, y = self.at(px, py)
             told = f"{short(line.label)}: {px:.4g}, {py:.4g}"
-            dots.append(say('<circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>', kind, f"{x:g}", f"{y:g}", told))
+            dots.append(
+                say(
+                    '<circle class="{}" cx="{}" cy="{}" r="3"><title>{}</title></circle>',
+                    kind,
+                    f"{x:g}",
+                    f"{y:g}",
+                    told,
+                )
+            )
         return Markup("").join(dots)
 
 

@@ -13,7 +13,6 @@ from visionkit.evaluation.report.source import Source
 __all__ = ["Suspect", "class_shots", "suspects"]
 
 
-
 def class_shots(source: Source, most: int) -> list[Shot]:
     """Return the pictures that the gallery may show, those that are right among them.
 
@@ -22,7 +21,9 @@ def class_shots(source: Source, most: int) -> list[Shot]:
         most: How many pictures the page may have.
     """
     ranks = wanted_images(source, most)
-    return [shot for position, record in source.records(ranks) for shot in _shots(source, position, record, ranks[position])]
+    return [
+        shot for position, record in source.records(ranks) for shot in _shots(source, position, record, ranks[position])
+    ]
 
 
 class Suspect(NamedTuple):
@@ -73,7 +74,9 @@ def _shots(source: Source, position: int, record: Mapping[str, Any], rank: int) 
         classes: list[str] = [truth, said]
     else:
         truths, answers = set(image.truth.get("labels", ())), {str(v) for v in record.get("labels") or ()}
-        kinds = [kind for kind, which in (("missing", truths - answers), ("false", answers - truths)) if which] or ["right"]
+        kinds = [kind for kind, which in (("missing", truths - answers), ("false", answers - truths)) if which] or [
+            "right"
+        ]
         cells = ()
         caption = say("labelled <b>{}</b><br>predicted <b>{}</b>", _several(truths), _several(answers))
         alt = f"labelled {_listed(truths)}, predicted {_listed(answers)}"

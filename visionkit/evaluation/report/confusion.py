@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -74,9 +73,7 @@ def confusion_part(facts: Facts, shown: set[tuple[int, int]]) -> Markup:
     )  # fmt: skip
 
 
-def _row(
-    facts: Facts, r: int, shown: set[tuple[int, int]], nothing: int
-) -> list[Markup]:
+def _row(facts: Facts, r: int, shown: set[tuple[int, int]], nothing: int) -> list[Markup]:
     row, columns = facts.rows("confusion", "counts", r), facts.rows("confusion", "columns")
     truth = facts.rows("confusion", "names")[r]
     total = sum(row)

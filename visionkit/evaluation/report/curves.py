@@ -17,8 +17,11 @@ __all__ = ["precision_charts", "reliability_charts", "training_charts"]
 METRICS = ("mask_map", "map", "miou", "top1", "combined")
 """What chooses the best epoch of a training, the first that is there."""
 WORDS: Mapping[str, str] = {
-    **{"mask_map": "average precision of masks", "map": "average precision", "miou": "mean IoU"},
-    **{"top1": "top-1 accuracy", "combined": "mean of the heads"},
+    "mask_map": "average precision of masks",
+    "map": "average precision",
+    "miou": "mean IoU",
+    "top1": "top-1 accuracy",
+    "combined": "mean of the heads",
 }
 
 
@@ -41,7 +44,9 @@ def precision_charts(facts: Facts) -> Markup:
         drawn = _points(points)
         if drawn:
             lines.append(Line(label, drawn, pointer("curves", "pr", label)))
-    frequent = {one: sum(row) for one, row in zip(*(facts.rows("confusion", k) for k in ("names", "counts")), strict=False)}
+    frequent = {
+        one: sum(row) for one, row in zip(*(facts.rows("confusion", k) for k in ("names", "counts")), strict=False)
+    }
     lines.sort(key=lambda line: -frequent.get(line.label, 0))
     title = "precision over recall" + (f" of the {LINES} most frequent classes" if len(lines) > LINES else "")
     return chart(title, lines[:LINES], x="recall", y="precision", spans=((0.0, 1.0), (0.0, 1.0)))

@@ -109,9 +109,7 @@ def _outline(pixels: Array, box: Box, factors: tuple[float, float], shift: tuple
             cv2.line(pixels, ends[0], ends[1], FOUND, 2)
 
 
-def _fill(
-    pixels: Array, mask: Mapping[str, Any], factors: tuple[float, float], shift: tuple[float, float]
-) -> None:
+def _fill(pixels: Array, mask: Mapping[str, Any], factors: tuple[float, float], shift: tuple[float, float]) -> None:
     """Lay the mask of an object over a cut; one that cannot be read is left out."""
     size = mask.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(v) is int and 0 < v < 2**16 for v in size)):

@@ -44,7 +44,9 @@ def thresholds_part(facts: Facts) -> Markup:
         facts.text("thresholds", "rule"), facts.quote("thresholds", "words"), name(here or "unknown pictures"), told,
     )  # fmt: skip
     head = ("class", "threshold", "at least", "precision", "recall", "")
-    return say("{}{}", words, fold("thresholds by class", table(head, rows, "thresholds"), shut=len(rows) > OPEN_CLASSES))
+    return say(
+        "{}{}", words, fold("thresholds by class", table(head, rows, "thresholds"), shut=len(rows) > OPEN_CLASSES)
+    )
 
 
 def views_part(facts: Facts) -> Markup:

@@ -26,8 +26,11 @@ __all__ = ["KINDS", "Gallery", "PixelTruth", "encode", "make_gallery"]
 PixelTruth = Callable[[int], NDArray[Any] | None]
 """Position of a picture -> its true class ids, [H, W], 255 for pixels that say nothing; None where that is not known."""
 KINDS: Mapping[str, str] = {
-    **{"wrong": "wrong", "sure": "wrong and very sure", "right": "right"},
-    **{"missing": "a label is missing", "false": "a label is false"},
+    "wrong": "wrong",
+    "sure": "wrong and very sure",
+    "right": "right",
+    "missing": "a label is missing",
+    "false": "a label is false",
     **box_shots.KINDS,
     **pixel_shots.KINDS,
 }
@@ -149,11 +152,17 @@ def make_gallery(
             pictures.append(drawn)
     counts = (
         (len(files.gone), "is not there any more", "are not there any more"),
-        (len(files.changed), "holds other bytes than when it was measured", "hold other bytes than when they were measured"),
+        (
+            len(files.changed),
+            "holds other bytes than when it was measured",
+            "hold other bytes than when they were measured",
+        ),
         (len(damaged), "cannot be read", "cannot be read"),
         (without, "has no masks that could be read", "have no masks that could be read"),
     )
-    left_out = tuple(f"{n} picture{'s' if n > 1 else ''} left out: {one if n == 1 else many}" for n, one, many in counts if n)
+    left_out = tuple(
+        f"{n} picture{'s' if n > 1 else ''} left out: {one if n == 1 else many}" for n, one, many in counts if n
+    )
     return Gallery(tuple(shown), tuple(pictures), left_out)
 
 

@@ -80,7 +80,9 @@ def page(
     gallery = make_gallery(source, pictures, files, truth=truth, found=predicted_pixels(source))
     every = [one for shot in gallery.pictures for _, one in shot]
     passport = _passport(source.run)
-    bare = _evaluation_page(source, evaluation_sections(source, gallery, gallery.figures(source, [""] * len(every)), passport))
+    bare = _evaluation_page(
+        source, evaluation_sections(source, gallery, gallery.figures(source, [""] * len(every)), passport)
+    )
     addresses = encode(every, round(ROOM * max(1.0, pictures / PICTURES)) - len(bare.encode()))
     sections = evaluation_sections(source, gallery, gallery.figures(source, addresses), passport)
     return _evaluation_page(source, sections), gallery.left_out
@@ -111,7 +113,12 @@ def _run_page(run: Run) -> str:
         parts.append(say("The best epoch is {} ({}).", Number(run.best["epoch"], "metrics.json#epoch"), join(best)))
     command = f"visionkit evaluate --ckpt {shlex.quote(str(run.folder))} --data DATA --out {shlex.quote(str(run.folder / 'evaluation'))}"
     if run.checkpoint is not None:
-        parts.append(say("It was not evaluated yet: <code>{}</code> measures it with intervals, and shows its errors here.", command))
+        parts.append(
+            say(
+                "It was not evaluated yet: <code>{}</code> measures it with intervals, and shows its errors here.",
+                command,
+            )
+        )
     else:
         parts.append(say("{}", "It has no checkpoint yet."))
     lead = join(parts, " ")
@@ -119,7 +126,13 @@ def _run_page(run: Run) -> str:
 
 
 def _whole(
-    title: str, about: Markup, lead: Markup, sections: list[Section], *, few: bool = False, remarks: tuple[str, ...] = ()
+    title: str,
+    about: Markup,
+    lead: Markup,
+    sections: list[Section],
+    *,
+    few: bool = False,
+    remarks: tuple[str, ...] = (),
 ) -> str:
     body = _template().render(
         title=title, about=about, lead=lead, sections=sections, few=few, remarks=remarks, version=__version__

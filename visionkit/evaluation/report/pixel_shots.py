@@ -38,7 +38,9 @@ def pixel_shots(source: Source, most: int) -> list[Shot]:
         for place in places:
             cells.setdefault(place, []).append(cell)
     return [
-        _shot(position, evaluation.images[position], record, evaluation.classes, cells.get(position, []), ranks[position])
+        _shot(
+            position, evaluation.images[position], record, evaluation.classes, cells.get(position, []), ranks[position]
+        )
         for position, record in source.records(ranks)
     ]
 

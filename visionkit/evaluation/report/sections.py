@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from visionkit.evaluation.report.class_shots import suspects
 from visionkit.evaluation.report.charts import swatch
+from visionkit.evaluation.report.class_shots import suspects
 from visionkit.evaluation.report.confusion import confusion_part
 from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
 from visionkit.evaluation.report.drawing import FOUND, TRUTH
@@ -54,7 +54,11 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
     assert evaluation is not None
     steps = join([say("<li>{}</li>", step) for step in next_steps(facts)], "")
     parts = [
-        Section("numbers", "Numbers", join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), "")),
+        Section(
+            "numbers",
+            "Numbers",
+            join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), ""),
+        ),
         Section("next", "What to do next", say('<ol class="next">{}</ol>', steps) if steps else Markup("")),
         Section("training", "Training", _charts(training_charts(source.run)) if source.run else Markup("")),
         Section("confusion", "What is taken for what", _confusion(facts, gallery)),
@@ -73,10 +77,17 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
 def run_sections(run: Run, plots: Markup, passport: str) -> list[Section]:
     """Return the parts of the page of a training that was not evaluated."""
     rows = [
-        say("<tr><th scope='row' class='name'>{}</th><td>{}</td></tr>", name(key), Number(value, f"metrics.json#{key}", _form(value)))
+        say(
+            "<tr><th scope='row' class='name'>{}</th><td>{}</td></tr>",
+            name(key),
+            Number(value, f"metrics.json#{key}", _form(value)),
+        )
         for key, value in run.best.items()
     ]
-    table = say('<div class="wide" tabindex="0" role="region" aria-label="best values"><table class="numbers">{}</table></div>', join(rows, ""))
+    table = say(
+        '<div class="wide" tabindex="0" role="region" aria-label="best values"><table class="numbers">{}</table></div>',
+        join(rows, ""),
+    )
     parts = [
         Section("training", "Training", _charts(training_charts(run))),
         Section("best", "The best epoch", table if rows else Markup("")),
@@ -113,7 +124,9 @@ def _errors(facts: Facts, gallery: Gallery) -> Markup:
         counts = [key for key in facts.mapping("metrics") if key.startswith("errors/")]
         for key in counts:
             kind = key.partition("/")[2]
-            rows.append(_kind_row(kind, name(KINDS.get(kind, kind)), facts.number("metrics", key, "value"), None, shown))
+            rows.append(
+                _kind_row(kind, name(KINDS.get(kind, kind)), facts.number("metrics", key, "value"), None, shown)
+            )
     if not rows:
         return Markup("")
     metric = facts.text("errors", "metric")
@@ -127,7 +140,11 @@ def _errors(facts: Facts, gallery: Gallery) -> Markup:
 
 
 def _kind_row(kind: str, words: Markup, count: Number | None, gain: Number | None, shown: set[str]) -> Markup:
-    button = say('<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>', kind, KINDS.get(kind, kind))
+    button = say(
+        '<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>',
+        kind,
+        KINDS.get(kind, kind),
+    )
     return say(
         "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
         words, "" if count is None else count, "" if gain is None else gain, button if kind in shown else "",
@@ -166,7 +183,9 @@ def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
     elif task == "segmentation":
         classes = list(zip(source.evaluation.classes, palette(len(source.evaluation.classes)), strict=True))
         items = [say("<li>{} {}</li>", swatch(colour), name(one)) for one, colour in classes[:_LEGEND]]
-        legend = say('<p class="soft">Truth on the left, prediction on the right.</p><ul class="legend">{}</ul>', join(items, ""))
+        legend = say(
+            '<p class="soft">Truth on the left, prediction on the right.</p><ul class="legend">{}</ul>', join(items, "")
+        )
     return say(
         '{}<div id="filters" class="filters" role="group" aria-label="filters" hidden>{}'
         '<button type="button" id="all" hidden>show all</button></div><p class="soft" id="said" role="status"></p>'
@@ -180,7 +199,9 @@ def _suspects(source: Source, gallery: Gallery) -> Markup:
     assert source.evaluation is not None
     show: object = ""
     if any("sure" in shot.kinds for shot in gallery.shots):
-        show = Markup('<button type="button" data-kind="sure" aria-pressed="false" aria-label="wrong and very sure">show them</button>')
+        show = Markup(
+            '<button type="button" data-kind="sure" aria-pressed="false" aria-label="wrong and very sure">show them</button>'
+        )
     task = source.evaluation.task
     if task in ("detection", "instance") and show:
         return say(

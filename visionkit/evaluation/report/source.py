@@ -99,7 +99,9 @@ class Source:
                 try:
                     record = json.loads(line)
                 except (ValueError, RecursionError) as e:
-                    raise DataError(f"{path}:{number + 1}: is no record of a prediction ({e}); evaluate again") from None
+                    raise DataError(
+                        f"{path}:{number + 1}: is no record of a prediction ({e}); evaluate again"
+                    ) from None
                 if not isinstance(record, dict) or not isinstance(record.get("image"), str):
                     raise DataError(f"{path}:{number + 1}: is no record of a prediction; evaluate again")
                 position = places.get(record["image"])
@@ -137,7 +139,9 @@ def find_source(path: str | os.PathLike[str]) -> Source:
         return Source(given, None, None, Facts({}), run)
     folder = inside[0].parent
     others = ", ".join(p.parent.name for p in inside[1:])
-    remarks = (f"{given} holds several evaluations: the newest is shown, {folder.name} (not {others})",) if others else ()
+    remarks = (
+        (f"{given} holds several evaluations: the newest is shown, {folder.name} (not {others})",) if others else ()
+    )
     evaluation = read_evaluation(folder)
     return Source(given, folder, evaluation, Facts(evaluation.record()), run, remarks)
 

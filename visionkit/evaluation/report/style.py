@@ -17,18 +17,40 @@ HEAT = 6
 
 LIGHT: Mapping[str, str] = {
     **page.LIGHT,
-    **{"button": "#e4e8ee", "focus": "#1f5fa8"},
-    **{"line0": "#0072b2", "line1": "#a84a00", "line2": "#00694d", "line3": "#8a3a6b", "line4": "#1b1f24"},
-    **{"heat0": "#ffffff", "heat1": "#e3eef6", "heat2": "#c3dcec", "heat3": "#9cc6e0", "heat4": "#1a6ea3"},
-    **{"heat5": "#0b4f7d", "weak": "#1b1f24", "strong": "#ffffff"},
+    "button": "#e4e8ee",
+    "focus": "#1f5fa8",
+    "line0": "#0072b2",
+    "line1": "#a84a00",
+    "line2": "#00694d",
+    "line3": "#8a3a6b",
+    "line4": "#1b1f24",
+    "heat0": "#ffffff",
+    "heat1": "#e3eef6",
+    "heat2": "#c3dcec",
+    "heat3": "#9cc6e0",
+    "heat4": "#1a6ea3",
+    "heat5": "#0b4f7d",
+    "weak": "#1b1f24",
+    "strong": "#ffffff",
 }
 """Colours on a light ground. Those of lines are Okabe and Ito's (2008), darkened until they contrast 4.5 to 1."""
 DARK: Mapping[str, str] = {
     **page.DARK,
-    **{"button": "#333c46", "focus": "#8ec5ff"},
-    **{"line0": "#56b4e9", "line1": "#e69f00", "line2": "#2fc29a", "line3": "#dd94ba", "line4": "#e7eaee"},
-    **{"heat0": "#14171b", "heat1": "#172733", "heat2": "#17384d", "heat3": "#15496a", "heat4": "#56b4e9"},
-    **{"heat5": "#9fd4f3", "weak": "#e7eaee", "strong": "#0b1218"},
+    "button": "#333c46",
+    "focus": "#8ec5ff",
+    "line0": "#56b4e9",
+    "line1": "#e69f00",
+    "line2": "#2fc29a",
+    "line3": "#dd94ba",
+    "line4": "#e7eaee",
+    "heat0": "#14171b",
+    "heat1": "#172733",
+    "heat2": "#17384d",
+    "heat3": "#15496a",
+    "heat4": "#56b4e9",
+    "heat5": "#9fd4f3",
+    "weak": "#e7eaee",
+    "strong": "#0b1218",
 }
 """The same names on a dark ground; those of lines are Okabe and Ito's, two of them lighter."""
 

@@ -37,8 +37,20 @@ def number_cards(facts: Facts) -> Markup:
         value, low, high = _measured(facts, key)
         if value is not None:
             between = say("95\N{NO-BREAK SPACE}%: {} to {}", low, high) if low and high else "no interval"
-            few = say(' <span class="few">{}</span>', facts.quote("metrics", key, "few")) if facts.text("metrics", key, "few") else ""
-            cards.append(say('<div class="card"><span>{}</span><b>{}</b><span>{}{}</span></div>', metric_name(key), value, between, few))
+            few = (
+                say(' <span class="few">{}</span>', facts.quote("metrics", key, "few"))
+                if facts.text("metrics", key, "few")
+                else ""
+            )
+            cards.append(
+                say(
+                    '<div class="card"><span>{}</span><b>{}</b><span>{}{}</span></div>',
+                    metric_name(key),
+                    value,
+                    between,
+                    few,
+                )
+            )
     return say('<div class="cards">{}</div>', join(cards, "")) if cards else Markup("")
 
 
@@ -82,7 +94,13 @@ def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
     for k, label in enumerate(names):
         cells = [Number(totals[label], f"{IMAGES}?class={k}")]
         cells += [Number(counts[label, size], f"{IMAGES}?class={k}&size={size}") for size in sizes]
-        rows.append(say("<tr><th scope='row' class='name'>{}</th>{}</tr>", name(label), join([say("<td>{}</td>", c) for c in cells], "")))
+        rows.append(
+            say(
+                "<tr><th scope='row' class='name'>{}</th>{}</tr>",
+                name(label),
+                join([say("<td>{}</td>", c) for c in cells], ""),
+            )
+        )
     what = {"classification": "pictures", "segmentation": "pixels"}.get(evaluation.task, "objects")
     content = _capped(("class", what, *sizes), rows, f"{what} by class")
     groups, images = facts.number("data", "groups"), facts.number("data", "images")
@@ -183,7 +201,9 @@ def _things(truth: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
         yield from ((label, "", 1) for label in truth.get("labels", [truth.get("label")]))
 
 
-def _leaves(value: Any, path: tuple[str | int, ...], without: Sequence[str]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def _leaves(
+    value: Any, path: tuple[str | int, ...], without: Sequence[str]
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Yield place and value of all that is no mapping and no list, in order; long lists as how long they are."""
     if len(path) > _DEEP:
         return

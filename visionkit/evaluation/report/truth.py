@@ -19,9 +19,7 @@ __all__ = ["true_pixels"]
 _SPLITS = ("val", "test", "train", "all")
 
 
-def true_pixels(
-    evaluation: Evaluation, load: Callable[[str], VisionDataset[Any] | None], split: str
-) -> PixelTruth:
+def true_pixels(evaluation: Evaluation, load: Callable[[str], VisionDataset[Any] | None], split: str) -> PixelTruth:
     """Return what finds the truth of a picture: by its path, else by its file's name where that is one picture's alone.
 
     Args:

@@ -27,16 +27,36 @@ CLASS_METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """By task, the same of each class."""
 _NAMES: Mapping[str, str] = {
-    **{"top1": "right at the first guess (top-1)", "top5": "right within five guesses (top-5)"},
-    **{"macro_f1": "F1, mean of the classes", "micro_f1": "F1 over all labels", "ece": "calibration error"},
-    **{"map": "average precision (AP)", "map_50": "AP at IoU 0.5", "map_75": "AP at IoU 0.75"},
-    **{"map_small": "AP of small objects", "map_medium": "AP of medium objects", "map_large": "AP of large objects"},
-    **{"mar_1": "recall with 1 box", "mar_10": "recall with 10 boxes", "mar_100": "recall with 100 boxes"},
-    **{"mar_small": "recall of small objects", "mar_medium": "recall of medium objects"},
-    **{"mar_large": "recall of large objects", "precision": "precision", "recall": "recall", "f1": "F1"},
-    **{"miou": "mean IoU", "mdice": "mean Dice", "pixel_accuracy": "pixels that are right"},
-    **{"mean_accuracy": "pixels that are right, mean of the classes", "boundary_f1": "F1 of the boundaries"},
-    **{"accuracy": "right", "ap": "AP", "ap_50": "AP at IoU 0.5", "iou": "IoU", "dice": "Dice"},
+    "top1": "right at the first guess (top-1)",
+    "top5": "right within five guesses (top-5)",
+    "macro_f1": "F1, mean of the classes",
+    "micro_f1": "F1 over all labels",
+    "ece": "calibration error",
+    "map": "average precision (AP)",
+    "map_50": "AP at IoU 0.5",
+    "map_75": "AP at IoU 0.75",
+    "map_small": "AP of small objects",
+    "map_medium": "AP of medium objects",
+    "map_large": "AP of large objects",
+    "mar_1": "recall with 1 box",
+    "mar_10": "recall with 10 boxes",
+    "mar_100": "recall with 100 boxes",
+    "mar_small": "recall of small objects",
+    "mar_medium": "recall of medium objects",
+    "mar_large": "recall of large objects",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "miou": "mean IoU",
+    "mdice": "mean Dice",
+    "pixel_accuracy": "pixels that are right",
+    "mean_accuracy": "pixels that are right, mean of the classes",
+    "boundary_f1": "F1 of the boundaries",
+    "accuracy": "right",
+    "ap": "AP",
+    "ap_50": "AP at IoU 0.5",
+    "iou": "IoU",
+    "dice": "Dice",
 }
 
 
@@ -92,8 +112,10 @@ def _classes(facts: Facts) -> Markup:
     if not total or top1 is None:
         return say("{} were measured.", counted(facts.get("data", "images") or 0, pointer("data", "images"), "picture"))
     whole = Number(total, table)
-    right = say("{} of {}", Number(hits, f"{table}@diagonal"), counted(total, whole.key, "picture")) if hits else say(
-        "None of {}", counted(total, whole.key, "picture")
+    right = (
+        say("{} of {}", Number(hits, f"{table}@diagonal"), counted(total, whole.key, "picture"))
+        if hits
+        else say("None of {}", counted(total, whole.key, "picture"))
     )
     verb = "is" if hits == 1 or not hits else "are"
     words = say("{} {} right ({}{}).", right, verb, top1, interval_of(facts, "top1", "share"))
@@ -159,9 +181,13 @@ def _taken(pair: Pair, what: str) -> Markup:
 def _object(pair: Pair, facts: Facts) -> Markup:
     nothing = len(facts.rows("classes"))
     if pair.column >= nothing:
-        return say("The most frequent error: {} is missed ({}, {} of its objects).", name(pair.truth), pair.count, pair.share)
+        return say(
+            "The most frequent error: {} is missed ({}, {} of its objects).", name(pair.truth), pair.count, pair.share
+        )
     if pair.row >= nothing:
-        return say("The most frequent error: {} is found where nothing is labelled ({} times).", name(pair.said), pair.count)
+        return say(
+            "The most frequent error: {} is found where nothing is labelled ({} times).", name(pair.said), pair.count
+        )
     return say("Most often {} is taken for {} ({} times).", name(pair.truth), name(pair.said), pair.count)
 
 
@@ -171,7 +197,9 @@ def next_steps(facts: Facts) -> list[Markup]:
     Args:
         facts: The evaluation.
     """
-    return [step for step in (_errors_step(facts), _class_step(facts), _threshold_step(facts), _few_step(facts)) if step][:3]
+    return [
+        step for step in (_errors_step(facts), _class_step(facts), _threshold_step(facts), _few_step(facts)) if step
+    ][:3]
 
 
 def _errors_step(facts: Facts) -> Markup | None:
@@ -196,7 +224,9 @@ def _class_step(facts: Facts) -> Markup | None:
     unit = facts.text("metrics", key, "unit") or "things"
     words = say("The worst class is {} ({} {})", name(label), metric_name(prefix), value)
     if facts.text("metrics", key, "few"):
-        return say("{}, measured on {} {} alone: label more of it before you believe or mend this number.", words, n, unit)
+        return say(
+            "{}, measured on {} {} alone: label more of it before you believe or mend this number.", words, n, unit
+        )
     mistaken = [p for p in pairs(facts) if p.truth == label]
     classes = len(facts.rows("classes"))
     if mistaken and mistaken[0].column < classes:
