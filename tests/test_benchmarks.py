@@ -70,6 +70,44 @@ def test_options_choose_cases_and_their_references(run, name, given, cases, refe
     assert references == module.REFERENCES
 
 
+def simulated(run, *given):
+    module = run.load("interval_coverage")
+    return module.figures(options_of(module, *given), "visionkit")
+
+
+def test_intervals_hold_what_they_should_on_a_few_simulated_sets(run):
+    found = simulated(run, "--what", "top1", "--images", "100", "--sets", "150")
+    assert 0.9 <= found["share"] <= 1
+    found = simulated(run, "--what", "miou", "--sets", "40", "--draws", "60")
+    assert 0.8 <= found["share"] <= 1
+    assert 0.05 < found["width"] < 0.2
+
+
+def test_equal_detectors_are_seldom_told_apart_and_better_ones_often(run):
+    given = ["--images", "40", "--sets", "30", "--draws", "60"]
+    assert simulated(run, "--what", "equal", *given)["share"] <= 0.2
+    found = simulated(run, "--what", "better", "--gain", "0.5", *given)
+    assert found["gain"] > 0.05
+    assert found["share"] >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        (["--what", "top1", "--images", "50", "--right", "0.98"], 0.9, 0.99),
+        (["--what", "top1", "--images", "153", "--right", "0.95"], 0.92, 0.99),
+        (["--what", "miou", "--images", "18"], 0.88, 0.98),
+        (["--what", "miou", "--images", "50"], 0.92, 0.98),
+        (["--what", "map", "--images", "40"], 0.88, 0.98),
+        (["--what", "map", "--images", "100"], 0.92, 0.98),
+        (["--what", "equal", "--images", "60", "--sets", "500"], 0.02, 0.07),
+    ],
+)
+def test_intervals_and_comparisons_keep_their_word(run, given, least, most):
+    assert least <= simulated(run, *given)["share"] <= most
+
+
 def test_a_comparison_runs_prints_ratios_and_writes_its_figures(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "toy.py").write_text(
         "import sys\n"

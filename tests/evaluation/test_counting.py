@@ -75,11 +75,7 @@ def test_every_one_of_several_models_is_heard(tiny_model, data):
     class Two:
         def __init__(self):
             self.one = Predictor(tiny_model)
-            self.views, self.batch_size, self.preprocessing = (
-                self.one.views,
-                self.one.batch_size,
-                self.one.preprocessing,
-            )
+            self.views, self.batch_size, self.scale = self.one.views, self.one.batch_size, self.one.scale
             self.prepare, self.results = self.one.prepare, self.one.results
 
         def each(self, items):

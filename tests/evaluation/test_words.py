@@ -29,8 +29,19 @@ def classified(names=NAMES, few=()):
 
 def test_the_number_that_counts_comes_first():
     assert headline(classified()) == "top-1 0.912 [0.862, 0.963] of 400 pictures"
-    images = [EvaluatedImage("a", "0" * 64, "g", (9, 9), {"objects": [
-        {"label": "x", "box": [0, 0, 1, 1], "crowd": crowd, "area": 1.0} for crowd in (False, False, True)]})] * 2
+    images = [
+        EvaluatedImage(
+            "a",
+            "0" * 64,
+            "g",
+            (9, 9),
+            {
+                "objects": [
+                    {"label": "x", "box": [0, 0, 1, 1], "crowd": crowd, "area": 1.0} for crowd in (False, False, True)
+                ]
+            },
+        )
+    ] * 2
     told = Evaluation("detection", ("x",), images, DetectionMetric(("x",)), {"map": Measured(0.5, None, 2, "images")})
     assert headline(told) == "mAP 0.500 of 2 pictures in 1 groups with 4 objects"
     assert number(Measured(math.nan, None, 0, "images")) == "none"
@@ -60,7 +71,7 @@ def test_few_pictures_are_said_so():
     told.metrics["top1"] = Measured(0.9, Interval(0.6, 0.98, "wilson"), 10, "images", "too few to say: 10 images")
     lines = summary_of(told, "out")
     assert lines[1] == "too few to say: 10 images"
-    assert [line for line in lines if line.endswith("too few to say")][0].split()[0] == "b"
+    assert next(line for line in lines if line.endswith("too few to say")).split()[0] == "b"
 
 
 def test_what_the_other_parts_found_and_names_of_strangers():

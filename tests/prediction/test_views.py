@@ -400,7 +400,7 @@ class Bare(Prediction):
 def test_what_cannot_be_put_together_is_refused(tmp_path, tiny_model, monkeypatch, views):
     monkeypatch.setattr(visionkit.LinearHead, "decode", lambda self, outputs: [Bare() for _ in outputs.logits])
     words = (
-        r"^Bare predictions cannot be put together from several views \(--flip, --scales, --window\) or models: it "
+        r"^Bare predictions cannot be put together from several views \(--flip, --scales, --window\): it "
         r"defines no merge\(parts, regions\)$"
     )
     visionkit.save(tiny_model, tmp_path / "m.ckpt")

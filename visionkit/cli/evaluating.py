@@ -14,17 +14,17 @@ from visionkit.cli.predicting import Source, open_checkpoints, told_checkpoint
 from visionkit.cli.trained_on import Training, training_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
-from visionkit.core.text import say
+from visionkit.core.text import say, shortened
 from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
 from visionkit.evaluation.evaluate import evaluation_of, new_count
 from visionkit.evaluation.folder import Evaluation, new_metric
 from visionkit.evaluation.inputs.reading import read_predictions
 from visionkit.evaluation.output import records_of, writing_predictions
-from visionkit.evaluation.thresholds import Rule, choose, lines_of, thresholds_of
+from visionkit.evaluation.rules import Rule
+from visionkit.evaluation.thresholds import choose, lines_of, thresholds_of
 from visionkit.evaluation.view_gain import gain_of_views
 from visionkit.evaluation.words import summary_of
 from visionkit.models.head import Head
-from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.pictures import ImageFile
 from visionkit.prediction.views import Views
@@ -33,6 +33,8 @@ from visionkit.training.redraw import RedrawnMetric
 __all__ = ["Evaluated", "evaluate_checkpoints", "evaluate_file"]
 
 Progress: TypeAlias = Callable[[int, int], None]
+MOST_LINES = 14  # of thresholds
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -64,9 +66,9 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
     rule = _rule(options)
     source = open_checkpoints(options, _tell)
     say(*source.lines, error=True)
-    if options.choose == "none" and source.joint:
-        raise UsageError("--choose none takes thresholds out of a checkpoint of one head: a joint one has none")
     task = _task_of(source, options.task)
+    if rule is not None and task == "segmentation":
+        raise UsageError("--choose chooses thresholds of classes and objects: a class for each pixel has none")
     trainings = {ckpt: training_of(ckpt, options.head) for ckpt in source.ckpts}
     data = _data(options, source, task, trainings, options.split)
     _say_data(data)
@@ -308,27 +310,23 @@ def _choose(
     else:
         entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
     told.thresholds = entry
-    lines = lines_of(entry)
+    lines = shortened(lines_of(entry), MOST_LINES)
     if source is None or len(source.ckpts) > 1:
         return [*lines, "they are in evaluation.json; visionkit predict --fitted takes them from there"]
-    if source.joint:
-        return [*lines, "they are in evaluation.json alone: a joint checkpoint keeps none"]
-    file = store_thresholds(find_checkpoint(source.ckpts[0]), thresholds_of(entry, told.classes))
-    return [*lines, f"stored in {file}: visionkit predict uses them"]
+    file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)
+    return [*lines, f"stored in {file}: visionkit predict goes by them"]
 
 
 def _forget(source: Source) -> list[str]:
-    return [f"{store_thresholds(find_checkpoint(source.ckpts[0]), None)} holds no thresholds any more"]
+    return [f"{store_thresholds(source.ckpts[0], None, head=source.name)} holds no thresholds any more"]
 
 
-def _done(
-    told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]
-) -> Evaluated:
+def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]) -> Evaluated:
     """Write the numbers and return what to say of them."""
     told.write(options.out, overwrite=True)  # the old ones have gone
     page = Path(options.out).name or "report"
     steps = [f"visionkit report {shlex.quote(options.out)} --out {shlex.quote(page)}.html"]
     lines = [*summary_of(told, options.out, next_steps=steps)]
     at = next((k for k, line in enumerate(lines) if line.startswith("next ")), len(lines))
-    lines[at:at] = [f"{'' if k else 'chosen':<9}{line}" for k, line in enumerate(chosen)]
+    lines[at:at] = chosen
     return Evaluated(told, [line for e in counted.problems for line in e.lines], lines)

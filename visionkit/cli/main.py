@@ -36,9 +36,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "visionkit.cli.commands.evaluate",
         "how good a model is, with intervals: --ckpt RUN --data ROOT --out DIR",
     ),
+    "compare": (
+        "visionkit.cli.commands.compare",
+        "which of several evaluations is better on the same pictures: compare DIR_A DIR_B",
+    ),
     "report": (
         "visionkit.cli.commands.report",
         "an evaluation or a training as one page with pictures: visionkit report FOLDER --out FILE.html",
+    ),
+    "soup": (
+        "visionkit.cli.commands.soup",
+        "average the weights of several trainings into one model: soup A B C --data ROOT --out OUT.ckpt",
     ),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
     "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
@@ -56,7 +64,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "your pictures": ("init", "check", "shapes"),
     "a model": ("train", "fit", "validate", "test", "predict"),
-    "trust": ("evaluate", "report"),
+    "trust": ("evaluate", "compare", "report", "soup"),
     "parts of models": ("model", "heads", "backbone"),
     "this machine": ("info", "completion"),
 }

@@ -55,7 +55,7 @@ class Source:
         classes: Class names, in the order of their ids.
         channels: Of the images.
         make: Makes what predicts these pictures through these views.
-        joint: Whether the head is one of several in its checkpoint.
+        name: Name of the head, where it is one of several in its checkpoint.
         lines: What should be said.
     """
 
@@ -64,7 +64,7 @@ class Source:
     classes: tuple[str, ...]
     channels: int
     make: Callable[[Sequence[ImageFile], Views | None], Predicts]
-    joint: bool = False
+    name: str | None = None
     lines: tuple[str, ...] = ()
 
     @property
@@ -118,7 +118,7 @@ def _one(options: Namespace, device: torch.device, tell: Callable[[str], None]) 
     elif options.head is not None:
         raise UsageError(f"--head {options.head}: {ckpt} has one head alone: leave --head out")
     make = partial(_predictor, model, options, tell)
-    return Source((ckpt,), model.head, model.classes, model.preprocessing.channels, make, joint)
+    return Source((ckpt,), model.head, model.classes, model.preprocessing.channels, make, options.head)
 
 
 def _predictor(

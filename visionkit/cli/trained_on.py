@@ -129,9 +129,7 @@ def training_of(ckpt: str | os.PathLike[str], head: str | None = None) -> Traini
     return Training.of_settings(config, settings) if isinstance(settings, dict) else None
 
 
-def pictures_of(
-    training: Training, table: Formats[Any], *, channels: int = 3, masks: bool = False
-) -> Pictures | None:
+def pictures_of(training: Training, table: Formats[Any], *, channels: int = 3, masks: bool = False) -> Pictures | None:
     """Return the pictures of a run; None where they cannot be read any more.
 
     Args:

@@ -116,8 +116,9 @@ def _mean_precision(
     inside, truth_inside = np.zeros((len(AREAS), p), bool), np.zeros((len(AREAS), t), bool)
     inside[ALL], truth_inside[ALL] = True, True
     matches = Matches(
-        classes, labels[order], np.zeros(p, np.int64), np.zeros(p, np.int64), hits, hits, inside, np.arange(p),
-        truth_labels, np.zeros(t, np.int64), truth_inside,
+        classes=classes, labels=labels[order], image=np.zeros(p, np.int64), rank=np.zeros(p, np.int64), hits=hits,
+        right=hits, inside=inside, runs=np.arange(p), truth_labels=truth_labels, truth_image=np.zeros(t, np.int64),
+        truth_inside=truth_inside, scores=scores[order],
     )  # fmt: skip
     curves = matches.evaluate(np.ones(1, np.int64))[0][0, :, :, ALL]  # [101, K]
     occurs = (curves >= 0).all(0)

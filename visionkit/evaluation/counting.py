@@ -14,10 +14,11 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch_map
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.dataset import VisionDataset, load_sample
+from visionkit.data.images.decode import Scale
 from visionkit.data.labels.checks import header_size
 from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.truth import margin_of, truth_of
-from visionkit.prediction.predictor import Item, Predictor
+from visionkit.prediction.predictor import Item, Predictor, problem_of
 from visionkit.prediction.views import Views
 from visionkit.training.redraw import RedrawnMetric
 
@@ -36,12 +37,18 @@ CHUNK = 16
 class Predicts(Protocol):
     """What predicts: a :class:`Predictor`, or several models that speak as one."""
 
-    views: Views
-    batch_size: int
+    @property
+    def views(self) -> Views:
+        """What the network sees of each picture."""
+        ...
 
     @property
-    def preprocessing(self) -> Any:
-        """What brings a picture to the size of the model, or of the first of several."""
+    def batch_size(self) -> int:
+        """Views of one size at once."""
+        ...
+
+    def scale(self) -> Scale | None:
+        """Return by how much pictures are resized, so that they can be decoded at a part of their size."""
         ...
 
     def prepare(self, sample: Sample[Any], *, keep: bool) -> Any:
@@ -167,7 +174,7 @@ def count(
     """
     digests: dict[str, str] = {}
     files = dataset.files()
-    scale = predictor.views.scale(predictor.preprocessing)
+    scale = predictor.scale()
 
     def read(index: int) -> Item:
         id = dataset.ids[index]
@@ -265,7 +272,16 @@ def _heard(
             yield result if isinstance(result, DataError) else (*result, ())
         return
     for said in several.each(items):
-        yield said if isinstance(said, DataError) else (said[0], several.combine(said[1]), said[1])
+        if isinstance(said, DataError):
+            yield said
+            continue
+        sample, parts = said
+        try:
+            whole = several.combine(parts)
+        except Exception as e:
+            yield problem_of(e, sample.info)
+            continue
+        yield sample, whole, parts
 
 
 def _truth(dataset: Data, index: int) -> tuple[Any, ImageInfo]:

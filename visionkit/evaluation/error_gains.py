@@ -23,12 +23,12 @@ __all__ = ["BoundaryBand", "error_gains"]
 MAX_PAIRS = 10
 """Most pairs of classes that are told."""
 _MENDS = {
-    "missed": "objects that nothing finds, found",
-    "confused": "objects taken for another class, named rightly",
-    "poorly_localised": "boxes that miss their object by a little, placed rightly",
-    "both": "boxes of the wrong class beside an object, left out",
-    "duplicate": "second boxes of one object, left out",
-    "background": "boxes where nothing is, left out",
+    "missed": "finding the objects that are missed",
+    "confused": "naming rightly what is taken for another class",
+    "poorly_localised": "placing rightly the boxes that miss their object by a little",
+    "both": "leaving out boxes of the wrong class beside an object",
+    "duplicate": "leaving out second boxes of one object",
+    "background": "leaving out boxes where nothing is",
 }
 _NOTHING = 5e-4  # a gain that three digits do not show
 
@@ -93,12 +93,11 @@ def _of_boxes(metric: DetectionMetric, values: Mapping[str, Tensor]) -> dict[str
     kinds = []
     for kind, gain in at_50.gains.items():
         shown, every = int(values[f"errors/{kind}"]), at_50.counts[kind]
-        which = f"{shown:,} from score {metric.score_threshold:g} on"
-        which = f"{shown:,}" if kind == "missed" else which
+        when = f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
         kinds.append(
             {
                 "kind": kind, "count": shown, "count_all": every, "gain": gain, "gain_map": mean.gains[kind],
-                "words": f"{_MENDS[kind]} ({which}): AP50 {gain:+.3f}",
+                "words": f"{_MENDS[kind]} ({shown:,} {when}): AP50 {gain:+.3f}",
             }
         )  # fmt: skip
     return _entry("map_50", at_50.value, kinds, "AP50")
@@ -111,7 +110,7 @@ def _of_classes(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> d
     for a, b, count in _pairs(counts):
         gain = count / total
         what = f"{metric.classes[a]} and {metric.classes[b]}"
-        words = f"{what}, told apart ({_ways(counts, metric.classes, a, b)}): top-1 {gain:+.3f}"
+        words = f"telling {what} apart ({_ways(counts, metric.classes, a, b)}): top-1 {gain:+.3f}"
         kinds.append({"kind": f"{what} confused", "count": count, "gain": gain, "words": words})
     return _entry("top1", float(values["top1"]), kinds, "top-1")
 
@@ -122,7 +121,7 @@ def _of_labels(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> di
     kinds = []
     for name, precision in present.items():
         gain = (1 - precision) / len(present)
-        words = f"{name}, always ranked rightly (AP {precision:.3f}): mean AP {gain:+.3f}"
+        words = f"always ranking {name} rightly (AP {precision:.3f}): mean AP {gain:+.3f}"
         kinds.append({"kind": name, "count": None, "gain": gain, "words": words})
     return _entry("map", float(values["map"]), kinds, "mean AP")
 
@@ -138,13 +137,13 @@ def _of_pixels(
     for a, b, count in _pairs(counts, every=True):
         gain = max(0.0, float(gains[a, b]))
         what = f"{metric.classes[a]} and {metric.classes[b]}"
-        words = f"{what}, told apart ({count:,} pixels): mIoU {gain:+.3f}"
+        words = f"telling {what} apart ({count:,} pixels): mIoU {gain:+.3f}"
         kinds.append({"kind": f"{what} confused", "count": count, "gain": gain, "words": words})
     kinds = sorted(kinds, key=lambda entry: -entry["gain"])[:MAX_PAIRS]
     if band is not None:
         wrong = band.confusion - band.confusion.diag().diag()
         gain = max(0.0, _miou(counts - wrong + wrong.sum(1).diag()) - value)
-        words = f"pixels near the true boundaries, all right ({int(wrong.sum()):,} are wrong): mIoU {gain:+.3f}"
+        words = f"getting all pixels near the true boundaries right ({int(wrong.sum()):,} are wrong): mIoU {gain:+.3f}"
         kinds.append({"kind": "boundary", "count": int(wrong.sum()), "gain": gain, "words": words})
     return _entry("miou", value, kinds, "mIoU")
 

@@ -119,7 +119,9 @@ def evaluation_of(
     told.curves = {"pr": curves} if curves else {}
     if evidence is not None and CALIBRATED not in unknown:
         told.calibration = calibration_of(evidence)
-    told.errors = error_gains(metric, counted.watcher) if isinstance(metric, SegmentationMetric) else error_gains(metric)
+    told.errors = (
+        error_gains(metric, counted.watcher) if isinstance(metric, SegmentationMetric) else error_gains(metric)
+    )
     return told
 
 

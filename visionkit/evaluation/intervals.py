@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import UsageError
 
-__all__ = ["Interval", "clopper_pearson", "clopper_pearson_lower", "expanded_percentile", "t_interval", "wilson"]
+__all__ = [
+    *("Interval", "clopper_pearson", "clopper_pearson_lower", "expanded_percentile", "mcnemar", "t_interval"),
+    *("welch_interval", "wilson"),
+]
 
 Array = NDArray[Any]
 
@@ -126,6 +129,49 @@ def t_interval(values: Array, level: float = 0.95) -> Interval:
         raise UsageError(f"an interval at level {level} of {len(known)} values: from 2 values on")
     half = float(stdtrit(len(known) - 1, 0.5 + level / 2) * known.std(ddof=1) / math.sqrt(len(known)))
     return Interval(float(known.mean()) - half, float(known.mean()) + half, "t")
+
+
+def welch_interval(a: Array, b: Array, level: float = 0.95) -> Interval:
+    """Return the interval of how much the mean of ``b`` lies above that of ``a``, independent values of any spread.
+
+    Welch, "The Generalization of Student's Problem When Several Different Population Variances Are Involved",
+    Biometrika 1947.
+
+    Args:
+        a: float64 [N], from 2 on.
+        b: float64 [M], from 2 on.
+        level: How often the interval holds the true difference, 0..1.
+
+    Raises:
+        UsageError: A number is out of range.
+    """
+    from scipy.special import stdtrit
+
+    both = [np.asarray(v, np.float64) for v in (a, b)]
+    if min(map(len, both)) < 2 or not 0 < level < 1:
+        raise UsageError(f"an interval at level {level} of {len(both[0])} and {len(both[1])} values: from 2 values on")
+    parts = [v.var(ddof=1) / len(v) for v in both]
+    middle, spread = float(both[1].mean() - both[0].mean()), float(sum(parts))
+    if not spread:
+        return Interval(middle, middle, "t")
+    freedom = spread**2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, both, strict=True))
+    half = float(stdtrit(freedom, 0.5 + level / 2)) * math.sqrt(spread)
+    return Interval(middle - half, middle + half, "t")
+
+
+def mcnemar(first: int, second: int) -> float:
+    """Return how likely two equal models are to differ so much: McNemar's exact test, both sides, 0..1.
+
+    McNemar, "Note on the Sampling Error of the Difference Between Correlated Proportions or Percentages", Psychometrika
+    1947, with the binomial distribution in place of its approximation.
+
+    Args:
+        first: Pictures that the first model alone gets right, from 0 on.
+        second: Those that the second one alone gets right.
+    """
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(first, second), first + second, 0.5)))
 
 
 def _check(hits: float, n: float, level: float) -> None:

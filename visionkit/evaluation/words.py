@@ -178,7 +178,9 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
             sure = "" if low is not None and (low > 0 or (high is not None and high < 0)) else " (no gain is shown)"
             best = f", {printable(told['best'])}" if told.get("best") else ""
             name = in_words(str(entry.get("monitor", "")))
-            lines += _line("" if lines else "together", f"{told['value']:+.3f}{ends} in {name} against {against}{best}{sure}")
+            lines += _line(
+                "" if lines else "together", f"{told['value']:+.3f}{ends} in {name} against {against}{best}{sure}"
+            )
     if entry.get("cost") is not None:
         lines += _line("" if lines else "together", f"at {entry['cost']:.1f} times the time of one model")
     if isinstance(entry.get("reason"), str):
@@ -188,9 +190,7 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
 
 def _line(what: str, words: str) -> list[str]:
     """Return words behind a heading, in lines of 80 columns."""
-    wrapped = textwrap.wrap(
-        printable(words), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False
-    )
+    wrapped = textwrap.wrap(printable(words), WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
     return [f"{what if not k else '':<{INDENT}}{line}".rstrip() for k, line in enumerate(wrapped)]
 
 

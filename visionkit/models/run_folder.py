@@ -8,11 +8,12 @@ from pathlib import Path
 from visionkit.core.errors import DataError
 from visionkit.core.text import say
 
-__all__ = ["BEST", "FOLDER", "LAST", "find_checkpoint", "is_checkpoint"]
+__all__ = ["BEST", "FOLDER", "LAST", "SUFFIXES", "find_checkpoint", "is_checkpoint"]
 
 FOLDER = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
 SUFFIXES = (".ckpt", ".pt", ".pth")
+"""How names of checkpoints end."""
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

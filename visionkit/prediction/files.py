@@ -19,17 +19,18 @@ from visionkit.core.prefetch import prefetch
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
 from visionkit.core.thresholds import Thresholds
-from visionkit.models import checkpoint
+from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
-from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
+from visionkit.prediction.ensemble import Ensemble, make_applied
 from visionkit.prediction.in_force import thresholds_in_force
+from visionkit.prediction.members import Checkpoints, Members
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
 from visionkit.prediction.sources import Source, find_images
-from visionkit.prediction.stream import make_predictor, sample_results
+from visionkit.prediction.stream import sample_results
 from visionkit.prediction.views import Views
 from visionkit.prediction.writers import CROPS, WriterJob
 
@@ -88,7 +89,7 @@ class FilePrediction:
 
 
 def predict_files(
-    model: VisionModel | str | os.PathLike[str],
+    model: VisionModel | Checkpoints,
     sources: Source | Sequence[Source],
     *,
     batch_size: int | None = None,
@@ -110,7 +111,8 @@ def predict_files(
     ``for found in predict_files("runs/classify-1", "PHOTOS"): print(found.image, found.record()["label"])``
 
     Args:
-        model: A model in evaluation mode, on the device to use; or a checkpoint file or the folder of a run.
+        model: A model in evaluation mode, on the device to use; or a checkpoint file or the folder of a run; or several
+            of these, which predict as one: all are held at once.
         sources: Picture files, folders (searched through), globs, ``.csv`` or ``.jsonl`` manifests and http(s) URLs.
         batch_size: Pictures at once; with ``views``, views of one size at once. None chooses by the device.
         num_workers: Threads that read pictures ahead; 0 reads them in this one, None chooses by the machine.
@@ -134,20 +136,26 @@ def predict_files(
             used.
         DataError: The checkpoint cannot be used, a folder holds no pictures, or, later, a picture cannot be predicted.
     """
-    if not isinstance(model, VisionModel):
+    if isinstance(model, VisionModel):
+        members = Members.of(["the model"], [model])
+    else:
         where = choose_device(device, backend)
         check_backend(backend, where, precision)
-        model = checkpoint.load(model, trust=trust, device=where)
-    if min_score is not None and not (model.head.scored and 0 <= min_score <= 1):
+        members = Members.load(model, trust=trust, device=where)
+    scored = members.head.scored
+    if min_score is not None and not (scored and 0 <= min_score <= 1):
         allowed = f"a score from 0 to 1, got {min_score:g}"
-        raise UsageError(f"min_score: {allowed if model.head.scored else 'these predictions are not filtered by it'}")
-    channels = model.preprocessing.channels
+        raise UsageError(f"min_score: {allowed if scored else 'these predictions are not filtered by it'}")
+    channels = members.models[0].preprocessing.channels
     pictures = find_images(sources, tell=tell, channels=channels)
     chosen = None if calibrate is None else find_images(calibrate, tell=tell, channels=channels)
-    predictor = make_predictor(
-        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
+    predictor = make_applied(
+        members, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
     )
-    chosen_by = thresholds_in_force(model.thresholds, thresholds, min_score, model.classes, tell)
+    if tell is not None:
+        for line in members.lines():
+            tell(line)
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     remarks = Remarks()
     workers = _workers(num_workers, pictures)
     results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
@@ -157,8 +165,8 @@ def predict_files(
             if not isinstance(result, DataError):
                 prediction = result[1] if min_score is None else result[1].at_least(min_score)
                 if chosen_by is not None:
-                    prediction = prediction.over(chosen_by.values, model.classes)
-                yield FilePrediction(result[0].info, prediction, model.classes)
+                    prediction = prediction.over(chosen_by.values, members.classes)
+                yield FilePrediction(result[0].info, prediction, members.classes)
             elif on_error is None:
                 raise result
             else:
@@ -171,7 +179,7 @@ def predict_files(
 
 
 def predict_to_folder(
-    ckpt: str | Path,
+    ckpt: Checkpoints,
     pictures: Sequence[ImageFile],
     out: str | Path,
     *,
@@ -194,6 +202,7 @@ def predict_to_folder(
     progress: Callable[[int, int], None] | None = None,
     reduced: bool = False,
     resume: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
@@ -201,7 +210,7 @@ def predict_to_folder(
     whatever is wrong with a picture costs that picture alone.
 
     Args:
-        ckpt: Checkpoint file.
+        ckpt: Checkpoint file or the folder of a run; or several, which predict as one: all are held at once.
         pictures: The files.
         out: Folder for the results.
         batch_size: Pictures at once; None chooses by the device.
@@ -225,6 +234,7 @@ def predict_to_folder(
         resume: Whether to go on where predictions into ``out`` stopped, with all pictures that have no record yet or
             whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
             not given any more stay. Where there are none it starts.
+        weights: What each of several checkpoints counts, from 0 on; None is the same for all.
 
     Raises:
         UsageError: ``out`` holds results already, or, to resume, results of another model, of other options or of
@@ -240,16 +250,19 @@ def predict_to_folder(
     refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
-    model = checkpoint.load(ckpt, trust=trust, device=where)
-    chosen_by = thresholds_in_force(model.thresholds, thresholds, min_score, model.classes, tell)
+    members = Members.load(ckpt, weights=weights, trust=trust, device=where)
+    head, channels, several = members.head, members.channels, len(members.models) > 1
+    hashes = [digest(file) for file in members.files]
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     asked = {
         "version": visionkit.__version__,
-        "checkpoint": digest(find_checkpoint(ckpt)),
+        "checkpoint": hashes if several else hashes[0],
+        "weight of each checkpoint (--fitted)": None if weights is None else list(weights),
         "--precision": precision,
         "--backend": backend,
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
-        "thresholds": None if chosen_by is None else chosen_by.plain(),
+        "set of thresholds": None if chosen_by is None else chosen_by.plain(),
         "--format": sorted(formats),
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
@@ -262,27 +275,27 @@ def predict_to_folder(
     records = folder / RECORDS
     going = GoingOn.find(folder, records, asked, now) if resume else GoingOn.anew(folder, asked, now)
     for option, wanted in (("--save-images draws on", save_images), ("--save-crops cuts", save_crops)):
-        if wanted and model.backbone.in_channels not in (1, 3):
-            raise UsageError(f"{option} RGB and grey pictures; this model takes {model.backbone.in_channels} channels")
+        if wanted and channels not in (1, 3):
+            raise UsageError(f"{option} RGB and grey pictures; this model takes {channels} channels")
     if save_crops:
-        formats = [*formats, *_crops(model, folder, overwrite)]
-    if min_score is not None and not model.head.scored:
+        formats = [*formats, *_crops(head, folder, overwrite)]
+    if min_score is not None and not head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
-    results = Results(folder, model.head, model.classes, min_score, chosen_by, save_images)
+    results = Results(folder, head, members.classes, min_score, chosen_by, save_images)
     given = None if annotations is None else Path(annotations)
-    job = WriterJob(folder, model.classes, going.images, given, min_score)
+    job = WriterJob(folder, members.classes, going.images, given, min_score)
     results.open_writers(formats, job, overwrite=overwrite or resume)
     if results.files_of_pictures:
         going.refuse_renamed()
     workers, remarks = _workers(num_workers, pictures), Remarks()
-    predictor = make_predictor(
-        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
+    predictor = make_applied(
+        members, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
     left, keep = going.left(), results.keeps_pixels
     coming = [pictures[place] for place in left]
     found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
     if tell is not None:
-        for line in going.lines():
+        for line in (*members.lines(), *going.lines()):
             tell(line)
     problems = []
     with alone(records, None if overwrite else going.read):
@@ -299,6 +312,8 @@ def predict_to_folder(
                     problems.append(str(e))
                 if progress is not None:
                     progress(count, len(pictures))
+    if tell is not None and isinstance(predictor, Ensemble) and (cost := predictor.cost_line()) is not None:
+        tell(cost)
     return PredictionRun(
         results.records,
         results.count,
@@ -312,13 +327,13 @@ def predict_to_folder(
     )
 
 
-def _crops(model: VisionModel, folder: Path, overwrite: bool) -> list[str]:
-    """Return the formats of a model that cut objects out of pictures: one a head that finds objects.
+def _crops(head: Head, folder: Path, overwrite: bool) -> list[str]:
+    """Return the formats of a head that cut objects out of pictures: one a head that finds objects.
 
     Raises:
         UsageError: It has none, or crops of before would stay among the new ones.
     """
-    found = [name for name in model.head.writers if name.rpartition("/")[2] == CROPS]
+    found = [name for name in head.writers if name.rpartition("/")[2] == CROPS]
     if not found:
         raise UsageError("--save-crops cuts objects out of pictures: this model's predictions have no boxes")
     for name in found if overwrite else ():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +45,9 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         classes: Class names, in the order of their ids.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ()
+    """Names of attributes that its values depend on: those of other settings are not to be compared."""
+
     def __init__(self, classes: Sequence[str]) -> None:
         super().__init__(classes)
         self.sync_on_compute = False  # processes hold different numbers of images: compute gathers by itself
@@ -71,16 +74,21 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         raise NotImplementedError
 
     def pack(self, part: Part) -> dict[str, Array]:
-        """Return a part as plain arrays of numbers, and what the values depend on beside it, such as thresholds."""
-        raise NotImplementedError
+        """Return a part as plain arrays of numbers, and what the values depend on beside it, such as thresholds.
+
+        Raises:
+            UsageError: The metric does not say how.
+        """
+        raise UsageError(f"{type(self).__name__} cannot be kept in a file; give it the methods pack and unpack")
 
     def unpack(self, arrays: Mapping[str, Array], images: int) -> Part:
         """Return the part of so many images that :meth:`pack` told, and take over what it told beside it.
 
         Raises:
             DataError: These are no such arrays, or they do not fit the classes.
+            UsageError: The metric does not say how.
         """
-        raise NotImplementedError
+        raise UsageError(f"{type(self).__name__} cannot be read from a file; give it the methods pack and unpack")
 
     def drawer(self, ready: Ready) -> Callable[[Array], dict[str, float]]:
         """Return what gives the values without dimensions when image k counts as often as its weight says.
@@ -99,8 +107,8 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         yield from ()
 
     def find_faults(self, ready: Ready, images: int) -> Array:
-        """Return how wrong each image is, float64 [N]; 0 where nothing is wrong."""
-        raise NotImplementedError
+        """Return how wrong each image is, float64 [N]; 0 where nothing is wrong, or where the metric does not say."""
+        return np.zeros(images)
 
     def keep(self, images: int, part: Part) -> None:
         """Add what a batch of so many images brings; nothing where there are none."""

@@ -51,7 +51,6 @@ def test_trust_is_repeatable():
         ),
         ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
         ([*NEEDED, "--ckpt"], "--ckpt.*: expected one argument"),
-        ([*NEEDED, "--ckpt", "b.ckpt"], "one checkpoint predicts, not both m.ckpt and b.ckpt"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
         ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
         ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
@@ -111,10 +110,10 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert others == ["hint     --save-images also draws what was found, into images/ there"]
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be predicted\n" if problems else "")
     assert asked == {
-        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
+        "ckpt": ["m.ckpt"], "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
-        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False,
+        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False, "weights": None, "thresholds": None,
     }  # fmt: skip
 
 

@@ -56,8 +56,8 @@ def parser() -> Parser:
     p.add_argument("--head", metavar="NAME", help="the head of a joint model that is evaluated")
     p.add_argument("--choose", metavar="RULE",
                    help="also choose a threshold for each class: f1, 'precision>=0.95' or 'recall>=0.9' (a promise: it "
-                   "is kept in 95 of 100 cases, or the command says that it cannot be given), 'precision~0.95' (a plain "
-                   "estimate). They are chosen on the val split and told on the one that is measured, and stored in "
+                   "is kept in 95 of 100 cases, or the command says that it cannot be given), 'precision~0.95' (a "
+                   "plain estimate). They are chosen on the val split and told on the one that is measured, and stored in "
                    "the checkpoint, where predict finds them; none takes them out of it")  # fmt: skip
     p.add_argument("--coco-annotations", metavar="FILE",
                    help="COCO annotation file whose ids of images and categories COCO results use, where they are not "
@@ -93,8 +93,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     """Run the command; the status is 1 when some pictures could not be read (the others are counted)."""
     if not arguments:
         raise UsageError(
-            "visionkit evaluate needs a model or predictions, labelled pictures and a folder for the results: visionkit "
-            "evaluate --ckpt runs/classify-1 --data PHOTOS --out evaluation; see visionkit evaluate --help"
+            "visionkit evaluate needs a model or predictions, labelled pictures and a folder for the results: "
+            "visionkit evaluate --ckpt runs/classify-1 --data PHOTOS --out evaluation; see visionkit evaluate --help"
         )
     options = parser().parse_args(arguments)
     _check(options)
@@ -143,4 +143,3 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"{options.out} already holds {there[0]}: choose another --out, or replace it with --overwrite"
         )
-

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from visionkit.cli.config.options import options_of
+from visionkit.cli.config.options import each_checkpoint, options_of
 from visionkit.cli.view_options import add_views, views_asked
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
@@ -37,23 +37,6 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
-class _Once(argparse.Action):
-    """Takes one value, and refuses a second one: the first would be dropped without a word."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep the value."""
-        before = getattr(namespace, self.dest)
-        if before is not None and before != values:
-            parser.error(f"one checkpoint predicts, not both {before} and {values}: give one {option_string}")
-        setattr(namespace, self.dest, values)
-
-
 def parser() -> Parser:
     """Return the parser of ``visionkit predict``."""
     p = Parser(
@@ -71,8 +54,13 @@ def parser() -> Parser:
     p.add_argument("--list", metavar="FILE", dest="listed",
                    help="a file with the path of a picture in each line, or - for such lines on standard "
                    "input")  # fmt: skip
-    p.add_argument(*CKPT, required=True, action=_Once, metavar="FILE",
-                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
+    p.add_argument(*CKPT, required=True, action="append", metavar="FILE",
+                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run. Several (--ckpt A B) "
+                   "predict as one: classes are joined by name, probabilities averaged, boxes and masks of one object "
+                   "put together; all of them are in memory at once, and time adds up")  # fmt: skip
+    p.add_argument("--fitted", metavar="DIR",
+                   help="an evaluation of the same checkpoints (visionkit evaluate --ckpt A B): they count as much as "
+                   "it found best, and its thresholds are used (default: all count the same)")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
                    help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
@@ -133,7 +121,7 @@ def parser() -> Parser:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(arguments)
+        return parser().parse_args(each_checkpoint(arguments, CKPT))
     except UsageError:
         given = options_of(arguments)
         found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)
@@ -179,19 +167,27 @@ def main(command: str, arguments: Sequence[str]) -> int:
         what = "--list - reads standard input, too" if options.listed == STDIN else "--resume goes on with files alone"
         raise UsageError(f"- stands for one picture on standard input; {what}: give its file instead")
     views = views_asked(options)
+    paths = list(dict.fromkeys(options.ckpt))
+    if options.fitted is not None and len(paths) < 2:
+        raise UsageError("--fitted gives the weights of several checkpoints: give those that were evaluated together")
 
     from visionkit.cli.counter import counting
     from visionkit.cli.summary import summary_of
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.sources import find_images, from_stdin, read_list
 
+    fitted = None
+    if options.fitted is not None:
+        from visionkit.evaluation.fitted import read_fitted
+
+        fitted = read_fitted(options.fitted, paths)
     asked: list[Any] = [from_stdin(sys.stdin.buffer) if p == STDIN else p for p in dict.fromkeys(options.pictures)]
     asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
     pictures = find_images(asked, tell=_warn)
     try:
         with counting() as progress:
             result = predict_to_folder(
-                options.ckpt,
+                paths,
                 pictures,
                 options.out,
                 batch_size=options.batch_size,
@@ -212,6 +208,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 progress=progress,
                 reduced=options.reduced_decode,
                 resume=options.resume,
+                weights=None if fitted is None else fitted.weights,
+                thresholds=None if fitted is None else fitted.thresholds,
             )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         multilabel: Whether several classes can be present at once.
         bins: Number of equally wide bins of the calibration error, from 1 on.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("bins",)
 
     def __init__(self, classes: Sequence[str], *, multilabel: bool = False, bins: int = 15) -> None:
         super().__init__(classes)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
@@ -164,6 +165,29 @@ class ClassPrediction(Prediction):
             regions: Not used.
         """
         return replace(parts[0], probabilities=torch.stack([p.probabilities for p in parts]).mean(0))
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the weighted mean of the probabilities, that of each class over the models that know it.
+
+        Where models know different classes, those of one label are brought to a sum of 1 again; of several labels each
+        stays the mean that it is. The threshold of several labels is the weighted mean of the models'.
+
+        Args:
+            parts: That of each model.
+            joining: The classes and weights of the models.
+        """
+        first = parts[0]
+        mean = first.probabilities.new_zeros(len(joining.classes), dtype=torch.float32)
+        for part, ids, share in zip(parts, joining.ids, joining.shares.to(mean.device), strict=True):
+            place = torch.tensor(ids, device=mean.device)
+            mean[place] += share[place] * part.probabilities
+        if joining.differ and not first.multilabel:
+            mean = mean / mean.sum()
+        thresholds = {part.threshold for part in parts}
+        pairs = zip(parts, joining.weights, strict=True)
+        threshold = first.threshold if len(thresholds) == 1 else sum(p.threshold * w for p, w in pairs)
+        return replace(first, probabilities=mean, threshold=threshold)
 
     def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
         """Return the probabilities of some classes alone; of one label they sum to 1 again.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import DataError
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
@@ -191,6 +192,9 @@ class BoxTarget:
         )
 
 
+P = TypeVar("P", bound="BoxPrediction")
+
+
 @dataclass(frozen=True)
 class BoxPrediction(Prediction):
     """What a detector says of an image: boxes, the most certain first.
@@ -270,7 +274,7 @@ class BoxPrediction(Prediction):
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
-        """Return the objects of an image from those of several views or models; what they show is one box an object.
+        """Return the objects of an image from those of several views; what they show is one box an object.
 
         See :func:`visionkit.tasks.detection.merging.merge_boxes`. The head's limit on detections is one a view: many
         windows may show many objects.
@@ -282,9 +286,48 @@ class BoxPrediction(Prediction):
         seen = [part._within(region) for part, region in zip(parts, regions, strict=True)]
         return cls(**cls._merged(seen, cls._clusters(seen, regions)))
 
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the objects of an image from those of several models, each with at most one box in an object.
+
+        A score is the weighted mean over the models that know the class, 0 for those that have no such box. Each
+        model's own suppression stands before it.
+
+        Args:
+            parts: That of each model, restored to the image.
+            joining: The classes and weights of the models.
+
+        Raises:
+            UsageError: A part is not restored.
+        """
+        named = cls._named(parts, joining)
+        if len(named) == 1:
+            return named[0]
+        regions = [named[0]._whole()] * len(named)
+        return cls(**cls._merged(named, cls._clusters(named, regions, joining.shares)))
+
     @staticmethod
-    def _clusters(parts: Sequence[BoxPrediction], regions: Sequence[Region]) -> list[Cluster]:
-        return merge_boxes([p.boxes for p in parts], [p.scores for p in parts], [p.labels for p in parts], regions)
+    def _named(parts: Sequence[P], joining: Joining) -> list[P]:
+        """Return the objects of several models with the class ids of all."""
+        pairs = zip(parts, joining.ids, strict=True)
+        return [part._with_labels(part.labels.new_tensor(ids)) for part, ids in pairs]
+
+    def _with_labels(self, new: Tensor) -> Self:
+        """Return the same objects with other class ids, int64 [K]: that of each class."""
+        return replace(self, labels=new[self.labels])
+
+    def _whole(self) -> Region:
+        """Return the region that is all of the image."""
+        if self.size is None:
+            raise UsageError("predictions are put together in the original picture: call restore(info) first")
+        return (0, 0, *self.size)
+
+    @staticmethod
+    def _clusters(
+        parts: Sequence[BoxPrediction], regions: Sequence[Region], shares: Tensor | None = None
+    ) -> list[Cluster]:
+        boxes, scores, labels = ([getattr(p, name) for p in parts] for name in ("boxes", "scores", "labels"))
+        return merge_boxes(boxes, scores, labels, regions, shares)
 
     @staticmethod
     def _merged(parts: Sequence[BoxPrediction], clusters: Sequence[Cluster]) -> dict[str, Any]:
@@ -309,7 +352,7 @@ class BoxPrediction(Prediction):
         """
         new = self.labels.new_full((len(names),), -1)
         new[ids_of(names, kept)] = torch.arange(len(kept), device=new.device)
-        left = replace(self, labels=new[self.labels])
+        left = self._with_labels(new)
         return left.select(left.labels >= 0)
 
     @classmethod

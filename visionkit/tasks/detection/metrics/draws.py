@@ -101,7 +101,7 @@ class AveragePrecisionDraws:
             entry, overlap, good, within = entry[kept], overlap[kept], good[kept], within[kept]
             curve = (area * T + overlap) * k + labels[entry]
             parts.append((matches.image[entry], passed[entry + 1], curve, good, within, matches.rank[entry]))
-            starts.append(np.tile(passed[np.searchsorted(labels, np.arange(k))], O))
+            starts.append(np.tile(passed[np.searchsorted(labels, np.arange(k))], T))
             base += len(own)
         image, place, curve, good, within, rank = (np.concatenate(v) for v in zip(*parts, strict=True))
         self._image, self._place = image, place  # [E], entries: a detection that matches, area by area and overlap

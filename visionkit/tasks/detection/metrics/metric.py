@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -77,6 +77,8 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
     Raises:
         UsageError: A threshold is out of range.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("score_threshold", "iou_threshold")
 
     def __init__(
         self,

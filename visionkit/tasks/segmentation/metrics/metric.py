@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -56,6 +56,8 @@ class SegmentationMetric(RedrawnMetric[Part, ImageCounts]):
     Raises:
         UsageError: The tolerance is out of range, or there are more than 255 classes.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("boundary_tolerance",)
 
     def __init__(self, classes: Sequence[str], *, boundary_tolerance: float = 0.0075) -> None:
         super().__init__(classes)
