@@ -55,7 +55,7 @@ class PictureFiles:
     def _places(self, id: str) -> Iterator[str]:
         if "\0" in id:
             return
-        folder = self._root if self._root.is_dir() else self._root.parent
+        folder = self._root.parent if self._root.is_file() else self._root
         if not self._moved:
             yield id
         elif self._measured:

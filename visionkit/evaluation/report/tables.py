@@ -123,6 +123,8 @@ def plain_table(facts: Facts, *path: str | int, without: Sequence[str] = ()) -> 
         path: The place.
         without: Keys that are shown elsewhere.
     """
+    if facts.get(*path) is None:
+        return Markup("")
     rows = []
     left = 0
     for place, value in _leaves(facts.get(*path), path, without):
