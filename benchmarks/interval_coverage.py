@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=400, help="resamples of each interval")
     parser.add_argument("--right", type=float, default=0.95, help="true top-1")
-    parser.add_argument("--gain", type=float, default=0.05, help="share of the missed objects that the better one finds")
+    parser.add_argument("--gain", type=float, default=0.05, help="share of the missed objects that it finds")
 
 
 def cases(options: argparse.Namespace) -> dict[str, list[str]]:

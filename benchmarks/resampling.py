@@ -1,4 +1,4 @@
-"""A thousand resamples of average precision, 5,000 images with 80 classes: visionkit's draws beside its full evaluation.
+"""A thousand resamples of average precision, 5,000 images with 80 classes: visionkit's draws beside whole ones.
 
 The data are those of ``mean_ap``. "draws" is what intervals and comparisons use: COCO's twelve numbers, those of each
 class, and counts of errors, for images that count more or less often. "whole" is ``redraw`` of as many images, which

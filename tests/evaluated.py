@@ -32,9 +32,7 @@ def classified(labels, answers, *, classes=PETS, groups=None, folder="data", dra
         metric.update([ClassPrediction(scores)], [ClassTarget(torch.eye(len(classes))[label])])
     names = [f"{folder}/{k:03d}.jpg" for k in range(len(labels))]
     groups = groups or [None] * len(labels)
-    images = [
-        image(n, {"label": classes[k]}, group) for n, k, group in zip(names, labels, groups, strict=True)
-    ]
+    images = [image(n, {"label": classes[k]}, group) for n, k, group in zip(names, labels, groups, strict=True)]
     return finished("classification", classes, images, metric, draws)
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from tests import evaluated
 from visionkit import UsageError
-from visionkit.evaluation.comparison import compare, draw_together
-from visionkit.evaluation.intervals import mcnemar
+from visionkit.evaluation.comparison import compare, difference_interval, draw_together
+from visionkit.evaluation.intervals import mcnemar, wilson
 from visionkit.evaluation.pairing import place_of
 from visionkit.evaluation.seeds import compare_seeds
 
@@ -114,6 +114,20 @@ def test_few_pictures_show_nothing():
     assert one.basis.few == "too few to say: 20 images"
 
 
+def test_a_class_that_is_always_wrong_and_then_always_right():
+    """Each resample has the same difference: the interval still has a width, and few pictures show nothing."""
+    labels = [0, 1] * 40
+    a, b = (evaluated.classified(labels, x, draws=5) for x in ([0] * 80, labels))
+    one = compare(draw_together(named(a, b), 50)).differences["accuracy/dog"]
+    assert (one.a, one.b) == (0, 1)
+    assert one.interval.high == 1
+    assert one.interval.low == pytest.approx(2 * wilson(40, 40).low - 1)
+    assert one.shown
+    back = compare(draw_together(named(b, a), 50)).differences["accuracy/dog"]
+    assert (back.interval.low, back.interval.high) == (-1, -one.interval.low)
+    assert difference_interval(np.full(10, 0.5), 3).low < 0
+
+
 def test_few_differing_pictures_are_left_to_the_exact_test():
     labels = [0, 1] * 50
     worse = [1 - k if i < 5 else k for i, k in enumerate(labels)]
@@ -139,7 +153,7 @@ def test_groups_widen_the_interval_and_leave_out_mcnemar():
     renamed = pets(0.8, 1, groups=[f"clip {k // 20}" for k in range(200)])
     assert draw_together(named(a, renamed), 2).groups == drawings.groups
     other = pets(0.8, 1, groups=[f"film {k // 10}" for k in range(200)])
-    with pytest.raises(UsageError, match="^B: its pictures are grouped otherwise than those of A; evaluate both again$"):
+    with pytest.raises(UsageError, match="^B: its pictures are grouped otherwise than A's; evaluate both again$"):
         draw_together(named(a, other), 2)
 
 
@@ -159,7 +173,9 @@ def test_other_pictures_are_refused_with_how_many_are_common():
     b.images = [evaluated.image(f"new/{k}.jpg", i.truth) for k, i in enumerate(b.images)]
     said = refused(a, b)
     assert "0 of 30 and 33 are the same" in said
-    assert "30 in A alone (data/000.jpg, data/001.jpg, data/002.jpg, data/003.jpg, data/004.jpg, ... and 25 more)" in said
+    assert (
+        "30 in A alone (data/000.jpg, data/001.jpg, data/002.jpg, data/003.jpg, data/004.jpg, ... and 25 more)" in said
+    )
 
 
 def test_copies_of_a_picture_count_as_often_as_they_are_there():
@@ -176,7 +192,9 @@ def test_other_classes_tasks_labels_and_settings_are_refused():
     assert refused(a, pets(0.8, 0, n=30, classes=("cat", "dog", "owl"))) == (
         "B: has other classes than A: fox in A alone; owl in B alone; evaluate both with the same ones"
     )
-    assert refused(a, evaluated.segmented()) == "B: is of segmentation, A of classification; only the same can be compared"
+    assert (
+        refused(a, evaluated.segmented()) == "B: is of segmentation, A of classification; only the same can be compared"
+    )
     b = pets(0.8, 0, n=30)
     b.multilabel = True
     assert "B: is of classification with several labels a picture, A of classification" in refused(a, b)

@@ -142,7 +142,7 @@ FAULTS = {
     "worst": (lambda t: t.update(worst=[40]), "worst is a list of positions below 40"),
     "worst below": (lambda t: t.update(worst=[-1]), "worst is a list of positions below 40"),
     "confusion": (lambda t: t["confusion"]["counts"].pop(), "confusion: counts has 3 rows of 3 whole numbers"),
-    "a cell": (lambda t: t["confusion"]["images"].update({"0,9": [1]}), "confusion: images are lists of positions"),
+    "a cell": (lambda t: t["confusion"]["images"].update({"0,9": [1]}), "confusion: images are those of cells"),
     "a picture": (lambda t: t["confusion"]["images"].update({"0,1": [99]}), "confusion: images are lists"),
     "thresholds": (lambda t: t.update(thresholds=[0.5]), "thresholds is a mapping or null"),
     "data": (lambda t: t["data"].update(images=39), r"images\.jsonl: lists other pictures or labels than"),

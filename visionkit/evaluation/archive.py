@@ -41,7 +41,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
             if array.dtype.kind not in _KINDS:
                 raise TypeError(f"{name}: an array of {array.dtype}, not of numbers")
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visionkit.core.errors import UsageError
 from visionkit.evaluation.folder import Evaluation
-from visionkit.evaluation.intervals import Interval, expanded_percentile, mcnemar
+from visionkit.evaluation.intervals import Interval, expanded_percentile, mcnemar, wilson
 from visionkit.evaluation.measures import Basis, bases, lower_is_better
 from visionkit.evaluation.pairing import groups_of, place_of
 from visionkit.evaluation.resampling import DRAWS, bootstrap_weights, resample_together
@@ -201,8 +200,10 @@ def difference_interval(draws: Array, units: int) -> Interval | None:
     known = draws[~np.isnan(draws)]
     if units < 2 or 2 * len(known) < len(draws) or not len(known):
         return None
-    if not np.ptp(known) and known[0]:  # always as different: nothing is known of how it varies
-        return None
+    if known[0] and not np.ptp(known):  # each picture differs as much: so might not the next one
+        sure = 2 * wilson(units, units).low - 1  # that one of them goes the other way is not excluded
+        ends = sorted((float(known[0]) * sure, float(known[0])))
+        return Interval(*ends, "wilson")
     return expanded_percentile(known, units)
 
 

@@ -276,8 +276,10 @@ def _check_places(found: Mapping[str, Any], images: int) -> None:
     if not isinstance(counts, list) or len(counts) != len(names) or not all(_is_row(r, len(columns)) for r in counts):
         raise ValueError(f"confusion: counts has {len(names)} rows of {len(columns)} whole numbers")
     known = {f"{r},{c}" for r in range(len(names)) for c in range(len(columns))} if cells else set()
-    if not isinstance(cells, dict) or not set(cells) <= known or not all(_are_places(v, images) for v in cells.values()):
-        raise ValueError(f"confusion: images are lists of positions below {images}, by 'row,column'")
+    if not isinstance(cells, dict) or not set(cells) <= known:
+        raise ValueError("confusion: images are those of cells, by 'row,column'")
+    if not all(_are_places(places, images) for places in cells.values()):
+        raise ValueError(f"confusion: images are lists of positions below {images}")
 
 
 def _is_row(value: Any, length: int) -> bool:

@@ -20,6 +20,7 @@ from visionkit.training.redraw import Counted, RedrawnMetric
 __all__ = ["Basis", "Measured", "bases", "lower_is_better", "measure", "share_interval"]
 
 Array = NDArray[Any]
+_PLURAL = re.compile(r"s\b")
 FEWEST, FEWEST_OF_A_CLASS = 30, 10
 """Images or groups, and objects of a class, below which an interval says "too few"."""
 
@@ -154,7 +155,7 @@ def _basis(counted: Counted, number: Array) -> Basis:
 def _few(n: int, unit: str, fewest: int) -> str | None:
     if n >= fewest:
         return None
-    return f"too few to say: {n} {unit if n != 1 else re.sub(r's\b', '', unit, count=1)}"
+    return f"too few to say: {n} {unit if n != 1 else _PLURAL.sub('', unit, count=1)}"
 
 
 def _is_scalar(key: str, value: Tensor) -> bool:

@@ -72,7 +72,7 @@ def groups_of(named: Sequence[Named], places: Sequence[Array]) -> list[Hashable]
             continue
         groups: list[Hashable] = [k if group is None else group for k, group in enumerate(told)]
         if chosen is not None and (group_numbers(groups) != group_numbers(chosen[1])).any():
-            raise UsageError(f"{name}: its pictures are grouped otherwise than those of {chosen[0]}; evaluate both again")
+            raise UsageError(f"{name}: its pictures are grouped otherwise than {chosen[0]}'s; evaluate both again")
         chosen = chosen or (name, groups)
     return list(range(len(places[0]))) if chosen is None else chosen[1]
 
@@ -108,8 +108,8 @@ def _refuse_images(name: str, a: Evaluation, other: str, b: Evaluation) -> None:
         if own:
             said.append(f"{own.total()} in {n} alone ({_list(ids)})")
     raise UsageError(
-        f"{other}: was evaluated on other pictures than {name}: {common} of {len(a.images)} and {len(b.images)} are the "
-        f"same by content; {'; '.join(said)}; evaluate both on the same data"
+        f"{other}: was evaluated on other pictures than {name}: {common} of {len(a.images)} and {len(b.images)} are "
+        f"the same by content; {'; '.join(said)}; evaluate both on the same data"
     )
 
 
@@ -148,10 +148,7 @@ def _told(truth: Mapping[str, Any]) -> str:
         return str(truth["label"])
     if "labels" in truth:
         return _list(truth["labels"]) if truth["labels"] else "no label"
-    if "objects" in truth:
-        counts = Counter(one["label"] for one in truth["objects"])
-    else:
-        counts = Counter(truth["pixels"])
+    counts = Counter(one["label"] for one in truth["objects"]) if "objects" in truth else Counter(truth["pixels"])
     words = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     unit = "objects" if "objects" in truth else "pixels"
     return f"{_list(words)} {unit}" if words else f"no {unit}"

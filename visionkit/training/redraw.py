@@ -212,6 +212,7 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         self.reset()
         if images:
             self.keep(int(images), self.unpack(arrays, int(images)))
+            self._update_count += 1  # else torchmetrics takes it for empty
 
     def gather(self) -> tuple[int, Ready | None]:
         """Return the number of images of all processes and what is made of them, None without any."""
@@ -270,7 +271,7 @@ def taken(arrays: Mapping[str, Array], name: str, shape: Sequence[int | None], k
         raise DataError(f"the array {name!r} is missing or of another kind")
     if any(wanted is not None and wanted != length for wanted, length in zip(shape, array.shape, strict=True)):
         raise DataError(f"the array {name!r} has shape {array.shape}, not {tuple(shape)}")
-    if below and array.size and not (0 <= array.min() and array.max() < below):
+    if below and array.size and (array.min() < 0 or array.max() >= below):
         raise DataError(f"the array {name!r} holds {array.min()} to {array.max()}, outside of 0 to {below - 1}")
     return array
 

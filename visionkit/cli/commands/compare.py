@@ -108,9 +108,7 @@ def _head(drawings: Drawings) -> str:
     return f"compared on {images:,} pictures{within} ({first.task}, {len(first.classes)} classes)"
 
 
-def _compare(
-    drawings: Drawings, first: tuple[str, Sequence[int]], second: tuple[str, Sequence[int]]
-) -> dict[str, Any]:
+def _compare(drawings: Drawings, first: tuple[str, Sequence[int]], second: tuple[str, Sequence[int]]) -> dict[str, Any]:
     """Say how one evaluation differs from the first one, and return it as plain values."""
     from visionkit.evaluation.comparison import compare
 
@@ -150,7 +148,10 @@ def _seed_lines(one: SeedDifference) -> list[str]:
     over = one.pictures.interval
     lines = [f"  over pictures {_ends(over.low, over.high)}: other pictures, these very runs"] if over else []
     if one.seeds is None:
-        return [*lines, "  over seeds nothing can be said of one run: an interval over pictures does not hold their spread"]
+        return [
+            *lines,
+            "  over seeds one run says nothing: an interval over pictures does not hold their spread",
+        ]
     return [*lines, f"  over seeds {_ends(one.seeds.low, one.seeds.high)}: other runs, these very pictures; both must "
             "be on one side of 0"]  # fmt: skip
 
@@ -227,7 +228,9 @@ def _ends(low: float, high: float) -> str:
     return f"[{low:.4f}, {high:.4f}]"
 
 
-def _record(drawings: Drawings, recipes: Mapping[str, Sequence[str]], told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _record(
+    drawings: Drawings, recipes: Mapping[str, Sequence[str]], told: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return all of it as plain values."""
     from visionkit import __version__
 

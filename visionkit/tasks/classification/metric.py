@@ -185,7 +185,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
             yield "top5", Counted(np.ones(images, np.int64), _once(image[cell == k * k], images), "images")
         for c, name in enumerate(self.classes):
             of = answer // k == c
-            yield f"accuracy/{name}", Counted(of.astype(np.int64), (of & right).astype(np.int64), "pictures of the class")
+            hits = (of & right).astype(np.int64)
+            yield f"accuracy/{name}", Counted(of.astype(np.int64), hits, "pictures of the class")
 
     def find_faults(self, ready: _Ready, images: int) -> Array:
         """Return 1 for each image of which the class is wrong; with several labels how many of them are."""
