@@ -138,12 +138,13 @@ def _classes(evaluation: Evaluation, out: str) -> list[str]:
     if len(evaluation.classes) > 1 and order:
         shown = order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES - 2]
         names = {name: _short(printable(name)) for name in shown}
-        longest = max(max(map(len, names.values())), 8)
-        lines.append(f"{'classes':<{INDENT}}{'the worst first':<{longest}}  {word}")
+        longest = max(15, *map(len, names.values()))
+        unit = found[shown[0]].unit.removesuffix(" of the class")
+        lines.append(f"{'classes':<{INDENT}}{'the worst first':<{longest}}  {word:<17} {unit:>8}")
         for name in shown:
             one = found[name]
             few = "  too few to say" if one.few is not None else ""
-            lines.append(f"{'':<{INDENT}}{names[name]:<{longest}}  {number(one, 2):<17} {one.n:>6,} {one.unit}{few}")
+            lines.append(f"{'':<{INDENT}}{names[name]:<{longest}}  {number(one, 2):<17} {one.n:>8,}{few}")
         if len(order) > len(shown):
             lines += _line("", f"and {len(order) - len(shown)} more classes: {out}/evaluation.json has them all")
         few_left = sum(found[name].few is not None for name in order[len(shown) :])

@@ -57,8 +57,8 @@ def parser() -> Parser:
     p.add_argument("--choose", metavar="RULE",
                    help="also choose a threshold for each class: f1, 'precision>=0.95' or 'recall>=0.9' (a promise: it "
                    "is kept in 95 of 100 cases, or the command says that it cannot be given), 'precision~0.95' (a "
-                   "plain estimate). They are chosen on the val split and told on the one that is measured, and stored in "
-                   "the checkpoint, where predict finds them; none takes them out of it")  # fmt: skip
+                   "plain estimate). They are chosen on the val split and told on the one that is measured, and stored "
+                   "in the checkpoint, where predict finds them; none takes them out of it")  # fmt: skip
     p.add_argument("--coco-annotations", metavar="FILE",
                    help="COCO annotation file whose ids of images and categories COCO results use, where they are not "
                    "those of the data")  # fmt: skip

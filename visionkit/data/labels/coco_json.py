@@ -258,7 +258,7 @@ def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Image
     found: dict[Any, _Image] = {}
     for i, record in enumerate(records):
         where = f"{file}: images[{i}]"
-        id, name = attempt("label-syntax", _id, record, "id", where), record.get("file_name")
+        id, name = attempt("label-syntax", read_id, record, "id", where), record.get("file_name")
         if id is None:
             continue
         if not isinstance(name, str) or not name.strip() or "\0" in name:
