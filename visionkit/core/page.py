@@ -42,9 +42,10 @@ def variables(light: Mapping[str, str], dark: Mapping[str, str]) -> str:
         light: Colours on a light ground, by name.
         dark: The same names on a dark one.
     """
-    rules = ("; ".join(f"--{name}: {colour}" for name, colour in scheme.items()) for scheme in (light, dark))
-    return ":root { color-scheme: light dark; %s; }\n@media (prefers-color-scheme: dark) { :root { %s; } }\n" % tuple(
-        rules
+    first, second = ("; ".join(f"--{name}: {colour}" for name, colour in of.items()) for of in (light, dark))
+    return (
+        f":root {{ color-scheme: light dark; {first}; }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {second}; }} }}\n"
     )
 
 

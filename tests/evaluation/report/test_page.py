@@ -235,7 +235,7 @@ def test_what_other_parts_of_an_evaluation_say(tmp_path):
     found = shown(made("detection", tmp_path, **PARTS))
     assert PARTS["errors"]["sentence"] in found.words
     assert "The rule precision>=0.95 gives no threshold for dog: label more of it, or ask for less." in found.words
-    assert "The model says 0.90 where 0.50 is right: too sure (12 objects)." in found.words
+    assert "Certainty: says 0.90 where 0.50 is right: too sure (12 objects)." in found.words
     assert "too few; about 40 more pictures would do" in found.words
     assert "0.969 (0.500 to 1.000) of 32" in found.words
     gained = "0.562 in place of 0.500, a gain of +0.062 (95\xa0% interval -0.250 to +0.125), at 2 times the time."
@@ -418,7 +418,7 @@ def test_truth_and_prediction_of_pixels_lie_side_by_side(tmp_path):
     truth[1][6:30, 8:40] = 1
     found = shown(source, truth=lambda k: truth[k])
     assert len(found.all("img")) == 6
-    assert [a["data-kinds"] for a in found.all("figure")][0] == "unseen invented"
+    assert found.all("figure")[0]["data-kinds"] == "unseen invented"
     pictures = [np.asarray(Image.open(BytesIO(base64.b64decode(a["src"].partition(",")[2])))) for a in found.all("img")]
     here = [picture[10:26, 12:36].reshape(-1, 3).mean(0) for picture in pictures[:2]]
     colours = np.array(palette(3), float)

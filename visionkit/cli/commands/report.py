@@ -20,15 +20,15 @@ def parser() -> Parser:
     """Return the parser of ``visionkit report``."""
     p = Parser(
         prog="visionkit report",
-        description="Write an evaluation, or a training, as one page of HTML that loads nothing: what is right and what "
-        "is confused in words, numbers with intervals, what to do next, curves, a confusion matrix whose cells show "
-        "their pictures, the worst pictures with the truth beside the prediction, suspected labels, thresholds, the "
+        description="Write an evaluation, or a training, as one page of HTML that loads nothing: what is right and "
+        "what is confused in words, numbers with intervals, what to do next, curves, a confusion matrix whose cells "
+        "show their pictures, the worst pictures with truth beside prediction, suspected labels, thresholds, the "
         "data, and how all was made. Pictures whose files are gone or have changed are left out, and counted.",
         allow_abbrev=False,
     )
     p.add_argument("folder", metavar="RUN_OR_EVALUATION_DIR",
-                   help="what visionkit evaluate wrote with --out, or the folder of a run: with the newest evaluation that "
-                   "lies in it (evaluate --out RUN/evaluation), or without any, what the training knows")  # fmt: skip
+                   help="what visionkit evaluate wrote with --out, or the folder of a run: with the newest evaluation "
+                   "that lies in it (evaluate --out RUN/evaluation), or else what the training knows")  # fmt: skip
     p.add_argument("--out", required=True, metavar="FILE.html", help="the page; its folder is made if need be")
     p.add_argument("--pictures", type=int, default=200, metavar="N",
                    help="most pictures in the page; 200 make 1.5 MB at most (default: 200)")  # fmt: skip

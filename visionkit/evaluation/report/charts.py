@@ -15,7 +15,7 @@ from visionkit.evaluation.report.style import LINES
 __all__ = ["Line", "chart", "interval", "swatch", "ticks"]
 
 WIDTH, HEIGHT = 360, 230  # of a chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 36  # around the panel
+LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 36  # around the panel
 MOST = 120
 """Points of a line that are drawn: more would not be seen."""
 _DOTTED = 40  # points up to which each has a dot

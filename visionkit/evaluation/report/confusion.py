@@ -11,8 +11,11 @@ from visionkit.evaluation.report.style import HEAT
 
 __all__ = ["Pair", "confusion_part", "pairs"]
 
+BUTTON = '<button type="button" data-cell="{},{}" aria-pressed="false" aria-label="{}: {}" title="{}">{}</button>'
 MOST_CLASSES = 30
 """Classes up to which the matrix is shown."""
+MOST_COUNT = 9999
+"""Largest count that fits into a cell; where one is larger, all cells hold shares of their rows."""
 _PAIRS = 60  # that are listed where there is no matrix
 
 
@@ -23,7 +26,7 @@ class Pair(NamedTuple):
     column: int
     truth: str
     said: str
-    count: Number
+    number: Number
     """How many: pictures, objects or pixels."""
     share: Number
     """Of all that are of this class."""
@@ -40,7 +43,7 @@ def pairs(facts: Facts) -> list[Pair]:
                 key, whole = pointer("confusion", "counts", r, c), pointer("confusion", "counts", r)
                 share = Number(count / sum(row), f"{key} / {whole}", "share")
                 found.append(Pair(r, c, rows[r], columns[c], Number(count, key), share))
-    return sorted(found, key=lambda p: -p.count.value)
+    return sorted(found, key=lambda p: -p.number.value)
 
 
 def confusion_part(facts: Facts, shown: set[tuple[int, int]]) -> Markup:
@@ -68,8 +71,8 @@ def confusion_part(facts: Facts, shown: set[tuple[int, int]]) -> Markup:
     ]
     return say(
         '<div class="wide" tabindex="0" role="region" aria-label="confusion matrix"><table class="matrix"><thead><tr>'
-        "<th>truth \N{DOWNWARDS ARROW} predicted \N{RIGHTWARDS ARROW}</th>{}</tr></thead><tbody>{}</tbody></table></div>",
-        head, join(body, ""),
+        "<th>truth&nbsp;\N{DOWNWARDS ARROW}<br>predicted&nbsp;\N{RIGHTWARDS ARROW}</th>{}</tr></thead>"
+        "<tbody>{}</tbody></table></div>", head, join(body, ""),
     )  # fmt: skip
 
 
@@ -77,16 +80,17 @@ def _row(facts: Facts, r: int, shown: set[tuple[int, int]], nothing: int) -> lis
     row, columns = facts.rows("confusion", "counts", r), facts.rows("confusion", "columns")
     truth = facts.rows("confusion", "names")[r]
     total = sum(row)
+    shares = max(map(max, facts.rows("confusion", "counts"))) > MOST_COUNT
     cells = []
     for c, said in enumerate(columns):
         count = row[c]
         heat = 0 if not count else min(HEAT - 1, 1 + int((HEAT - 1) * count / total * 0.999))
-        number = _short(count, total, pointer("confusion", "counts", r, c), pointer("confusion", "counts", r))
+        key, whole = pointer("confusion", "counts", r, c), pointer("confusion", "counts", r)
+        number = Number(count / total, f"{key} / {whole}", "percent") if shares and total else Number(count, key)
         if (r, c) in shown:
             words = _told(Pair(r, c, truth, said, number, number), nothing)
             inner = say(
-                '<button type="button" data-cell="{},{}" aria-pressed="false" aria-label="{}: {}" title="{}">{}</button>',
-                str(r), str(c), words, f"{count:,}", words, number if count else "",
+                BUTTON, str(r), str(c), words, f"{count:,}", words, number if count else "",
             )  # fmt: skip
         else:
             inner = say("<span>{}</span>", number if count else "")
@@ -94,18 +98,12 @@ def _row(facts: Facts, r: int, shown: set[tuple[int, int]], nothing: int) -> lis
     return cells
 
 
-def _short(count: int, total: int, key: str, whole: str) -> Number:
-    """Return a count; of many pixels its share of the row, which fits into a cell."""
-    return Number(count, key) if count < 100_000 else Number(count / total, f"{key} / {whole}", "share")
-
-
 def _pair(pair: Pair, shown: set[tuple[int, int]], nothing: int) -> Markup:
-    words = say("<bdi>{}</bdi> ({})", _told(pair, nothing), pair.count)
+    words = say("<bdi>{}</bdi> ({})", _told(pair, nothing), pair.number)
     if (pair.row, pair.column) not in shown:
         return words
     return say(
-        '<button type="button" data-cell="{},{}" aria-pressed="false" aria-label="{}: {}">{}</button>',
-        str(pair.row), str(pair.column), _told(pair, nothing), pair.count.shown, words,
+        BUTTON, str(pair.row), str(pair.column), _told(pair, nothing), pair.number.shown, _told(pair, nothing), words,
     )  # fmt: skip
 
 

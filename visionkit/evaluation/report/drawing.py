@@ -26,10 +26,8 @@ _DASH = 6  # pixels
 
 def scale_of(shot: Shot, size: tuple[int, int]) -> tuple[float, float]:
     """Return by what a picture of some height and width may be made smaller for a shot."""
-    if shot.focus is None:
-        seen = max(size)
-    else:
-        seen = max(shot.focus[2] - shot.focus[0], shot.focus[3] - shot.focus[1])
+    left, top, right, bottom = shot.focus or (0, 0, size[1], size[0])
+    seen = max(right - left, bottom - top)
     part = min(1.0, SIDE / max(seen, 1.0))
     return part, part
 

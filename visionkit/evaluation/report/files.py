@@ -1,4 +1,4 @@
-"""Where the pictures of an evaluation lie now: below the root of the data, the same bytes as when they were measured."""
+"""Where the pictures of an evaluation lie now: the same bytes as when they were measured."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
@@ -24,7 +25,7 @@ from visionkit.prediction.thumbnails import address, shrunk, webp
 __all__ = ["KINDS", "Gallery", "PixelTruth", "encode", "make_gallery"]
 
 PixelTruth = Callable[[int], NDArray[Any] | None]
-"""Position of a picture -> its true class ids, [H, W], 255 for pixels that say nothing; None where that is not known."""
+"""Position of a picture -> its true class ids, [H, W], 255 for pixels that say nothing; None where they are unknown."""
 KINDS: Mapping[str, str] = {
     "wrong": "wrong",
     "sure": "wrong and very sure",
@@ -48,7 +49,7 @@ class Gallery:
 
     Args:
         shots: Entries, the worst first.
-        pictures: The pictures of each, uint8 [h, w, 3], with a word for what each shows, or "" where there is one alone.
+        pictures: The pictures of each, uint8 [h, w, 3], with a word for what each shows, "" where there is but one.
         left_out: In words, what could not be shown, a line each.
     """
 
@@ -78,8 +79,8 @@ class Gallery:
             parts.append(
                 say(
                     '<figure data-cells="{}" data-classes="{}" data-kinds="{}" data-sizes="{}" data-worst="{}" '
-                    'data-sure="{}" data-file="{}"><div class="shots">{}</div><figcaption>{}<span class="file" title="{}">'
-                    "{}</span></figcaption></figure>",
+                    'data-sure="{}" data-file="{}"><div class="shots">{}</div><figcaption>{}<span class="file" '
+                    'title="{}">{}</span></figcaption></figure>',
                     " ".join(f"{r},{c}" for r, c in shot.cells), " ".join(map(str, shot.classes)), " ".join(shot.kinds),
                     shot.size, f"{shot.rank:.4f}", f"{-shot.score:.4f}", str(place[id]), Markup("").join(images),
                     shot.caption, id[:_LONGEST], name(file[:_LONGEST]),
@@ -141,7 +142,7 @@ def make_gallery(
         if data is None:
             continue
         try:
-            picture = load_image(image.id, scale=lambda size, shot=shot: scale_of(shot, size), data=data)
+            picture = load_image(image.id, scale=partial(scale_of, shot), data=data)
         except VisionkitError:
             damaged.add(image.id)
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
@@ -13,7 +13,14 @@ from visionkit.core.page import escape
 
 __all__ = ["Facts", "Number", "counted", "is_number", "join", "name", "pointer", "say", "short"]
 
-FORMS = {"share": "{:.1%}", "score": "{:.3f}", "count": "{:,.0f}", "gain": "{:+.3f}", "seconds": "{:.3g}"}
+FORMS = {
+    "share": "{:.1%}",
+    "percent": "{:.0%}",
+    "score": "{:.3f}",
+    "count": "{:,.0f}",
+    "gain": "{:+.3f}",
+    "seconds": "{:.3g}",
+}
 """How numbers are shown, by kind."""
 EVALUATION = "evaluation.json"
 _LONGEST = 100  # letters of a name
@@ -25,8 +32,8 @@ class Number:
 
     It is an element ``<data>`` that holds the whole value and, as ``data-key``, where it is read: a file and a pointer
     into it (RFC 6901), such as ``evaluation.json#/metrics/top1/value``. A pointer to a list stands for the sum of what
-    is in it, ``P@diagonal`` for the sum of a table's diagonal, ``P / Q`` for a quotient, ``FILE?class=3&size=small`` for
-    what is counted in a file.
+    is in it, of texts for how many there are, ``P@diagonal`` for the sum of a table's diagonal, ``P / Q`` for a
+    quotient, ``FILE?class=3&size=small`` for what is counted in a file.
 
     Args:
         value: The value.
@@ -98,7 +105,7 @@ class Facts:
         return say('<span data-key="{}">{}</span>', pointer(*path), text) if text else Markup("")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -147,5 +154,5 @@ def counted(count: int, key: str, one: str, many: str | None = None) -> Markup:
     return say("{} {}", Number(count, key), one if count == 1 else many or f"{one}s")
 
 
-def _part(value: object) -> object:
+def _part(value: object) -> Any:
     return value if hasattr(value, "__html__") else Markup(escape(value))  # noqa: S704  # it is escaped

@@ -96,7 +96,8 @@ def _evaluation_page(source: Source, sections: list[Section]) -> str:
     title = f"{facts.text('task').capitalize()}: {', '.join(what) or source.given}"
     images = facts.number("data", "images")
     about = say(
-        "{} of {}; {} classes; split {}", counted(int(images.value) if images else 0, pointer("data", "images"), "picture"),
+        "{} of {}; {} classes; split {}",
+        counted(int(images.value) if images else 0, pointer("data", "images"), "picture"),
         name(facts.text("data", "root") or "somewhere"), Number(len(facts.rows("classes")), pointer("classes")),
         name(facts.text("data", "split") or "unknown"),
     )  # fmt: skip
@@ -111,7 +112,8 @@ def _run_page(run: Run) -> str:
         best = [say("{} {}", name(k.partition("/")[2]), Number(run.best[k], f"metrics.json#{k}", "score"))
                 for k in ("val/mask_map", "val/map", "val/miou", "val/top1", "val/loss") if k in run.best]  # fmt: skip
         parts.append(say("The best epoch is {} ({}).", Number(run.best["epoch"], "metrics.json#epoch"), join(best)))
-    command = f"visionkit evaluate --ckpt {shlex.quote(str(run.folder))} --data DATA --out {shlex.quote(str(run.folder / 'evaluation'))}"
+    folder, out = (shlex.quote(str(p)) for p in (run.folder, run.folder / "evaluation"))
+    command = f"visionkit evaluate --ckpt {folder} --data DATA --out {out}"
     if run.checkpoint is not None:
         parts.append(
             say(

@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = {
     "unseen": "a class is not seen",
     "invented": "a class is seen that is not there",
     "edges": "edges and parts",
+    "boundary": "pixels near the true boundaries",
 }
 """Kinds of errors in words."""
 NOTABLE = 0.01
@@ -60,14 +61,14 @@ def _shot(
     unseen = [k for k, v in truth.items() if v >= least and found.get(k, 0) < NOTABLE * v]
     invented = [k for k, v in found.items() if v >= least and truth.get(k, 0) < NOTABLE * v]
     kinds = [kind for kind, which in (("unseen", unseen), ("invented", invented)) if which] or ["edges"]
-    words = [say("truth beside prediction")]
+    words = []
     for what, which in (("not seen", unseen), ("not there, but seen", invented)):
         if which:
-            more = say(" and {} more", str(len(which) - _NAMED)) if len(which) > _NAMED else ""
+            more = " and others" if len(which) > _NAMED else ""
             words.append(say("{}: <b>{}</b>{}", what, join([name(k) for k in which[:_NAMED]]), more))
     ids = {one: k for k, one in enumerate(classes)}
     alt = f"truth beside prediction; classes {', '.join(map(short, [*truth][:8])) or 'none'}"
     return Shot(
-        position, join(words, "<br>"), alt, tuple(ids[k] for k in truth if k in ids), tuple(kinds),
+        position, join(words or [KINDS["edges"]], "<br>"), alt, tuple(ids[k] for k in truth if k in ids), tuple(kinds),
         size_of(image.size[0] * image.size[1]), tuple(cells), rank, pixels=True,
     )  # fmt: skip

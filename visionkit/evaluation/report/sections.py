@@ -23,8 +23,9 @@ from visionkit.evaluation.report.tables import (
     number_cards,
     number_table,
     plain_table,
+    table,
 )
-from visionkit.evaluation.report.words import metric_name, next_steps
+from visionkit.evaluation.report.words import next_steps
 from visionkit.prediction.draw import palette
 
 __all__ = ["Section", "evaluation_sections", "run_sections"]
@@ -84,13 +85,9 @@ def run_sections(run: Run, plots: Markup, passport: str) -> list[Section]:
         )
         for key, value in run.best.items()
     ]
-    table = say(
-        '<div class="wide" tabindex="0" role="region" aria-label="best values"><table class="numbers">{}</table></div>',
-        join(rows, ""),
-    )
     parts = [
         Section("training", "Training", _charts(training_charts(run))),
-        Section("best", "The best epoch", table if rows else Markup("")),
+        Section("best", "The best epoch", table((), rows, "best values")),
         Section("plots", "Plots of the training", plots),
         Section("made", "How it was made", _made(Facts({}), run, passport)),
     ]
@@ -116,7 +113,7 @@ def _errors(facts: Facts, gallery: Gallery) -> Markup:
     rows = []
     for i in range(len(facts.rows("errors", "kinds"))):
         kind = facts.text("errors", "kinds", i, "kind")
-        words = facts.quote("errors", "kinds", i, "words") or name(KINDS.get(kind, kind))
+        words = name(KINDS.get(kind, kind))
         count = facts.number("errors", "kinds", i, "count")
         gain = facts.number("errors", "kinds", i, "gain", form="gain")
         rows.append(_kind_row(kind, words, count, gain, shown))
@@ -129,26 +126,23 @@ def _errors(facts: Facts, gallery: Gallery) -> Markup:
             )
     if not rows:
         return Markup("")
-    metric = facts.text("errors", "metric")
-    head = say("<tr><th scope='col'>kind</th><th scope='col'>number</th><th scope='col'>{}</th><th></th></tr>",
-               f"gain in {metric_name(metric)} if it were mended" if metric else "")  # fmt: skip
-    words = say("<p>{}</p>", facts.quote("errors", "sentence")) if facts.text("errors", "sentence") else ""
-    return say(
-        '{}<div class="wide" tabindex="0" role="region" aria-label="kinds of errors"><table class="numbers"><thead>{}</thead>'
-        "<tbody>{}</tbody></table></div>", words, head, join(rows, ""),
-    )  # fmt: skip
+    told = facts.quote("errors", "sentence")
+    rest = table(("kind", "number", "gain if mended", ""), rows, "kinds of errors")
+    return say("<p>{}</p>{}", told, rest) if told else rest
 
 
 def _kind_row(kind: str, words: Markup, count: Number | None, gain: Number | None, shown: set[str]) -> Markup:
-    button = say(
-        '<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">show</button>',
-        kind,
-        KINDS.get(kind, kind),
-    )
+    button = _show_button(kind, "show") if kind in shown else Markup("")
     return say(
         "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
-        words, "" if count is None else count, "" if gain is None else gain, button if kind in shown else "",
+        words, "" if count is None else count, "" if gain is None else gain, button,
     )  # fmt: skip
+
+
+def _show_button(kind: str, words: str) -> Markup:
+    """Return a button that shows the pictures of a kind of error."""
+    pressed = '<button type="button" data-kind="{}" aria-pressed="false" aria-label="{}">{}</button>'
+    return say(pressed, kind, KINDS.get(kind, kind), words)
 
 
 def _reliability(facts: Facts) -> Markup:
@@ -161,7 +155,7 @@ def _reliability(facts: Facts) -> Markup:
     ]
     parts = [
         charts,
-        say("<p>The model {}.</p>", words) if words else "",
+        say("<p>Certainty: {}.</p>", words) if words else "",
         fold("sure and right, by class", say("<ul>{}</ul>", join(classes, ""))) if classes else "",
         fold("calibration", rest) if rest else "",
     ]
@@ -177,8 +171,8 @@ def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
     legend: object = ""
     if task in ("detection", "instance"):
         legend = say(
-            "<p class='soft'>Errors, each cut out of its picture. {} whole lines: truth (thin: other objects); {} dashed: "
-            "prediction.</p>", swatch(TRUTH), swatch(FOUND),
+            "<p class='soft'>Errors, each cut out of its picture. {} whole lines: truth (thin: other objects); "
+            "{} dashed: prediction.</p>", swatch(TRUTH), swatch(FOUND),
         )  # fmt: skip
     elif task == "segmentation":
         classes = list(zip(source.evaluation.classes, palette(len(source.evaluation.classes)), strict=True))
@@ -190,7 +184,8 @@ def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
         '{}<div id="filters" class="filters" role="group" aria-label="filters" hidden>{}'
         '<button type="button" id="all" hidden>show all</button></div><p class="soft" id="said" role="status"></p>'
         '<div id="gallery" class="gallery{}">{}</div>{}',
-        legend, gallery.filters(source.evaluation.classes), " two" if task == "segmentation" else "", pictures, left_out,
+        legend, gallery.filters(source.evaluation.classes), " two" if task == "segmentation" else "",
+        pictures, left_out,
     )  # fmt: skip
 
 
@@ -199,37 +194,26 @@ def _suspects(source: Source, gallery: Gallery) -> Markup:
     assert source.evaluation is not None
     show: object = ""
     if any("sure" in shot.kinds for shot in gallery.shots):
-        show = Markup(
-            '<button type="button" data-kind="sure" aria-pressed="false" aria-label="wrong and very sure">show them</button>'
-        )
+        show = _show_button("sure", "show them")
     task = source.evaluation.task
     if task in ("detection", "instance") and show:
         return say(
-            "<p>Boxes that the model is very sure of and that no label confirms: objects that are not labelled, or labelled "
-            "as something else, may be among them. {}</p>", show,
+            "<p>Boxes that the model is very sure of and that no label confirms: objects that are not labelled, or "
+            "labelled as something else, may be among them. {}</p>", show,
         )  # fmt: skip
     if task != "classification" or source.evaluation.multilabel:
         return Markup("")
     found = suspects(source)
     if not found:
         return Markup("")
-    rows = [
-        say(
-            "<tr><td class='name'>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            name(_below(source, one.image)), name(one.truth), name(one.said), one.score,
-        )
-        for one in found
-    ]  # fmt: skip
+    row = "<tr><td class='name'>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
+    rows = [say(row, name(_below(source, s.image)), name(s.truth), name(s.said), s.score) for s in found]
     words = say(
-        "<p>Labels that the model contradicts and is at least {} sure: look at these first, some labels may be wrong. {}</p>",
+        "<p>Labels that the model contradicts and is at least {} sure: look at these first, some may be wrong. {}</p>",
         f"{SURE:.0%}".replace("%", "\N{NO-BREAK SPACE}%"), show,
     )  # fmt: skip
-    table = say(
-        '<div class="wide" tabindex="0" role="region" aria-label="suspected labels"><table class="numbers"><thead><tr>'
-        "<th scope='col'>picture</th><th scope='col'>labelled</th><th scope='col'>predicted</th><th scope='col'>sure</th>"
-        "</tr></thead><tbody>{}</tbody></table></div>", join(rows, ""),
-    )  # fmt: skip
-    return say("{}{}", words, fold("the list", table, shut=len(found) > 5))
+    content = table(("picture", "labelled", "predicted", "sure"), rows, "suspected labels")
+    return say("{}{}", words, fold("the list", content, shut=len(found) > 5))
 
 
 def _below(source: Source, position: int) -> str:

@@ -107,9 +107,8 @@ def data_table(evaluation: Evaluation, facts: Facts) -> Markup:
     words = say("{} pictures", images)
     if groups is not None and images is not None and groups.value < images.value:
         words = say("{} in {} groups", words, groups)
-    told = [words, *(say("{}: {}", w, name(t)) for w, t in (
-        ("split", facts.text("data", "split")), ("format", facts.text("data", "format")), ("root", facts.text("data", "root")),
-    ) if t)]  # fmt: skip
+    about = ((key, facts.text("data", key)) for key in ("split", "format", "root"))
+    told = [words, *(say("{}: {}", key, name(text)) for key, text in about if text)]
     line = say("<p>{}</p>", join(told, "; "))
     note = Markup("<p class='soft'>Objects below 32 x 32 pixels are small, from 96 x 96 on large.</p>") if sizes else ""
     return say("{}{}{}", line, fold(f"{what} by class", content, shut=len(rows) > OPEN_CLASSES), note)
@@ -125,7 +124,7 @@ def plain_table(facts: Facts, *path: str | int, without: Sequence[str] = ()) -> 
     """
     if facts.get(*path) is None:
         return Markup("")
-    rows = []
+    rows: list[Markup] = []
     left = 0
     for place, value in _leaves(facts.get(*path), path, without):
         if len(rows) >= _ROWS:
@@ -140,21 +139,21 @@ def plain_table(facts: Facts, *path: str | int, without: Sequence[str] = ()) -> 
 
 def fold(title: str, content: object, *, shut: bool = True) -> Markup:
     """Return something under a title that opens and shuts it."""
-    return say("<details{}><summary>{}</summary>{}</details>", Markup("" if shut else " open"), title, content)
+    return say("<details{}><summary>{}</summary>{}</details>", Markup() if shut else Markup(" open"), title, content)
 
 
 def _row(facts: Facts, key: str, label: object, beside: Sequence[Number | None] = ()) -> Markup:
     value, low, high = _measured(facts, key)
     between = say("{} to {}", low, high) if low and high else ""
-    few = facts.quote("metrics", key, "few")
+    few = facts.text("metrics", key, "few")
     n, unit = facts.number("metrics", key, "n"), facts.text("metrics", key, "unit")
     rest = say("{} {}", n, unit) if n is not None else ""
     if few:
-        rest = say('{} <span class="few">{}</span>', rest, few)
+        rest = say('{} <span class="few" title="{}">too few to say</span>', rest, few)
     more = join([say("<td>{}</td>", "" if one is None else one) for one in beside], "")
     picture = "" if key.startswith("errors/") else interval(value, low, high)
     return say(
-        "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td><td class='name'>{}</td>{}</tr>",
+        "<tr><th scope='row' class='name'>{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td>{}</tr>",
         label, "not known" if value is None else value, between, picture, rest, more,
     )  # fmt: skip
 
@@ -172,10 +171,8 @@ def table(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:
         return Markup("")
     top = join([say('<th scope="col">{}</th>', one) for one in head], "")
     thead = say("<thead><tr>{}</tr></thead>", top) if head else ""
-    return say(
-        '<div class="wide" tabindex="0" role="region" aria-label="{}"><table class="numbers">{}<tbody>{}</tbody></table></div>',
-        label, thead, join(rows, ""),
-    )  # fmt: skip
+    region = '<div class="wide" tabindex="0" role="region" aria-label="{}">{}</div>'
+    return say(region, label, say('<table class="numbers">{}<tbody>{}</tbody></table>', thead, join(rows, "")))
 
 
 def _capped(head: Sequence[str], rows: Sequence[Markup], label: str) -> Markup:

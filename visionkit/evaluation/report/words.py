@@ -172,7 +172,7 @@ def _most_confused(facts: Facts, told: Callable[[Pair], Markup]) -> Markup:
 
 def _taken(pair: Pair, what: str) -> Markup:
     if what == "pictures":
-        many = say("{}, {} of its pictures", pair.count, pair.share)
+        many = say("{}, {} of its pictures", pair.number, pair.share)
     else:
         many = say("{} of {}", pair.share, what)
     return say("Most often {} is taken for {} ({}).", name(pair.truth), name(pair.said), many)
@@ -182,13 +182,13 @@ def _object(pair: Pair, facts: Facts) -> Markup:
     nothing = len(facts.rows("classes"))
     if pair.column >= nothing:
         return say(
-            "The most frequent error: {} is missed ({}, {} of its objects).", name(pair.truth), pair.count, pair.share
+            "The most frequent error: {} is missed ({}, {} of its objects).", name(pair.truth), pair.number, pair.share
         )
     if pair.row >= nothing:
         return say(
-            "The most frequent error: {} is found where nothing is labelled ({} times).", name(pair.said), pair.count
+            "The most frequent error: {} is found where nothing is labelled ({} times).", name(pair.said), pair.number
         )
-    return say("Most often {} is taken for {} ({} times).", name(pair.truth), name(pair.said), pair.count)
+    return say("Most often {} is taken for {} ({} times).", name(pair.truth), name(pair.said), pair.number)
 
 
 def next_steps(facts: Facts) -> list[Markup]:
@@ -208,7 +208,8 @@ def _errors_step(facts: Facts) -> Markup | None:
     if facts.text("task") == "classification" and found:
         look = say(
             "Look at the {} of {} that are taken for {}: is the label right, and do more pictures tell the two apart?",
-            counted(int(found[0].count.value), found[0].count.key, "picture"), name(found[0].truth), name(found[0].said),
+            counted(int(found[0].number.value), found[0].number.key, "picture"),
+            name(found[0].truth), name(found[0].said),
         )  # fmt: skip
         return say("{} {}", told, look)
     return told or None
