@@ -10,7 +10,7 @@ import numpy as np
 
 from visionkit.evaluation.folder import PREDICTIONS, Evaluation
 from visionkit.evaluation.report.marks import Number, is_number, join, name, pointer, say, short
-from visionkit.evaluation.report.shots import SURE, Box, Shot, size_of, wanted_images
+from visionkit.evaluation.report.shots import SURE_BOX, Box, Shot, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
 from visionkit.tasks.detection.metrics.error_types import DetectionErrors, find_errors
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
@@ -126,7 +126,7 @@ def _shot(position: int, size: tuple[int, int], error: _Error, others: list[Box]
         cells = [(classes[0], classes[-1])]
     else:
         cells = [(nothing, classes[-1]), *([(classes[0], nothing)] if error.kind == "poorly_localised" else [])]
-    sure = score >= SURE and error.kind in ("confused", "background")
+    sure = score >= SURE_BOX and error.kind in ("confused", "background")
     kinds = (error.kind, "sure") if sure else (error.kind,)
     boxes = [b.place for b in drawn]
     area = _area(boxes[0]) if true is None else float(true["area"])

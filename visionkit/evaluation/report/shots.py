@@ -11,10 +11,10 @@ from markupsafe import Markup
 from visionkit.evaluation.report.marks import is_number
 from visionkit.evaluation.report.source import Source
 
-__all__ = ["LARGE", "SMALL", "SURE", "Box", "Shot", "cells_of", "chosen", "size_of", "wanted_images"]
+__all__ = ["LARGE", "SMALL", "SURE", "SURE_BOX", "Box", "Shot", "cells_of", "chosen", "size_of", "wanted_images"]
 
-SURE = 0.9
-"""Score from which on a prediction is called very sure."""
+SURE, SURE_BOX = 0.9, 0.8
+"""Score from which on a prediction is called very sure: of a class, and of a box, whose scores are lower."""
 SMALL, LARGE = 32**2, 96**2
 """Areas in pixels below which a thing is small, and from which on it is large, as COCO has it."""
 
