@@ -78,7 +78,9 @@ def test_a_box_is_right_once_at_an_overlap_of_one_half_and_crowds_do_not_count()
     evidence.update([boxes((1, 1, 5, 5, 0.4, 1))], [BoxTarget.make([[0, 0, 5, 5]], [1])])
     cat, dog = (evidence.answers()[name] for name in NAMES)
     assert cat.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
-    assert cat.right.tolist() == [True, False, False], "a duplicate and a poor place are wrong; one in a crowd is neither"
+    assert cat.right.tolist() == [True, False, False], (
+        "a duplicate and a poor place are wrong; one in a crowd is neither"
+    )
     assert cat.truths.tolist() == [2, 0]
     assert dog.right.tolist() == [False, True]
     assert dog.unit.tolist() == [0, 1]

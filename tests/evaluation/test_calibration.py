@@ -102,17 +102,23 @@ def test_several_labels_are_yes_and_no():
 def test_boxes_are_judged_by_whether_there_is_an_object():
     random = np.random.default_rng(0)
     made = Evidence(NAMES)
-    for _ in range(300):
+    for _ in range(500):
         scores = np.sort(random.random(4))[::-1]
-        right = random.random(4) < scores**2  # too sure
+        right = random.random(4) < 1 / (1 + ((1 - scores) / scores) ** 0.4)  # as at a temperature of 2.5
         corners = np.array([[20 * k, 0, 20 * k + 10, 10] for k in range(4)], np.float32)
-        found = BoxPrediction(torch.from_numpy(corners), torch.tensor(scores.copy(), dtype=torch.float32), torch.zeros(4).long(), (100, 100))
+        found = BoxPrediction(
+            torch.from_numpy(corners),
+            torch.tensor(scores.copy(), dtype=torch.float32),
+            torch.zeros(4).long(),
+            (100, 100),
+        )
         made.update([found], [BoxTarget.make(corners[right], np.zeros(right.sum(), np.int64))])
     told = calibration_of(made)
     assert told["kind"] == "boxes"
-    assert told["n"] == 1200
+    assert told["n"] == 2000
     assert told["verdict"] == "too sure"
-    assert told["ece"] == pytest.approx(1 / 2 - 1 / 3, abs=0.03)
+    assert told["temperature"] == pytest.approx(2.5, rel=0.2)
+    assert told["ece_after"] < told["ece"] / 2
     assert told["nll_after"] < told["nll"]
 
 

@@ -35,7 +35,7 @@ def test_pictures_come_in_order_with_their_bytes(tiny_model, data, workers):
     kept = []
     groups = {data.ids[0]: "a", data.ids[1]: "a"}
     evidence, watcher = Seen(), Seen()
-    counted = new(data, groups=groups, evidence=evidence, watcher=watcher)
+    counted = new(data, groups=groups, evidence=evidence, band=watcher)
     count(Predictor(tiny_model), data, counted, workers=workers,
           keep=lambda sample, prediction, number: kept.append((sample.info.id, sample.info.extra, number)))  # fmt: skip
     assert [image.id for image in counted.images] == data.ids == counted.metric.image_ids()

@@ -26,7 +26,10 @@ def test_boxes():
     assert (first["count"], first["count_all"]) == (2, 2)
     assert first["gain"] == first["gain_map"] == pytest.approx(67 / 101)
     assert first["words"] == "finding the objects that are missed (2 at score 0.3): AP50 +0.663"
-    assert told["sentence"] == "Most would be gained by finding the objects that are missed (2 at score 0.3): AP50 0.337 -> 1.000."
+    assert (
+        told["sentence"]
+        == "Most would be gained by finding the objects that are missed (2 at score 0.3): AP50 0.337 -> 1.000."
+    )
     assert {k["kind"]: (k["count"], k["count_all"]) for k in others if k["count_all"]} == {"background": (0, 1)}
     assert len(told["kinds"]) == 6
 
@@ -67,9 +70,7 @@ class Own(TaskMetric):
 def test_several_classes():
     metric = ClassificationMetric(["cat", "dog"], multilabel=True)
     rows = [([0.9, 0.8], [0]), ([0.8, 0.6], [1]), ([0.1, 0.1], [0, 1])]
-    metric.update(
-        [ClassPrediction(torch.tensor(p), True) for p, _ in rows], [ClassTarget.make(t, 2) for _, t in rows]
-    )
+    metric.update([ClassPrediction(torch.tensor(p), True) for p, _ in rows], [ClassTarget.make(t, 2) for _, t in rows])
     told = error_gains(metric)
     assert told["metric"] == "map"
     precisions = {"cat": (1 + 2 / 3) / 2, "dog": (1 / 2 + 2 / 3) / 2}
@@ -134,6 +135,6 @@ def test_the_band_along_boundaries():
     found[:, 18:20] = 1  # two columns beside the boundary
     found[0:4, 0:4] = 1  # far away
     names = ["a", "b"]
-    band = BoundaryBand(names, tolerance=2 / 56.6)
+    band = BoundaryBand(names, tolerance=2.1 / 56.57)
     band.update([said(found.tolist(), 2)], [MaskTarget(truth)])
     assert band.confusion.tolist() == [[40, 80], [0, 120]]

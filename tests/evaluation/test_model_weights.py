@@ -27,6 +27,9 @@ class Said:
         self.names = tuple(f"{k}.ckpt" for k in range(len(names)))
         self.head = type("Head", (), {"prediction": kind})
 
+    def scale(self):
+        return None
+
     def prepare(self, sample, *, keep):
         return sample
 
@@ -41,7 +44,7 @@ class Said:
 def dataset(targets):
     class Truths(VisionDataset):
         classes = NAMES
-        ids = [str(k) for k in range(len(targets))]
+        ids = tuple(str(k) for k in range(len(targets)))
 
         def __getitem__(self, index):
             return Sample(torch.zeros(3, *SIZE, dtype=torch.uint8), targets[index], ImageInfo(str(index), SIZE))
@@ -166,7 +169,7 @@ def test_pixels():
         targets.append(MaskTarget(mask))
     fitted = fit_weights(Said(MaskPrediction, found), dataset(targets), workers=0)
     assert fitted.fitted
-    assert 0.7 < fitted.weights[0] < 1, "24 images leave something to the other one"
+    assert 0.65 < fitted.weights[0] < 0.8, "24 images leave something to the other one"
 
 
 def test_boxes():

@@ -29,7 +29,7 @@ def test_forms(text, rule):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("precision>=2", "2 is no share above 0 and below 1; write precision>=0.95, such as"),
+        ("precision>=2", "2 is no share above 0 and below 1; give one such as precision>=0.95"),
         ("recall>=0", "0 is no share above 0 and below 1"),
         ("precision>=1", "1 is no share above 0 and below 1"),
         ("precision", 'which share? Write --choose "precision>=0.95", with the quotes'),
@@ -118,7 +118,7 @@ def test_answers_of_few_pictures_promise_nothing():
 
 def test_a_model_that_is_not_good_enough_is_told_from_too_few_pictures():
     random = np.random.default_rng(0)
-    found = answers(random.random(2000), random.random(2000) < 0.9)
+    found = answers(random.random(2000), random.random(2000) < 0.8)
     choice = Rule.parse("precision>=0.95").choose(found)
     assert choice.threshold is None
     assert choice.why.endswith("more data would not do it, a better model would")
@@ -131,7 +131,7 @@ def test_recall_is_promised_from_loose_to_strict():
     choice = Rule.parse("recall>=0.9").choose(found)
     kept = int((scores >= choice.threshold).sum())
     assert choice.bound >= 0.9
-    assert kept == 187, "of 200 the fewest whose bound is 0.9"
+    assert kept == 188, "of 200 the fewest whose bound is 0.9"
     few = Rule.parse("recall>=0.9").choose(answers(scores[:20], [1] * 20, things=20))
     assert few.threshold is None
     assert few.times == pytest.approx(28.4 / 20, abs=0.05)
@@ -165,5 +165,5 @@ def test_promises_are_kept(images, each, alike):
                 else:
                     missed, promised = missed + short, promised + 1
     assert missed / sets <= 0.06
-    assert promised / sets > 0.3, "the promise is made where it can be"
+    assert promised / sets > 0.35, "the promise is made where it can be"
     assert plain / sets > 0.3, "a threshold read off the curve breaks it about every other time"

@@ -25,12 +25,12 @@ def moved(model, by):
     """Return a copy whose head's bias is moved: what it is worth can be read off it."""
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other.head.classifier.bias[0] += by
+        other.head.classifier[1].bias[0] += by
     return other
 
 
 def bias(model):
-    return float(model.head.classifier.bias[0])
+    return model.head.classifier[1].bias[0].item()
 
 
 def named(*models):
@@ -113,7 +113,7 @@ class TestCook:
     def test_the_best_comes_first_and_what_helps_stays(self):
         told = []
         soup = self.soup([0.5, 0.2, -0.1], 0.25, told)
-        assert [one.name for one in soup.made_of] == ["1.ckpt"] + ["0.ckpt", "2.ckpt"][: len(soup.made_of) - 1]
+        assert [one.name for one in soup.made_of] == ["1.ckpt"]
         assert bias(soup.model) == pytest.approx(0.2, abs=1e-6)
         assert soup.best == pytest.approx(0.95)
         assert soup.value >= soup.best
@@ -152,7 +152,7 @@ class TestCook:
 
         words = r"0\.ckpt \(0\.8000\) and 1\.ckpt \(0\.8000\) did not start from the same weights, head included: half "
         with pytest.raises(DataError, match=words + r"way between them is 0\.3000"):
-            cook(parts, measure, lambda: [], make=lambda: small(3), tell=lambda line: None)
+            cook(parts, measure, list, make=lambda: small(3), tell=lambda line: None)
 
     def test_statistics_of_the_average_are_computed_anew(self):
         first = small(0)
@@ -173,7 +173,10 @@ class TestCheck:
         [
             (lambda: small(classes=("a", "b", "c")), "0.ckpt and 1.ckpt know different classes: such weights have no"),
             (lambda: small(classes=NAMES[::-1]), "0.ckpt and 1.ckpt have their classes in different orders"),
-            (lambda: small(layers=(1, 1, 1, 2)), r"differ in their backbone \(layer4\.1\.conv1\.weight missing and 512x"),
+            (
+                lambda: small(layers=(1, 1, 1, 2)),
+                r"differ in their backbone \(layer4\.1\.conv1\.weight missing and 512x",
+            ),
             (lambda: small(output_stride=16), r"differ in their backbone \(output_stride 32 and 16\)"),
             (lambda: small(mean=(0.5, 0.5, 0.5)), r"differ in their backbone \(mean "),
             (lambda: small(head=visionkit.MLPHead), r"differ in their head \(LinearHead and MLPHead\)"),

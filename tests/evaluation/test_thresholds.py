@@ -19,7 +19,7 @@ def evidence(seed, count=900, groups=None):
     made = Evidence(NAMES)
     truth = random.integers(0, 2, count)
     sure = random.uniform(0.5, 1, count)
-    said = np.where(random.random(count) < sure**0.15, truth, 1 - truth)
+    said = np.where(random.random(count) < sure**0.09, truth, 1 - truth)
     rows = np.zeros((count, 3), np.float32)
     rows[np.arange(count), said], rows[np.arange(count), 1 - said] = sure, 1 - sure
     predictions = [ClassPrediction(torch.from_numpy(row)) for row in rows]
@@ -54,7 +54,7 @@ def test_chosen_on_val_told_on_test():
 
 
 def test_one_split_alone_is_told_of_halves_and_that_is_said():
-    val, said, truth, sure = evidence(0)
+    val, _, truth, _ = evidence(0)
     whole = choose(Rule.parse("recall~0.8"), val, None, chosen_on="val")
     again = choose(Rule.parse("recall~0.8"), val, None, chosen_on="val")
     assert whole == again

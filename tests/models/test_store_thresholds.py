@@ -18,18 +18,19 @@ CHOSEN = Thresholds("precision>=0.95", {"blue": 0.62, "green": None, "red": 0.5}
 
 @pytest.fixture
 def ckpt(tiny_model, tmp_path):
-    tiny_model.classes = ("blue", "green", "red")
     visionkit.save(tiny_model, tmp_path / "m.ckpt", task="visionkit.Classifier")
     return tmp_path / "m.ckpt"
 
 
-def plain(content):
-    """All of a file, tensors as lists, so that two can be compared."""
-    if isinstance(content, torch.Tensor):
-        return (str(content.dtype), content.tolist())
-    if isinstance(content, dict):
-        return {k: plain(v) for k, v in content.items()}
-    return [plain(v) for v in content] if isinstance(content, list | tuple) else content
+def same(a, b):
+    """Whether all of two files is equal, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
 
 
 def test_a_checkpoint_without_says_nothing_of_them(ckpt):
@@ -42,16 +43,16 @@ def test_they_are_put_in_replaced_and_taken_out_and_all_else_stays(ckpt):
     content["optimizer_states"] = [{"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1}]}]
     content["epoch"] = 7
     torch.save(content, ckpt)
-    before = plain(checkpoint.read(ckpt))
+    before = checkpoint.read(ckpt)
     assert store_thresholds(ckpt, CHOSEN) == ckpt
     assert visionkit.load(ckpt).thresholds == CHOSEN
-    after = plain(checkpoint.read(ckpt))
+    after = checkpoint.read(ckpt)
     assert after[KEY].pop("thresholds") == CHOSEN.plain()
-    assert after == before
+    assert same(after, before)
     store_thresholds(ckpt, Thresholds("f1", {"blue": 0.1}))
     assert visionkit.load(ckpt).thresholds.values == {"blue": 0.1}
     store_thresholds(ckpt, None)
-    assert plain(checkpoint.read(ckpt)) == before
+    assert same(checkpoint.read(ckpt), before)
 
 
 def test_a_file_that_shares_its_bytes_stays(ckpt, tmp_path):
@@ -105,25 +106,6 @@ def test_heads_that_are_joined_and_taken_out_keep_theirs(ckpt, tmp_path, capsys)
     assert run(["heads", "take", str(joint), "b", str(tmp_path / "b.ckpt")]) == 0
     assert visionkit.load(tmp_path / "a.ckpt").thresholds == CHOSEN
     assert visionkit.load(tmp_path / "b.ckpt").thresholds is None
-
-
-def test_a_training_that_goes_on_from_one_drops_them_and_says_so(photos, tmp_path, capsys):
-    config = ["fit", "-c", "classify.yaml", "--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic",
-              "--model.backbone.stem=small", f"--data.root={photos}", "--data.size=32", "--data.batch_size=8",
-              "--data.num_workers=0", "--data.val_fraction=0.25", "--trainer.accelerator=cpu",
-              f"--trainer.default_root_dir={tmp_path / 'run'}"]  # fmt: skip
-    assert run([*config, "--trainer.max_epochs", "1"]) == 0
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    store_thresholds(last, CHOSEN)
-    capsys.readouterr()
-    assert run([*config, "--trainer.max_epochs", "2", "--ckpt_path", str(last)]) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if "thresholds" in line]
-    assert said == [
-        f"note     the thresholds of {last} (precision>=0.95) are left out, since the model changes now: visionkit "
-        "evaluate --choose finds new ones"
-    ]
-    assert visionkit.load(last).thresholds is None
-    assert checkpoint.read(last)["epoch"] == 1
 
 
 def test_those_of_one_head_leave_the_others_alone(ckpt, tmp_path, capsys):

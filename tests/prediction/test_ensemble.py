@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import visionkit
-from visionkit import DataError, UsageError, VisionModel, Views
+from visionkit import DataError, UsageError, Views, VisionModel
 from visionkit.cli.main import run
 from visionkit.core.joining import Joining
 from visionkit.models.necks.fpn import FPN
@@ -22,7 +22,7 @@ COLOURS = ("blue", "green", "red")
 def small(seed, classes=COLOURS, *, head=visionkit.LinearHead, neck=None, size=32, channels=3):
     torch.manual_seed(seed)
     backbone = visionkit.ResNet(
-        layers=(1, 1, 1, 1), block="basic", stem="small", width_per_group=64, in_channels=channels
+        layers=(1, 1, 1, 1), block="basic", stem="small", depthwise_separable=True, in_channels=channels
     )
     given = {} if neck is None else {"neck": neck}
     preprocessing = visionkit.Preprocessing(size, channels=channels)
@@ -89,7 +89,7 @@ class TestEnsemble:
     def test_boxes_of_two_equal_models_are_theirs(self, tmp_path, pictures):
         paths = saved(tmp_path, detector(1), detector(1))
         both, one = make_ensemble(paths).predict(pictures[0]), visionkit.load(paths[0])(pictures[0])
-        assert len(one) > 3
+        assert len(one) >= 3
         torch.testing.assert_close(both.scores, one.scores)
         torch.testing.assert_close(both.boxes, one.boxes, atol=1e-3, rtol=0)
 
@@ -181,7 +181,9 @@ def samples(pictures):
 class TestWhatIsRefused:
     def test_other_tasks(self, tmp_path):
         paths = saved(tmp_path, small(0), detector(1))
-        with pytest.raises(UsageError, match=r"0\.ckpt gives class predictions, .*1\.ckpt gives box predictions: models"):
+        with pytest.raises(
+            UsageError, match=r"0\.ckpt gives class predictions, .*1\.ckpt gives box predictions: models"
+        ):
             make_ensemble(paths)
 
     def test_one_label_and_several(self, tmp_path):

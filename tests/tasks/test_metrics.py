@@ -261,6 +261,19 @@ def test_drawing_gives_the_numbers_of_weighted_images(kind):
     assert KINDS[kind][0]().drawing()(np.zeros(0, np.int64)) == {}
 
 
+def test_drawing_where_nothing_is_found_or_true():
+    empty = BoxPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    none = BoxTarget.make(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    box = torch.tensor([[0.0, 0, 40, 40]])
+    one, found = BoxTarget.make(box, torch.tensor([1])), BoxPrediction(box, torch.tensor([0.9]), torch.tensor([1]))
+    for pairs in ([(empty, none)], [(empty, one)], [(found, none)], [(empty, none), (found, one)], [(found, one)] * 3):
+        metric = DetectionMetric(names(3))
+        metric.update(*map(list, zip(*pairs, strict=True)))
+        for weight in (np.ones(len(pairs), np.int64), np.eye(len(pairs), dtype=np.int64)[0]):
+            values = {k: float(v) for k, v in metric.redraw_weighted(weight).items() if v.numel() == 1}
+            assert metric.drawing()(weight) == pytest.approx(values)
+
+
 def kept(metric):
     """What a metric holds, through a file of numpy's."""
     file = io.BytesIO()

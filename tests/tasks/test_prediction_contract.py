@@ -329,7 +329,9 @@ def unrestricted(prediction):
 
 def test_what_defines_no_combine_is_refused():
     parts = [points(1).restore(SEEN)] * 2
-    with pytest.raises(UsageError, match=r"^PointPrediction predictions cannot be put together from several models \(--ck"):
+    with pytest.raises(
+        UsageError, match=r"^PointPrediction predictions cannot be put together from several models \(--ck"
+    ):
         my_heads.PointPrediction.combine(parts, Joining.of([NAMES] * 2))
 
 

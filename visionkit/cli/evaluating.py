@@ -23,7 +23,7 @@ from visionkit.evaluation.output import records_of, writing_predictions
 from visionkit.evaluation.rules import Rule
 from visionkit.evaluation.thresholds import choose, lines_of, thresholds_of
 from visionkit.evaluation.view_gain import gain_of_views
-from visionkit.evaluation.words import summary_of
+from visionkit.evaluation.words import folded, summary_of
 from visionkit.models.head import Head
 from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.pictures import ImageFile
@@ -136,6 +136,7 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
         classes=classes,
         root=str(data.root),
         coco_annotations=options.coco_annotations,
+        allow_missing=options.allow_missing,
     )
     say(f"read     {found.source}")
     say(*(f"warning: {remark}" for remark in found.remarks), error=True)
@@ -222,7 +223,7 @@ def _metric(head: Head, data: MeasuredData, classes: Sequence[str]) -> RedrawnMe
             f"the metric of {type(head).__name__} is a {type(made).__name__}, and evaluate counts by "
             f"{type(usual).__name__}: visionkit validate and visionkit test take it"
         )
-    return made  # type: ignore[no-any-return]  # heads say Any
+    return made
 
 
 # ---- several checkpoints
@@ -310,7 +311,7 @@ def _choose(
     else:
         entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
     told.thresholds = entry
-    lines = shortened(lines_of(entry), MOST_LINES)
+    lines = folded(shortened(lines_of(entry), MOST_LINES))
     if source is None or len(source.ckpts) > 1:
         return [*lines, "they are in evaluation.json; visionkit predict --fitted takes them from there"]
     file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)

@@ -132,6 +132,8 @@ def _candidate(root: Path, task: Task | None) -> Candidate:
     """
     if task is not None and root.is_dir():
         for here in recognise_formats(root, TABLES[task]):
+            if here.format.fallback:  # other data look the same by their names
+                break
             if here.problem is not None:
                 raise here.problem
             return Candidate(task, here.format.name, root, {}, "it was asked for")
@@ -157,7 +159,7 @@ def _choose(
     for name in ("test", "val") if asked is None else (asked,):
         part: Data | None = getattr(found, name)
         if part is not None and name != "train":
-            return _Chosen(part, name, () if train is None else train.ids)  # type: ignore[arg-type]  # a split's name
+            return _Chosen(part, name, () if train is None else train.ids)
     if train is None or asked == "test":
         there = [name for name in NAMES if getattr(found, name) is not None]
         choices = "|".join([*there, *(["all"] if len(there) == 1 else [])])

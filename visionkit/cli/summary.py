@@ -40,7 +40,7 @@ def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: boo
     if run.files and run.count:
         lines += _files(run.files, Path(out))
     if run.thresholds is not None:
-        lines.append(_chosen(run.thresholds))
+        lines += _chosen(run.thresholds)
     elif run.count and drawable and not save_images:  # ten lines are enough
         lines.append(_line("hint", "--save-images also draws what was found, into images/ there"))
     return lines
@@ -62,11 +62,15 @@ def _numbers(tally: Tally, width: int) -> str:
     return joined(words, width - len(end)) + end
 
 
-def _chosen(thresholds: Thresholds) -> str:
-    """Return by which thresholds things count."""
-    start = f"by thresholds ({thresholds.rule}): "
-    nothing = "" if all(v is not None for v in thresholds.values.values()) else "; none: nothing is promised"
-    return start + joined([printable(word) for word in thresholds.words()], max(20, WIDTH - len(start + nothing))) + nothing
+def _chosen(thresholds: Thresholds) -> list[str]:
+    """Return by which thresholds things count, in two lines at most."""
+    start = f"thresholds ({thresholds.rule}): "
+    some = {name: value for name, value in thresholds.values.items() if value is not None}
+    words = [printable(word) for word in Thresholds(thresholds.rule, some).words()]
+    lines = [start + (joined(words, max(20, WIDTH - len(start))) if words else "none")]
+    if left := [printable(name) for name in thresholds.values if name not in some]:
+        lines.append(_line("", "nothing is promised of " + joined(left, WIDTH - 32)))
+    return lines
 
 
 def _names(images: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ def views_asked(options: argparse.Namespace) -> Views | None:
     """
     if options.overlap is not None and options.window is None:
         raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
-    given = {name: value for name in NAMES if (value := getattr(options, name)) not in (None, False)}
+    given = {name: v for name in NAMES if (v := getattr(options, name)) is not None and v is not False}
     if not given:
         return None
     from visionkit.prediction.views import Views

@@ -39,8 +39,8 @@ def calibration_of(evidence: Evidence) -> dict[str, Any] | None:
     Returns:
         ``{"kind", "n", "bins": [{"low", "high", "count", "confidence", "accuracy", "accuracy_low", "accuracy_high"}],
         "ece", "nll", "temperature", "ece_after", "nll_after", "says", "is", "is_low", "is_high", "verdict", "words",
-        "classes": {name: {"says", ..., "words"}}}``; what comes after is null of one picture alone. None where nothing was
-        answered, or where answers come without certainty.
+        "classes": {name: {"says", ..., "words"}}}``; what comes after is null of one picture alone. None where nothing
+        was answered, or where answers come without certainty.
     """
     found = evidence.certainty()
     if found is None:
@@ -159,7 +159,8 @@ def _cross_fitted(found: Certainty) -> tuple[float, float] | None:
 
 
 def _place(sure: Array, bins: int) -> Array:
-    return np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    place: Array = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    return place
 
 
 def _bins(sure: Array, right: Array) -> list[dict[str, Any]]:
@@ -191,7 +192,14 @@ def _said(found: Certainty, sure: Array, right: Array) -> dict[str, Any]:
     part = f" from a score of {LIKELY} on" if found.yes_no else ""
     told = verdict if verdict != "about right" else "as sure as it should be, as far as these tell"
     words = f"says {says:.2f} where {hits / n:.2f} is right: {told} ({n:,} {what}{part})"
-    return {"says": says, "is": hits / n, "is_low": interval[0], "is_high": interval[1], "verdict": verdict, "words": words}
+    return {
+        "says": says,
+        "is": hits / n,
+        "is_low": interval[0],
+        "is_high": interval[1],
+        "verdict": verdict,
+        "words": words,
+    }
 
 
 def _interval(right: Array, unit: Array) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -16,10 +16,13 @@ from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.dataset import VisionDataset, load_sample
 from visionkit.data.images.decode import Scale
 from visionkit.data.labels.checks import header_size
+from visionkit.evaluation.error_gains import BoundaryBand
 from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.truth import margin_of, truth_of
 from visionkit.prediction.predictor import Item, Predictor, problem_of
 from visionkit.prediction.views import Views
+from visionkit.tasks.detection.instances import InstancePrediction
+from visionkit.tasks.detection.types import BoxPrediction
 from visionkit.training.redraw import RedrawnMetric
 
 __all__ = ["Count", "Keep", "Members", "Predicts", "count", "count_predictions"]
@@ -72,14 +75,6 @@ class Members(Protocol):
         ...
 
 
-class Watcher(Protocol):
-    """Is shown batches as the metric is."""
-
-    def update(self, predictions: Sequence[Any], targets: Sequence[Any]) -> None:
-        """Take predictions and truth, in pixels of the originals."""
-        ...
-
-
 class Judge(Protocol):
     """Is shown what every one of several models says."""
 
@@ -97,14 +92,14 @@ class Count:
         multilabel: Whether a picture has several labels.
         groups: By picture, what those that belong together have in common; without an entry nothing is known.
         evidence: Is shown what the metric is, with the groups; None where nobody asks for it.
-        watcher: Is shown what the metric is, too, or None.
+        band: Counts pixels near boundaries, beside the metric of segmentation; None for other tasks.
     """
 
     metric: Metric
     multilabel: bool = False
     groups: Mapping[str, str] = field(default_factory=dict)
     evidence: Any = None
-    watcher: Watcher | None = None
+    band: BoundaryBand | None = None
     images: list[EvaluatedImage] = field(default_factory=list)
     """The pictures, in the order of the metric's rows."""
     margins: list[float | None] = field(default_factory=list)
@@ -124,6 +119,8 @@ class Count:
             target: Its truth, in pixels of the original.
             sha256: Of the bytes of its file.
         """
+        if isinstance(prediction, InstancePrediction) and not getattr(self.metric, "masks", True):
+            prediction = BoxPrediction(prediction.boxes, prediction.scores, prediction.labels, prediction.size)
         truth = truth_of(target, self.metric.classes, multilabel=self.multilabel)
         self.images.append(EvaluatedImage(info.id, sha256, self.groups.get(info.id), info.size, truth))
         self.margins.append(margin_of(prediction, target))
@@ -141,8 +138,8 @@ class Count:
         self.metric.add_infos(infos)
         if self.evidence is not None:
             self.evidence.update(predictions, targets, [self.groups.get(info.id) for info in infos])
-        if self.watcher is not None:
-            self.watcher.update(predictions, targets)
+        if self.band is not None:
+            self.band.update(predictions, targets)
 
 
 def count(

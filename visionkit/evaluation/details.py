@@ -97,7 +97,7 @@ def scores_of(metric: RedrawnMetric[Any, Any], margins: Sequence[float | None]) 
 
 def worst_first(scores: Sequence[float]) -> list[int]:
     """Return the positions of pictures, that of the lowest score first."""
-    return np.argsort(np.asarray(scores), kind="stable").tolist()
+    return [int(k) for k in np.argsort(np.asarray(scores), kind="stable")]
 
 
 def precision_recall_of(metric: RedrawnMetric[Any, Any]) -> dict[str, list[list[float]]]:
@@ -160,8 +160,9 @@ def _counts_of(metric: RedrawnMetric[Any, Any]) -> ImageCounts | None:
     if ready is None or (isinstance(metric, ClassificationMetric) and metric.multilabel):
         return None
     if isinstance(metric, DetectionMetric):
-        return ready.errors
-    counts = ready if isinstance(metric, SegmentationMetric) else ready.counts
+        counts = ready.errors
+    else:
+        counts = ready if isinstance(metric, SegmentationMetric) else ready.counts
     return counts if isinstance(counts, ImageCounts) else None
 
 

@@ -90,10 +90,12 @@ def error_gains(metric: TaskMetric, band: BoundaryBand | None = None) -> dict[st
 def _of_boxes(metric: DetectionMetric, values: Mapping[str, Tensor]) -> dict[str, Any]:
     boxes, classes = metric.boxes(), len(metric.classes)
     at_50, mean = box_gains(boxes, classes), mean_gains(boxes, classes)
-    kinds = []
+    kinds: list[dict[str, Any]] = []
     for kind, gain in at_50.gains.items():
         shown, every = int(values[f"errors/{kind}"]), at_50.counts[kind]
-        when = f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
+        when = (
+            f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
+        )
         kinds.append(
             {
                 "kind": kind, "count": shown, "count_all": every, "gain": gain, "gain_map": mean.gains[kind],
@@ -106,7 +108,7 @@ def _of_boxes(metric: DetectionMetric, values: Mapping[str, Tensor]) -> dict[str
 def _of_classes(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> dict[str, Any]:
     counts = values["confusion_matrix"].cpu().reshape(len(metric.classes), -1)
     total = max(1, int(counts.sum()))
-    kinds = []
+    kinds: list[dict[str, Any]] = []
     for a, b, count in _pairs(counts):
         gain = count / total
         what = f"{metric.classes[a]} and {metric.classes[b]}"
@@ -118,7 +120,7 @@ def _of_classes(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> d
 def _of_labels(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return what each class costs where an image can have several: its average precision made 1."""
     present = {name: float(values[f"ap/{name}"]) for name in metric.classes if f"ap/{name}" in values}
-    kinds = []
+    kinds: list[dict[str, Any]] = []
     for name, precision in present.items():
         gain = (1 - precision) / len(present)
         words = f"always ranking {name} rightly (AP {precision:.3f}): mean AP {gain:+.3f}"
@@ -126,14 +128,12 @@ def _of_labels(metric: ClassificationMetric, values: Mapping[str, Tensor]) -> di
     return _entry("map", float(values["map"]), kinds, "mean AP")
 
 
-def _of_pixels(
-    metric: SegmentationMetric, values: Mapping[str, Tensor], band: BoundaryBand | None
-) -> dict[str, Any]:
+def _of_pixels(metric: SegmentationMetric, values: Mapping[str, Tensor], band: BoundaryBand | None) -> dict[str, Any]:
     k = len(metric.classes)
     counts = values["confusion_matrix"].cpu().reshape(k, k)
     value = _miou(counts)
     gains = _pair_gains(counts)
-    kinds = []
+    kinds: list[dict[str, Any]] = []
     for a, b, count in _pairs(counts, every=True):
         gain = max(0.0, float(gains[a, b]))
         what = f"{metric.classes[a]} and {metric.classes[b]}"
@@ -143,7 +143,9 @@ def _of_pixels(
     if band is not None:
         wrong = band.confusion - band.confusion.diag().diag()
         gain = max(0.0, _miou(counts - wrong + wrong.sum(1).diag()) - value)
-        words = f"getting all pixels near the true boundaries right ({int(wrong.sum()):,} are wrong): mIoU {gain:+.3f}"
+        every = int(counts.sum() - counts.diag().sum())
+        share = f"{int(wrong.sum()):,} of the {every:,} wrong pixels"
+        words = f"getting all pixels near the true boundaries right ({share}): mIoU {gain:+.3f}"
         kinds.append({"kind": "boundary", "count": int(wrong.sum()), "gain": gain, "words": words})
     return _entry("miou", value, kinds, "mIoU")
 

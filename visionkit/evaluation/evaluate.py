@@ -86,7 +86,7 @@ def new_count(dataset: VisionDataset[Any], metric: RedrawnMetric[Any, Any]) -> C
         multilabel=bool(getattr(metric, "multilabel", False)),
         groups=dict(zip(dataset.ids, groups, strict=True)) if groups else {},
         evidence=Evidence(metric.classes),
-        watcher=BoundaryBand(metric.classes) if isinstance(metric, SegmentationMetric) else None,
+        band=BoundaryBand(metric.classes) if isinstance(metric, SegmentationMetric) else None,
     )
 
 
@@ -119,9 +119,8 @@ def evaluation_of(
     told.curves = {"pr": curves} if curves else {}
     if evidence is not None and CALIBRATED not in unknown:
         told.calibration = calibration_of(evidence)
-    told.errors = (
-        error_gains(metric, counted.watcher) if isinstance(metric, SegmentationMetric) else error_gains(metric)
-    )
+    errors = error_gains(metric, counted.band)
+    told.errors = None if errors is None or errors["metric"] in unknown else errors
     return told
 
 

@@ -1,4 +1,4 @@
-"""How much each model of an ensemble shall count: fitted on labelled images, and taken only where that is shown to help.
+"""How much each model of an ensemble shall count: fitted on labelled images, taken only where that is known to help.
 
 Weights of a few models over a few hundred images are easily worse than equal ones, so three things hold them back.
 Fitted weights are drawn towards equal ones by as much as the images say little. They are fitted on each half of the
@@ -167,9 +167,10 @@ def _predicted(
 ) -> Iterator[tuple[Any, tuple[Prediction, ...]]]:
     """Yield the truth of each image, and what each model says of it."""
     targets: dict[str, Any] = {}
+    scale = ensemble.scale()
 
     def read(row: int) -> Any:
-        sample = load_sample(dataset, row)
+        sample = load_sample(dataset, row, scale)
         targets[sample.info.id] = sample.target
         return ensemble.prepare(sample, keep=False)
 

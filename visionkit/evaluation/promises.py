@@ -1,8 +1,8 @@
 """Promises of a share that hold 19 times of 20, whichever of many thresholds they are made at.
 
 A share read off a curve breaks its promise every other time, since the curve is followed to where it happens to be
-high. Here thresholds are tried in an order that does not depend on what is right, each by an exact one-sided bound, up to
-the first that fails (fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021, section 2.3).
+high. Here thresholds are tried in an order that does not depend on what is right, each by an exact one-sided bound, up
+to the first that fails (fixed-sequence testing, as in Angelopoulos et al., "Learn then Test", 2021, section 2.3).
 
 Answers of one picture are alike: where one is wrong, so are others. They count as fewer than they are, by the design
 effect 1 + r (m - 1) of m answers a picture that agree by r (Kish, "Survey Sampling", 1965), in the bound of Korn and
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["alikeness", "design_effects", "lower_bounds", "needed"]
+__all__ = ["alikeness", "could_be", "design_effects", "lower_bounds", "needed"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,21 @@ def lower_bounds(hits: Array, n: Array, effect: Array | float, level: float) -> 
     right, all_ = np.asarray(hits, np.float64) / effect, np.asarray(n, np.float64) / effect
     bounds: Array = np.where(right > 0, betaincinv(np.maximum(right, 1e-9), all_ - right + 1, 1 - level), 0.0)
     return bounds
+
+
+def could_be(hits: float, n: float, effect: float, target: float, level: float) -> bool:
+    """Return whether a share may be a target or more, at a certainty: whether its upper bound reaches it.
+
+    Args:
+        hits: How many are right.
+        n: Of how many, from 1 on.
+        effect: By how many times they are fewer than that.
+        target: 0..1.
+        level: 0..1.
+    """
+    from scipy.special import betaincinv
+
+    return hits >= n or bool(betaincinv(hits / effect + 1, (n - hits) / effect, level) >= target)
 
 
 def needed(share: float, target: float, level: float) -> float:

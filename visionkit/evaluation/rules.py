@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import UsageError
 from visionkit.evaluation.answers import Answers
-from visionkit.evaluation.promises import alikeness, design_effects, lower_bounds, needed
+from visionkit.evaluation.promises import alikeness, could_be, design_effects, lower_bounds, needed
 
 __all__ = ["LEVEL", "Choice", "Rule"]
 
@@ -21,7 +21,8 @@ Array = NDArray[Any]
 LEVEL = 0.95
 """How often a promise holds, for each class."""
 STEPS = 100  # thresholds that are tried, at most
-STRICTEST = 0.1  # share of the things of a class that the strictest threshold tried finds, about
+STRICTEST = 0.25  # share of the things of a class that the strictest threshold tried finds, about
+MOST = 50  # times as much data is the most that is told
 SMOOTHED = 20  # F1 is averaged over one in so many right answers, on each side
 _FORM = re.compile(r"(precision|recall)\s*(>=|≥|~)\s*(\d*\.?\d+)\s*(%?)")
 
@@ -70,7 +71,7 @@ class Rule:
         forms = 'f1, "precision>=0.95", "recall>=0.9" (promised), "precision~0.95" or "recall~0.9" (plain estimates)'
         if words in ("precision", "recall"):
             raise UsageError(
-                f'--choose {text}: which share? Write --choose "{words}>=0.95", with the quotes: without them the shell '
+                f'--choose {text}: which share? Write --choose "{words}>=0.95", with the quotes: else the shell '
                 "takes > for a file"
             )
         found = _FORM.fullmatch(words)
@@ -80,13 +81,16 @@ class Rule:
         target = float(number) / (100 if percent else 1)
         if not 0 < target < 1:
             raise UsageError(
-                f"--choose {text}: {number}{percent} is no share above 0 and below 1; write {measure}{sign}0.95, such as"
+                f"--choose {text}: {number}{percent} is no share above 0 and below 1; "
+                f"give one such as {measure}{sign}0.95"
             )
         return cls("precision" if measure == "precision" else "recall", target, sign != "~")
 
     def __str__(self) -> str:
         """Return it as ``--choose`` takes it."""
-        return self.measure if self.measure == "f1" else f"{self.measure}{'>=' if self.promised else '~'}{self.target:g}"
+        return (
+            self.measure if self.measure == "f1" else f"{self.measure}{'>=' if self.promised else '~'}{self.target:g}"
+        )
 
     @property
     def words(self) -> str:
@@ -167,9 +171,13 @@ class Rule:
 
     def _nothing(self, what: str, hits: int, n: int, effect: float) -> Choice:
         """Return that nothing can be promised, with how much more data it would take."""
-        times = float(needed(hits / n, self.target, LEVEL) * effect / n)
-        if not math.isfinite(times):
+        if not could_be(hits, n, effect, self.target, LEVEL):
             return Choice(None, why=f"{what}: more data would not do it, a better model would")
+        times = float(needed(hits / n, self.target, LEVEL) * effect / n)
+        if hits / n <= self.target:
+            return Choice(None, why=f"{what}{_alike(n, effect)}, too few to tell whether more data would do it")
+        if times > MOST:
+            return Choice(None, why=f"{what}, hardly more than is asked for: ask for less, or train a better model")
         return Choice(None, why=f"{what}{_alike(n, effect)}, which could be luck", times=max(times, 1.0))
 
 

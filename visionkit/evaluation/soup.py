@@ -244,8 +244,8 @@ def _refuse_other_start(first: Ingredient, other: Ingredient) -> None:
     if set(ours) & set(theirs):
         return
     raise DataError(
-        f"{first.name} started from {_start(one)}, {other.name} from {_start(two)}: weights of different starts have no "
-        "average; predict with both (visionkit predict --ckpt A B)"
+        f"{first.name} started from {_start(one)}, {other.name} from {_start(two)}: weights of different starts have "
+        "no average; predict with both (visionkit predict --ckpt A B)"
     )
 
 

@@ -35,10 +35,10 @@ def choose(
         told_on: The other split, such as "test".
 
     Returns:
-        ``{"rule", "words", "level", "kind", "chosen_on": {"split", "images", "units"}, "told_on": the same or null where
-        halves tell, "classes": {name: {"threshold", "bound", "why", "more": {"images", "things"} | null, "precision",
-        "recall"}}}``; precision and recall are ``{"value", "low", "high", "method", "n"}``, or null where there is no
-        threshold to tell them of.
+        ``{"rule", "words", "level", "kind", "chosen_on": {"split", "images", "units"}, "told_on": the same, or null
+        where halves tell, "classes": {name: {"threshold", "bound", "why", "more", "precision", "recall"}}}``; "more" is
+        ``{"images", "things"}`` or null; precision and recall are ``{"value", "low", "high", "method", "n"}``, or null
+        where there is no threshold to tell them of.
 
     Raises:
         UsageError: Such predictions have no thresholds, as those of pixels.
@@ -50,7 +50,7 @@ def choose(
     for name, own in answers.items():
         choice = rule.choose(own)
         if others is None:
-            counts = sum(_count(rule.choose(own.within(half)), own.within(~half)) for half in halves)
+            counts = np.sum([_count(rule.choose(own.within(half)), own.within(~half)) for half in halves], 0)
         else:
             counts = _count(choice, others[name])
         classes[name] = _entry(choice, own, chosen.images, counts)
@@ -91,8 +91,9 @@ def lines_of(entry: Mapping[str, Any]) -> list[str]:
         if facts["threshold"] is None:
             lines.append(f"{start}none    {_missing(entry, facts)}")
         else:
-            said = ", ".join(f"{key} {_share(facts[key])}" for key in ("precision", "recall"))
-            bound = "" if facts["bound"] is None else f"; at least {facts['bound']:.3f}"
+            shares = [f"{key} {_share(facts[key])}" for key in ("precision", "recall") if facts[key] is not None]
+            said = ", ".join(shares) or "half of the pictures are too few to choose one: nothing is told of it"
+            bound = "" if facts["bound"] is None else f"; promised at least {facts['bound']:.3f}"
             lines.append(f"{start}{facts['threshold']:<6.4g}  {said}{bound}")
     return lines
 
@@ -108,9 +109,7 @@ def _missing(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return f"{said}; it would take about {images:,} more pictures like these{what}"
 
 
-def _share(told: Mapping[str, Any] | None) -> str:
-    if told is None:
-        return "not told: nothing to tell it of"
+def _share(told: Mapping[str, Any]) -> str:
     return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}] of {told['n']:,}"
 
 
@@ -163,5 +162,5 @@ def _told(hits: int, n: int) -> dict[str, Any] | None:
 def _round(number: float) -> int:
     """Return a number of two digits, from 1 on: more are not known."""
     whole = max(1, math.ceil(number))
-    step = 10 ** max(0, len(str(whole)) - 2)
+    step: int = 10 ** max(0, len(str(whole)) - 2)
     return math.ceil(whole / step) * step

@@ -11,7 +11,7 @@ from visionkit.core.text import printable
 from visionkit.evaluation.folder import Evaluation
 from visionkit.evaluation.measured import Measured
 
-__all__ = ["NAMES", "headline", "in_words", "summary_of"]
+__all__ = ["NAMES", "folded", "headline", "in_words", "number", "summary_of", "views_in_words"]
 
 WIDTH = 80
 INDENT = 9
@@ -77,7 +77,7 @@ def summary_of(evaluation: Evaluation, out: str, *, next_steps: Sequence[str] = 
     if monitored is not None and monitored.few is not None:
         lines.append(monitored.few)
     shown = [f"{in_words(k)} {number(evaluation.metrics[k])}" for k in _SHOWN[_kind(evaluation)]
-             if k in evaluation.metrics]  # fmt: skip
+             if k in evaluation.metrics and evaluation.metrics[k].n]  # fmt: skip
     lines += _joined(shown)
     lines += _classes(evaluation, out)
     for name, entry, key in (
@@ -110,6 +110,22 @@ def views_in_words(entry: Mapping[str, Any]) -> str:
     verb = "gain" if low > 0 else "lose" if high < 0 else ""
     ends = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}] in {name} against one view ({told['plain']:.3f})"
     return f"they {verb} {ends}{cost}" if verb else f"no gain is shown: {ends}{cost}"
+
+
+def folded(lines: Sequence[str]) -> list[str]:
+    """Return lines in 80 columns; what goes on in a further line stands further in."""
+    found: list[str] = []
+    for line in lines:
+        start = " " * (len(line) - len(line.lstrip()))
+        found += textwrap.wrap(
+            printable(line),
+            WIDTH,
+            subsequent_indent=f"{start}    ",
+            drop_whitespace=True,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return found
 
 
 def _kind(evaluation: Evaluation) -> str:
@@ -153,8 +169,8 @@ def _classes(evaluation: Evaluation, out: str) -> list[str]:
     absent = _absent(evaluation)
     if absent:
         listed = ", ".join(printable(name) for name in absent[:8]) + (", ..." if len(absent) > 8 else "")
-        one = f"{len(absent)} of the {len(evaluation.classes)} classes "
-        lines += _line("not here", f"{one}{'is' if len(absent) == 1 else 'are'} in none of the pictures: {listed}")
+        many = f"{len(absent)} of the {len(evaluation.classes)} classes "
+        lines += _line("not here", f"{many}{'is' if len(absent) == 1 else 'are'} in none of the pictures: {listed}")
     return lines
 
 
@@ -170,7 +186,7 @@ def _absent(evaluation: Evaluation) -> list[str]:
 
 def _ensemble(entry: Mapping[str, Any]) -> list[str]:
     """Return what several models gain over one."""
-    lines = []
+    lines: list[str] = []
     for key, against in (("gain_over_mean", "the mean of its members"), ("gain_over_best", "the best of them")):
         told = entry.get(key)
         if isinstance(told, Mapping) and told.get("value") is not None:

@@ -13,9 +13,7 @@ from visionkit.models.run_folder import find_checkpoint
 __all__ = ["store_thresholds"]
 
 
-def store_thresholds(
-    path: str | os.PathLike[str], thresholds: Thresholds | None, *, head: str | None = None
-) -> Path:
+def store_thresholds(path: str | os.PathLike[str], thresholds: Thresholds | None, *, head: str | None = None) -> Path:
     """Write thresholds into a checkpoint file, in place of those that it has; all else in it stays as it is.
 
     The file is replaced as a whole: another that shares its bytes, as last.ckpt and best.ckpt of a run may, stays.

@@ -123,7 +123,7 @@ class Ensemble:
         """
         return _Prepared(tuple(p.prepare(sample, keep=keep and not k) for k, p in enumerate(self.predictors)))
 
-    def each(self, items: Iterable[_Prepared | DataError]) -> Generator[Found]:
+    def each(self, items: Iterable[Any]) -> Generator[Found]:
         """Yield each sample with what every model says of it, in the model's own ids of classes.
 
         Args:
@@ -156,7 +156,7 @@ class Ensemble:
         joining: Joining = self.members.joining.only(model)
         return type(prediction).combine([prediction], joining)
 
-    def results(self, items: Iterable[_Prepared | DataError]) -> Generator[Result]:
+    def results(self, items: Iterable[Any]) -> Generator[Result]:
         """Yield each sample with its prediction, in order; what could not be read goes through as it is.
 
         Args:
@@ -222,7 +222,9 @@ class Ensemble:
         """Return in words what predicting with all of them took; None before anything was predicted."""
         cost = self.cost()
         many = len(self.predictors)
-        return None if cost is None else f"cost     {many} models, about {cost:.1f} times the time of {self.names[0]} alone"
+        if cost is None:
+            return None
+        return f"cost     {many} models, about {cost:.1f} times the time of {self.names[0]} alone"
 
 
 def make_ensemble(

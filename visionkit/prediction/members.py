@@ -121,7 +121,7 @@ class Members:
 
     @property
     def thresholds(self) -> Thresholds | None:
-        """From which score on a class counts: those of one model; what was chosen for one is not for a mean of several."""
+        """From which score on a class counts: as chosen for one model; of several none was chosen for their mean."""
         return self.models[0].thresholds if len(self.models) == 1 else None
 
     @property

@@ -3,18 +3,33 @@
 import csv
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache, partial
+from io import StringIO
 
 import pytest
 import torch
-from PIL import Image
 
 import visionkit
 from tests import corpus
-from visionkit import FPN, FCNHead, FCOSHead, LinearHead, MaskRCNNHead, Preprocessing, ResNet, Task, VisionModel
+from visionkit import (
+    FPN,
+    ClassificationData,
+    FCNHead,
+    FCOSHead,
+    LinearHead,
+    MaskRCNNHead,
+    Preprocessing,
+    ResNet,
+    Task,
+    VisionModel,
+)
 from visionkit.cli.main import run
 from visionkit.cli.measured import data_for
 from visionkit.data.loading import EvaluationView, evaluation_loader
 from visionkit.evaluation.folder import read_evaluation
+from visionkit.evaluation.measures import measure
+from visionkit.evaluation.view_gain import gain_of_views
 
 CLASSES = {"classification": ("cat", "dog"), "detection": ("cat", "dog"), "instance": ("cat", "dog"),
            "segmentation": ("background", "cat", "dog")}  # fmt: skip
@@ -45,6 +60,15 @@ def model(task, classes=None, **head):
     return made
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_draws():
+    """Intervals have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("visionkit.evaluation.evaluate.measure", partial(measure, draws=20))
+        patch.setattr("visionkit.cli.evaluating.gain_of_views", partial(gain_of_views, draws=20))
+        yield
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """A checkpoint and a data set for each task."""
@@ -55,6 +79,23 @@ def places(tmp_path_factory):
         visionkit.save(model(task), ckpt)
         found[task] = (str(ckpt), str(write(data)))
     return found
+
+
+@pytest.fixture(scope="module")
+def whole(places, few_draws, tmp_path_factory):
+    """The folder of an evaluation of each task, and what was said."""
+    root = tmp_path_factory.mktemp("whole")
+
+    @cache
+    def made(task):
+        ckpt, data = places[task]
+        out = root / task
+        given = ["evaluate", "--ckpt", ckpt, "--data", data, "--precision", "32", "--num-workers", "0"]
+        with redirect_stdout(StringIO()) as said, redirect_stderr(StringIO()) as wrong:
+            assert run([*given, "--out", str(out)]) == 0
+        return out, said.getvalue(), wrong.getvalue()
+
+    return made
 
 
 @pytest.fixture
@@ -82,43 +123,40 @@ def validated(ckpt, dataset):
 
 
 @pytest.mark.parametrize("task", WRITERS)
-def test_numbers_are_those_of_validate(places, evaluate, tmp_path, task):
+def test_numbers_are_those_of_validate(places, whole, task):
     ckpt, root = places[task]
-    said = evaluate("--ckpt", ckpt, "--data", root, "--precision", "32", "--num-workers", "0")
-    told = read_evaluation(tmp_path / "out")
+    out, said, wrong = whole(task)
+    told = read_evaluation(out)
     dataset = data_for(root, task=task, classes=CLASSES[task]).dataset
     expected = validated(ckpt, dataset)
     assert {k: m.value for k, m in told.metrics.items()} == pytest.approx(expected, abs=1e-6)
     again = {k: float(v) for k, v in told.metric.compute().items() if v.ndim == 0}
     assert again == pytest.approx(expected, abs=1e-6)
     assert [image.id for image in told.images] == list(dataset.ids)
-    assert all(len(line) <= 80 or str(tmp_path) in line or root in line for line in said.out.splitlines()), said.out
-    assert f"visionkit report {tmp_path / 'out'}" in said.out
+    assert all(len(line) <= 80 or root in line or str(out) in line for line in said.splitlines()), said
+    assert f"visionkit report {out}" in said
     assert told.data["split"] == "val"
-    assert "which pictures it was trained on is not known" not in said.err, "the data bring a val split"
+    assert wrong == "", "the data bring a val split: nothing to warn of"
 
 
 @pytest.mark.parametrize("task", WRITERS)
-def test_predictions_are_those_of_predict(places, evaluate, tmp_path, task):
-    ckpt, root = places[task]
-    evaluate("--ckpt", ckpt, "--data", root, "--precision", "32")
-    told = read_evaluation(tmp_path / "out")
-    pictures = [image.id for image in told.images]
-    assert run(["predict", "--ckpt", ckpt, "--out", str(tmp_path / "p"), "--precision", "32", *pictures]) == 0
-    files = [(tmp_path / name / "predictions.jsonl").read_text() for name in ("out", "p")]
+def test_predictions_are_those_of_predict(places, whole, tmp_path, task):
+    out, *_ = whole(task)
+    pictures = [image.id for image in read_evaluation(out).images]
+    assert run(["predict", "--ckpt", places[task][0], "--out", str(tmp_path), "--precision", "32", *pictures]) == 0
+    files = [(folder / "predictions.jsonl").read_text() for folder in (out, tmp_path)]
     assert files[0] == files[1]
     assert next(iter(json.loads(files[0].splitlines()[0]))) == "image"
     if task == "segmentation":
-        masks = [sorted((tmp_path / name / "masks").glob("*.png")) for name in ("out", "p")]
-        assert [m.read_bytes() for m in masks[0]] == [m.read_bytes() for m in masks[1]] != []
+        masks = [[m.read_bytes() for m in sorted((folder / "masks").glob("*.png"))] for folder in (out, tmp_path)]
+        assert masks[0] == masks[1] != []
 
 
-def test_the_folder_says_where_it_goes_wrong(places, evaluate, tmp_path):
-    ckpt, root = places["classification"]
-    evaluate("--ckpt", ckpt, "--data", root)
-    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    records = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
-    images = [json.loads(line) for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
+def test_the_folder_says_where_it_goes_wrong(places, whole):
+    out, *_ = whole("classification")
+    told = json.loads((out / "evaluation.json").read_text())
+    records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    images = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
     assert [r["image"] for r in records] == [i["image"] for i in images]
     pairs = [(i["truth"]["label"], r["label"]) for i, r in zip(images, records, strict=True)]
     names = told["confusion"]["names"]
@@ -129,16 +167,15 @@ def test_the_folder_says_where_it_goes_wrong(places, evaluate, tmp_path):
             if r != c:
                 assert sorted(told["confusion"]["images"].get(f"{r},{c}", [])) == members
     wrong = [k for k, (true, found) in enumerate(pairs) if true != found]
-    certain = sorted(wrong, key=lambda k: -records[k]["score"])
     assert wrong
-    assert told["worst"][: len(wrong)] == certain, "wrong and certain first"
+    assert told["worst"][: len(wrong)] == sorted(wrong, key=lambda k: -records[k]["score"]), "wrong and certain first"
     assert told["metrics"]["top1"]["value"] == pytest.approx(1 - len(wrong) / 30)
     assert told["metrics"]["top1"]["method"] == "wilson"
-    assert told["model"]["checkpoints"][0]["path"] == ckpt
+    assert told["model"]["checkpoints"][0]["path"] == places["classification"][0]
     assert told["model"]["seconds_per_image"] > 0
 
 
-def test_classes_are_joined_by_name(places, evaluate, tmp_path):
+def test_classes_are_joined_by_name(places, whole, evaluate, tmp_path):
     """The same model with its classes in another order, and one that the data lack, has the same numbers."""
     _, root = places["classification"]
     made = model("classification", ("dog", "cat", "emu"))
@@ -149,8 +186,7 @@ def test_classes_are_joined_by_name(places, evaluate, tmp_path):
         layer.weight[2], layer.bias[2] = 0, -1e4
     visionkit.save(made, tmp_path / "other.ckpt")
     said = evaluate("--ckpt", tmp_path / "other.ckpt", "--data", root, "--precision", "32")
-    evaluate("--ckpt", places["classification"][0], "--data", root, "--precision", "32", out="usual")
-    one, usual = (read_evaluation(tmp_path / name).metrics for name in ("out", "usual"))
+    one, usual = (read_evaluation(out).metrics for out in (tmp_path / "out", whole("classification")[0]))
     assert one["top1"].value == usual["top1"].value
     assert one["accuracy/dog"].value == usual["accuracy/dog"].value
     assert "1 of the 3 classes is in none of the pictures: emu" in " ".join(said.out.split())
@@ -204,12 +240,11 @@ def test_an_evaluation_is_not_replaced_unasked(places, evaluate, tmp_path):
     assert read_evaluation(tmp_path / "out").data["split"] == "train"
 
 
-def test_views_tell_their_gain_and_cost(places, evaluate, tmp_path):
+def test_views_tell_their_gain_and_cost(places, whole, evaluate, tmp_path):
     ckpt, root = places["classification"]
     said = evaluate("--ckpt", ckpt, "--data", root, "--flip", "--precision", "32")
     told = read_evaluation(tmp_path / "out")
-    evaluate("--ckpt", ckpt, "--data", root, "--precision", "32", out="plain")
-    plain = read_evaluation(tmp_path / "plain")
+    plain = read_evaluation(whole("classification")[0])
     entry = told.views
     assert (entry["views"], entry["monitor"]) == ("--flip", "top1")
     one = entry["metrics"]["top1"]
@@ -306,19 +341,17 @@ def test_what_is_asked_wrongly_is_one_line(places, tmp_path, monkeypatch, capsys
 # ---- predictions without a model
 
 
-def test_predictions_of_a_file_have_the_same_numbers(places, evaluate, tmp_path):
-    for task in ("classification", "detection", "instance", "segmentation"):
-        ckpt, root = places[task]
-        evaluate("--ckpt", ckpt, "--data", root, "--precision", "32", out=task)
-        file = tmp_path / task / "predictions.jsonl"
-        evaluate("--predictions", file, "--data", root, "--task", task, out=f"{task}-again")
-        one, again = (read_evaluation(tmp_path / name) for name in (task, f"{task}-again"))
-        assert {k: m.value for k, m in again.metrics.items()} == pytest.approx(
-            {k: m.value for k, m in one.metrics.items()}, abs=1e-6
-        )
-        assert again.model["predictions"] == str(file)
-        records = [(tmp_path / name / "predictions.jsonl").read_text() for name in (task, f"{task}-again")]
-        assert records[0] == records[1]
+@pytest.mark.parametrize("task", WRITERS)
+def test_predictions_of_a_file_have_the_same_numbers(places, whole, evaluate, tmp_path, task):
+    out, *_ = whole(task)
+    evaluate("--predictions", out / "predictions.jsonl", "--data", places[task][1], "--task", task)
+    one, again = (read_evaluation(folder) for folder in (out, tmp_path / "out"))
+    assert {k: m.value for k, m in again.metrics.items()} == pytest.approx(
+        {k: m.value for k, m in one.metrics.items()}, abs=1e-6
+    )
+    assert again.model["predictions"] == str(out / "predictions.jsonl")
+    records = [(folder / "predictions.jsonl").read_text() for folder in (out, tmp_path / "out")]
+    assert records[0] == records[1]
 
 
 def test_a_table_of_labels_alone(places, evaluate, tmp_path):
@@ -341,30 +374,40 @@ def test_a_table_of_labels_alone(places, evaluate, tmp_path):
 
 def test_pictures_that_the_run_trained_on_are_not_counted(places, evaluate, tmp_path):
     """Class folders without splits: what validated in the run is measured, and only that."""
-    root = tmp_path / "flat"
-    shutil.copytree(tmp_path.joinpath(places["classification"][1]) / "train", root)
-    work = tmp_path / "run"
-    small = ["--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--data.size=32",
-             "--data.num_workers=0", "--trainer.logger=false", "--trainer.max_epochs=1", "--data.batch_size=4",
-             "--data.val_fraction=0.4", "--data.split_seed=5", "--model.recipe.probe=false"]  # fmt: skip
-    assert run(["fit", "-c", "classify.yaml", "--data.root", str(root), *small, "--trainer.default_root_dir",
-                str(work)]) == 0  # fmt: skip
-    evaluate("--ckpt", work, "--data", root)
+    ckpt, parted = places["classification"]
+    root = shutil.copytree(f"{parted}/train", tmp_path / "flat")
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    best.parent.mkdir(parents=True)
+    shutil.copy(ckpt, best)
+    settings = f"{{root: {root}, val_fraction: 0.4, split_seed: 5}}"
+    (tmp_path / "run" / "config.yaml").write_text(
+        f"data: {{class_path: visionkit.ClassificationData, init_args: {settings}}}\n"
+    )
+    evaluate("--ckpt", tmp_path / "run", "--data", root)
     told = read_evaluation(tmp_path / "out")
-    from visionkit import ClassificationData
-
     expected = ClassificationData(str(root), val_fraction=0.4, split_seed=5).splits.val.ids
     assert [image.id for image in told.images] == list(expected)
     assert told.data["split"] == "val"
-    shutil.copy(work / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
-    said = evaluate("--ckpt", tmp_path / "alone.ckpt", "--data", root, out="alone")
-    assert "alone.ckpt: which pictures it was trained on is not known" in said.err
-    other = tmp_path / "other"
-    shutil.copytree(tmp_path.joinpath(places["classification"][1]) / "val", other)
-    said = evaluate("--ckpt", work, "--data", other, out="foreign")
+    assert told.model["checkpoints"][0]["name"] == "run"
+    said = evaluate("--ckpt", ckpt, "--data", root, out="alone")
+    assert "classification.ckpt: which pictures it was trained on is not known" in said.err
+    said = evaluate("--ckpt", tmp_path / "run", "--data", f"{parted}/val", out="foreign")
     assert "data     all pictures of" in said.out
     assert len(read_evaluation(tmp_path / "foreign").images) == 30
-    shutil.copy(root / "cat" / "train00.jpg", other / "cat" / "again.jpg")
-    evaluate("--ckpt", work, "--data", other, out="mixed")
-    assert read_evaluation(tmp_path / "mixed").data["split"] == "val", "one of them trained"
-    assert Image.open(other / "cat" / "again.jpg").size == (64, 48)
+
+
+@pytest.mark.slow
+def test_what_a_run_validated_on_is_what_is_measured(places, evaluate, tmp_path):
+    root = shutil.copytree(f"{places['classification'][1]}/train", tmp_path / "flat")
+    small = ["--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--data.size=32",
+             "--data.num_workers=0", "--trainer.logger=false", "--trainer.max_epochs=1", "--data.batch_size=4",
+             "--data.val_fraction=0.4", "--data.split_seed=5"]  # fmt: skip
+    work = tmp_path / "run"
+    assert run(["fit", "-c", "classify.yaml", "--data.root", str(root), *small, "--trainer.default_root_dir",
+                str(work), "--trainer.precision=32-true"]) == 0  # fmt: skip
+    evaluate("--ckpt", work, "--data", root, "--precision", "32")
+    told = read_evaluation(tmp_path / "out")
+    expected = ClassificationData(str(root), val_fraction=0.4, split_seed=5).splits.val.ids
+    assert [image.id for image in told.images] == list(expected)
+    best = json.loads((work / "metrics.json").read_text())
+    assert told.metrics["top1"].value == pytest.approx(best["val/top1"], abs=1e-6)

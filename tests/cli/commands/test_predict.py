@@ -202,3 +202,19 @@ def test_paths_come_by_a_list(tmp_path, monkeypatch):
         run_with_stdin(monkeypatch, tmp_path, b"\n\n", "--list", "-")
     with pytest.raises(DataError, match=r"none\.txt: no such file"):
         run_with_stdin(monkeypatch, tmp_path, b"", "--list", "none.txt")
+
+
+def test_pictures_stand_anywhere_among_the_options(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(ckpt=ckpt, pictures=[p.path for p in pictures])
+        return PredictionRun(tmp_path / "predictions.jsonl", 2, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "m.ckpt", "n.ckpt"):
+        (tmp_path / name).touch()
+    for line in ("a.png --ckpt m.ckpt n.ckpt --out o b.png", "--ckpt m.ckpt --ckpt n.ckpt a.png --out o b.png"):
+        assert predict.main("predict", line.split()) == 0
+        assert asked == {"ckpt": ["m.ckpt", "n.ckpt"], "pictures": ["a.png", "b.png"]}

@@ -41,7 +41,8 @@ def test_the_last_value_counts():
 
 def test_several_checkpoints_stand_behind_one_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
+    for folder in ("run", "folder"):
+        (tmp_path / folder).mkdir()
     for name in ("a.ckpt", "b.pt", "run/best.ckpt", "picture.png"):
         (tmp_path / name).touch()
 
@@ -54,5 +55,8 @@ def test_several_checkpoints_stand_behind_one_option(tmp_path, monkeypatch):
     assert words("--out o --ckpt a.ckpt picture.png b.pt") == "--out o --ckpt a.ckpt picture.png b.pt"
     assert words("--ckpt=a.ckpt missing.ckpt x.png") == "--ckpt=a.ckpt --ckpt missing.ckpt x.png"
     assert words("--ckpt picture.png picture.png") == "--ckpt picture.png picture.png", "the first is one in any case"
+    assert words("--ckpt a.ckpt runs/mistyped --out o") == "--ckpt a.ckpt --ckpt runs/mistyped --out o"
+    for picture in ("http://host/a", "missing.png", "*", "folder"):
+        assert words(f"--ckpt a.ckpt {picture}") == f"--ckpt a.ckpt {picture}"
     assert words("--weights a.ckpt --ckpt run -") == "--weights a.ckpt --ckpt run -"
     assert words("--ckpt --out o") == "--ckpt --out o"

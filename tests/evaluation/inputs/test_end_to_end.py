@@ -98,3 +98,26 @@ def test_classes(tmp_path):
     assert "ece" not in values
     assert told["calibration"] is None
     assert told["errors"]["kinds"][0]["kind"] == "cat and dog confused"
+
+
+def test_pictures_without_a_class_are_refused_or_left_out(tmp_path, capsys):
+    lines = ["path,label"]
+    for k in range(6):
+        picture(tmp_path / f"data/{k}.png", (4, 5))
+        lines.append(f"{k}.png,{('cat', 'dog')[k % 2]}")
+    (tmp_path / "data" / "data.csv").write_text("\n".join(lines))
+    (tmp_path / "said.csv").write_text("image,cat,dog\n0.png,0.9,0.1\n1.png,0.75,0.25\n")
+    options = [
+        "--predictions",
+        str(tmp_path / "said.csv"),
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert run(["evaluate", *options]) == 1
+    assert "4 of 6 images have no prediction" in capsys.readouterr().err
+    told, values = evaluated(tmp_path, tmp_path / "said.csv", tmp_path / "data", "--allow-missing")
+    assert values["top1"] == 0.5
+    assert told["data"]["images"] == 2
+    assert run(["evaluate", "--ckpt", "a.ckpt", "--data", ".", "--out", "b", "--allow-missing"]) == 2

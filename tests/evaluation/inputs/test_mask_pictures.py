@@ -105,14 +105,18 @@ def test_what_is_wrong_is_named(tmp_path):
     save(out / "000.png", ids(0, (24, 16)))
     with pytest.raises(DataError, match=r"out: 1 of 2 images have no mask \(first: .*001\.jpg\); .*--allow-missing"):
         read(out, data)
-    with pytest.raises(DataError, match=r"000\.png: is 16 x 24 pixels, its image .*000\.jpg 32 x 24; predictions are c"):
+    with pytest.raises(
+        DataError, match=r"000\.png: is 16 x 24 pixels, its image .*000\.jpg 32 x 24; predictions are c"
+    ):
         read(out, data, allow_missing=True)
     save(out / "000.png", np.full(SIZE, 255, np.uint8))
     save(out / "001.png", np.full(SIZE, 9, np.uint8))
     found = read(out, data)
     with pytest.raises(DataError, match=r"000\.png: 768 pixels have no class .*such as 255"):
         found[0]
-    with pytest.raises(DataError, match=r"001\.png: holds id 9 \(768 pixels\), which the list of classes does not name"):
+    with pytest.raises(
+        DataError, match=r"001\.png: holds id 9 \(768 pixels\), which the list of classes does not name"
+    ):
         found[1]
     save(out / "001_mask.png", ids(1))
     with pytest.raises(DataError, match=r"001_mask\.png: .*001\.png is a mask of the same image; keep one of them"):

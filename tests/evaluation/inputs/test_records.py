@@ -91,7 +91,10 @@ def test_what_is_wrong_with_a_record_is_named_with_its_line(tmp_path):
         ([good, good | {"image": "other.png"}], r"other\.png: no such image in the data"),
         ([good | {"width": 3}], r"a\.jsonl:1: says 3 x 120 pixels, the image of the data has 160 x 120"),
         ([good | {"objects": {}}], r"a\.jsonl:1: objects are \{\}; give a list"),
-        ([good, {"image": "b", "probabilities": {}}], r"a\.jsonl:2: no 'objects' in it: the record is of classification"),
+        (
+            [good, {"image": "b", "probabilities": {}}],
+            r"a\.jsonl:2: no 'objects' in it: the predictions are of classification, and",
+        ),
         ([good, 5], r"a\.jsonl:2: no JSON object"),
     ):
         (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))

@@ -28,7 +28,7 @@ def predicted(folder, lines, name="001.txt", **options):
     out = folder / "predicted"
     out.mkdir(exist_ok=True)
     (out / name).write_text(lines)
-    data = options.pop("data", None) or scene(folder)
+    data = options.pop("data", None) or scene(folder / "data")
     task = options.pop("task", "detection")
     return read_predictions(out, task=task, dataset=data, classes=data.classes, **options)
 
@@ -101,7 +101,10 @@ BROKEN = {
     "commas": ("0,0.5,0.5,0.5,0.5,0.9", "holds a comma or semicolon"),
     "text": ("dog 0.5 0.5 0.5 0.5 0.9", "'dog' is no number"),
     "half a class": ("0.5 0.5 0.5 0.5 0.5 0.9", "class 0.5 is no whole number"),
-    "a class that has no name": ("3 0.5 0.5 0.5 0.5 0.9", "class 3, but the data has 3 names, so 0 to 2"),
+    "a class that has no name": (
+        "3 0.5 0.5 0.5 0.5 0.9",
+        "class 3, and the list of the data.s classes names the classes 0 to 2",
+    ),
     "pixels": ("0 80 60 40 30 0.9", "holds 80: this looks like pixels"),
     "NaN": ("0 nan 0.5 0.5 0.5 0.9", "holds nan"),
     "a side below 0": ("0 0.5 0.5 -0.5 0.5 0.9", "a side of the box is below 0"),
@@ -126,13 +129,15 @@ def test_files_of_no_image_and_folders_of_nothing(tmp_path):
 
 shares = st.floats(0, 1, width=32)
 objects = st.lists(
-    st.tuples(st.integers(0, 100), st.integers(0, 80), st.integers(1, 59), st.integers(1, 39), shares, st.integers(0, 2)),
+    st.tuples(
+        st.integers(0, 100), st.integers(0, 80), st.integers(1, 59), st.integers(1, 39), shares, st.integers(0, 2)
+    ),
     max_size=6,
 )
 
 
 @given(st.lists(objects, min_size=2, max_size=2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_written_is_read_to_its_six_digits(tmp_path_factory, found):
     """Half a millionth of the picture and of the score: of 160 pixels 0.0002."""
     folder = tmp_path_factory.mktemp("written")

@@ -62,6 +62,9 @@ def parser() -> Parser:
     p.add_argument("--coco-annotations", metavar="FILE",
                    help="COCO annotation file whose ids of images and categories COCO results use, where they are not "
                    "those of the data")  # fmt: skip
+    p.add_argument("--allow-missing", action="store_true",
+                   help="leave out pictures that --predictions say nothing of, where each needs a class, or one for each "
+                   "pixel (default: they are refused)")  # fmt: skip
     p.add_argument(
         "--batch-size",
         "--batch",
@@ -129,6 +132,8 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--{given[0].replace('_', '-')} is for a model: with --predictions leave it out")
     elif options.coco_annotations is not None:
         raise UsageError("--coco-annotations tells the ids of --predictions: with --ckpt leave it out")
+    elif options.allow_missing:
+        raise UsageError("--allow-missing speaks of --predictions: with --ckpt leave it out")
     if options.batch_size is not None and options.batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.num_workers is not None and options.num_workers < 0:

@@ -108,8 +108,8 @@ def parser() -> Parser:
                    "--format coco uses (default: from 1 on, as predictions.coco_images.json says)")  # fmt: skip
     p.add_argument("--min-score", type=float, metavar="S",
                    help="keep only objects with a score of at least S, 0..1 (default: by the thresholds that "
-                   "visionkit evaluate --choose wrote into the checkpoint; without any all, and pictures show those from "
-                   "0.3 on)")  # fmt: skip
+                   "visionkit evaluate --choose wrote into the checkpoint; without any all, and pictures show those "
+                   "from 0.3 on)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
     p.add_argument("--resume", action="store_true",
                    help="go on where predictions into DIR stopped, with the same options: pictures that have a record "
@@ -121,7 +121,7 @@ def parser() -> Parser:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(each_checkpoint(arguments, CKPT))
+        return parser().parse_intermixed_args(each_checkpoint(arguments, CKPT))
     except UsageError:
         given = options_of(arguments)
         found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)

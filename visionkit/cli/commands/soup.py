@@ -105,8 +105,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if len(names) == 1:
         say(f"written  {out}: {names[0]} as it is, {soup.value:.4f}; no average with another one is as good")
     else:
-        gain = f"the best alone {soup.best:.4f}"
-        say(f"written  {out}: average of {len(names)} of {len(paths)}, {soup.value:.4f}, {gain}, on the pictures that chose")
+        made = f"average of {len(names)} of {len(paths)}"
+        say(f"written  {out}: {made}, {soup.value:.4f}, the best alone {soup.best:.4f}, on the pictures that chose")
     return 0
 
 
@@ -146,7 +146,7 @@ def value_of(model: VisionModel, dataset: VisionDataset[Any], batch_size: int | 
     targets: dict[str, Any] = {}
 
     def read(index: int) -> Any:
-        sample = load_sample(dataset, index)
+        sample = load_sample(dataset, index, predictor.scale())
         targets[sample.info.id] = sample.target
         return predictor.prepare(sample, keep=False)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from visionkit.models.run_folder import SUFFIXES, is_checkpoint
@@ -55,7 +57,7 @@ def each_checkpoint(arguments: Sequence[str], names: Collection[str]) -> list[st
     """Return a command line in which ``--ckpt A B`` is ``--ckpt A --ckpt B``, and pictures may still follow.
 
     The first word behind the option is a checkpoint, whatever it looks like; further ones are where they are a
-    checkpoint or the folder of a run, or are called like a checkpoint.
+    checkpoint or the folder of a run, or are called like one and are nothing else.
 
     Args:
         arguments: The words.
@@ -71,9 +73,17 @@ def each_checkpoint(arguments: Sequence[str], names: Collection[str]) -> list[st
             continue
         if not equals and left and not _is_option(left[0]):
             words.append(left.pop(0))
-        while left and not left[0].startswith("-") and (is_checkpoint(left[0]) or left[0].endswith(SUFFIXES)):
+        while left and _may_be_checkpoint(left[0]):
             words += [name, left.pop(0)]
     return words
+
+
+def _may_be_checkpoint(word: str) -> bool:
+    """Return whether a word is a checkpoint or the folder of a run, or what is mistyped may have been meant as one."""
+    if word.startswith("-") or "=" in word:
+        return False
+    named = word.endswith(SUFFIXES) or not (Path(word).suffix or any(mark in word for mark in "*?[:"))
+    return is_checkpoint(word) or (named and not os.path.lexists(word))
 
 
 def _is_option(word: str) -> bool:

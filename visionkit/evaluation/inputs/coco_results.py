@@ -92,9 +92,7 @@ def read_coco_results(
     )
 
 
-def _reader(
-    found: Mapping[int, Sequence[FoundObject]], images: DataImages, *, masks: bool
-) -> Callable[[int], Any]:
+def _reader(found: Mapping[int, Sequence[FoundObject]], images: DataImages, *, masks: bool) -> Callable[[int], Any]:
     def read(position: int) -> Any:
         return object_prediction(found.get(position, ()), images.size(position), masks=masks)
 
@@ -104,7 +102,8 @@ def _reader(
 def _no_results(file: Path, content: Any) -> str:
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
         return f"{file}: is a COCO data set (images, annotations, categories), no results; {_FORM}"
-    return f"{file}: holds a {type(content).__name__}, no COCO results; {_FORM}"
+    kind = "one JSON object" if isinstance(content, dict) else f"a {type(content).__name__}"
+    return f"{file}: holds {kind}, no COCO results; {_FORM}"
 
 
 class _Ids(NamedTuple):
@@ -159,7 +158,7 @@ def _places(ids: Sequence[Any], told: _Ids, images: DataImages, source: str) -> 
         known = ", ".join(map(str, list(told.names)[:5]))
         raise DataError(
             f"{source}: image_id {strange[0]!r} is none of the images of {told.source} (of ids {known}, ...), as are "
-            f"{len(strange)} of {len(every)}; give the annotation file that the results were made with as "
+            f"{len(strange)} of {len(every)} ids; give the annotation file that the results were made with as "
             "--coco-annotations"
         )
     named = [i for i in left if i in told.names]
@@ -184,7 +183,10 @@ def _labels(
             continue
         if id not in categories:
             told = ", ".join(f"{i} {name}" for i, name in list(categories.items())[:5])
-            raise DataError(f"{where}: category_id {id!r} is none of the categories ({told}, ...); correct it")
+            raise DataError(
+                f"{where}: category_id {id!r} is none of the categories ({told}, ...); give the annotation "
+                "file that the results were made with as --coco-annotations, or correct it"
+            )
         labels[id] = class_of(categories[id], known, where)
     return labels
 

@@ -142,7 +142,7 @@ def share_of(value: Any, what: str, where: str) -> float:
     if share is None or not math.isfinite(share):
         raise DataError(f"{where}: {what} is {value!r:.40}; give a number from 0 to 1")
     if not 0 <= share <= 1:
-        hint = "divide percentages by 100" if 1 < share <= 100 else "give probabilities, not logits"
+        hint = "divide percentages by 100, and of logits take the softmax or sigmoid"
         raise DataError(f"{where}: {what} is {share:.7g}, not from 0 to 1; {hint}")
     return share
 
@@ -154,9 +154,7 @@ class Lacking(NamedTuple):
     remarks: list[str]
 
 
-def find_lacking(
-    found: Collection[int], images: DataImages, source: str, what: str, *, allow_missing: bool
-) -> Lacking:
+def find_lacking(found: Collection[int], images: DataImages, source: str, what: str, *, allow_missing: bool) -> Lacking:
     """Return the images of which a file says nothing, where each must have a class.
 
     Args:

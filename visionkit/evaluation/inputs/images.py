@@ -53,7 +53,9 @@ class DataImages:
         folders = {str(p.parent) for p in paths}
         base = composed(Path(os.path.abspath(root)).as_posix()) if root is not None and os.path.isdir(root) else None
         common = PurePosixPath(base if base is not None else os.path.commonpath(folders) if folders else "/")
-        self._places = [_Place(p.parts, (p.relative_to(common) if p.is_relative_to(common) else p).parts) for p in paths]
+        self._places = [
+            _Place(p.parts, (p.relative_to(common) if p.is_relative_to(common) else p).parts) for p in paths
+        ]
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -116,7 +118,9 @@ class DataImages:
                 strange.append(name)
             elif equal:
                 if k < equal[0]:  # each pair once
-                    unclear.append(f"{source}: {name} and {names[equal[0]]} both can be {self.ids[positions[0]]}: give paths")
+                    unclear.append(
+                        f"{source}: {name} and {names[equal[0]]} both can be {self.ids[positions[0]]}: give paths"
+                    )
             elif level == _BY_NAME:
                 by_name.append(k)
         if unclear:

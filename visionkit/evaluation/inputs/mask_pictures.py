@@ -37,9 +37,7 @@ class MaskPictures:
         DataError: A picture is not of its image's size, or the names of classes are wrong or not those of the data.
     """
 
-    def __init__(
-        self, files: Mapping[int, Path], folder: Path, images: DataImages, classes: Sequence[str]
-    ) -> None:
+    def __init__(self, files: Mapping[int, Path], folder: Path, images: DataImages, classes: Sequence[str]) -> None:
         own = folder / _CLASSES
         table = read_table(own) if own.is_file() else find_table([folder, folder.parent])
         full, self.note = complete_table(table, [str(f) for f in files.values()], str(folder), classes=classes)

@@ -34,6 +34,7 @@ _UNDERSTOOD: dict[Task, str] = {
     "segmentation": "a folder of pictures of class ids, or visionkit's predictions.jsonl with masks/ beside it",
 }
 _MASKS = "masks"
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ")
 Read: TypeAlias = Callable[[], FilePredictions]
 
 
@@ -77,9 +78,7 @@ def read_predictions(
     annotations = None if coco_annotations is None else Path(coco_annotations)
 
     def records(file: Path) -> FilePredictions:
-        return read_records(
-            file, images, classes, task=task, multilabel=multilabel, allow_missing=allow_missing
-        )
+        return read_records(file, images, classes, task=task, multilabel=multilabel, allow_missing=allow_missing)
 
     def results(file: Path) -> FilePredictions:
         return read_coco_results(file, images, classes, masks=masks, annotations=annotations)
@@ -102,9 +101,7 @@ def read_predictions(
     if kind in ("list", "object") and boxes:
         return results(given)
     if kind == "table" and task == "classification":
-        return read_table_of_classes(
-            given, images, classes, multilabel=multilabel, allow_missing=allow_missing
-        )
+        return read_table_of_classes(given, images, classes, multilabel=multilabel, allow_missing=allow_missing)
     raise _not_understood(given, task, _SEEN[kind])
 
 
@@ -114,6 +111,7 @@ _SEEN = {
     "object": "is one JSON object",
     "text": "is no kind of predictions that is understood",
     "bytes": "is no text",
+    "packed": "is compressed (unpack it first)",
     "empty": "is empty",
 }
 
@@ -132,6 +130,8 @@ def _kind(file: Path) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "empty"
+    if head.startswith(_PACKED):
+        return "packed"
     if b"\0" in text:
         return "bytes"
     if text[:1] == b"[":
@@ -144,7 +144,7 @@ def _kind(file: Path) -> str:
 
 
 def _is_record(head: bytes) -> bool:
-    """Return whether the first line has what records of predictions hold; a line that is none is its reader's to name."""
+    """Return whether the first line is a record of predictions; what is wrong with it is its reader's to say."""
     line = head.split(b"\n", 1)[0]
     try:
         said = json.loads(line)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
 from visionkit.core.prediction import Prediction
@@ -54,7 +53,7 @@ def read_records(
     Raises:
         DataError: A line is wrong or of another task, two are of one image, or a class or an image is not in the data.
     """
-    records = list(_records(file, KEYS[task]))
+    records = list(_records(file, task))
     first: dict[str, str] = {}
     for where, said in records:
         if (before := first.setdefault(said["image"], where)) != where:
@@ -70,18 +69,18 @@ def read_records(
             remarks.append(f"{count}: counted as without objects")
         boxes = _boxes(places, images, classes, masks=task == "instance")
         return FilePredictions(source, range(len(images)), boxes, missing, tuple(remarks))
-    lacking = find_lacking(places, images, str(file), "prediction", allow_missing=allow_missing)
-    remarks += lacking.remarks
     read: Callable[[int], Prediction]
     if task == "segmentation":
         read = _pixels(file, places, images, classes)
     else:
         found = {p: _of_classes(r, classes, multilabel=multilabel) for p, r in places.items()}
         read = found.__getitem__
+    lacking = find_lacking(places, images, str(file), "prediction", allow_missing=allow_missing)
+    remarks += lacking.remarks
     return FilePredictions(source, tuple(places), read, lacking.ids, tuple(remarks))
 
 
-def _records(file: Path, key: str) -> Iterator[_Record]:
+def _records(file: Path, task: str) -> Iterator[_Record]:
     for number, line in enumerate(read_text(file, limit=MAX_BYTES).split("\n"), 1):
         if not line.strip():
             continue
@@ -89,9 +88,12 @@ def _records(file: Path, key: str) -> Iterator[_Record]:
         said = parse_line(line, where, _EXAMPLE)
         if not isinstance(said.get("image"), str) or not said["image"]:
             raise DataError(f'{where}: no "image": give records as visionkit predict writes them')
-        if key not in said:
-            kind = next((f"of {task}" for task, k in KEYS.items() if k in said), "of another kind")
-            raise DataError(f"{where}: no {key!r} in it: the record is {kind}, and the data are not; give others")
+        if KEYS[task] not in said:
+            other = next((f"are of {t}" for t, key in KEYS.items() if key in said), "are of something else")
+            raise DataError(
+                f"{where}: no {KEYS[task]!r} in it: the predictions {other}, and the data are for {task}; give other "
+                "predictions, or the data that these are of"
+            )
         yield _Record(where, said)
 
 
@@ -183,7 +185,7 @@ def _pixels(
 
 
 def _given(file: Path, recorded: Sequence[str]) -> Mapping[str, Any]:
-    """Return where the mask of each image lies below the folder of masks: as those of all that were given to predict."""
+    """Return where the mask of each image lies in the folder: it goes by all images that were given to predict."""
     seen = file.parent / SEEN
     every: list[str] = []
     if seen.is_file():

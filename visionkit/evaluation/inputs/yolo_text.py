@@ -92,7 +92,7 @@ def _names(place: Path, classes: Sequence[str]) -> _Names:
                 return _Names(names, str(file))
     shown = ", ".join(f"{k} {name}" for k, name in enumerate(classes[:4])) + (", ..." if len(classes) > 4 else "")
     remark = f"class numbers are taken in the order of the data's classes ({shown}): no classes.txt lies in {place}"
-    return _Names(tuple(classes), "the data", remark)
+    return _Names(tuple(classes), "the list of the data's classes", remark)
 
 
 def _objects(
@@ -108,8 +108,11 @@ def _objects(
         values = _values(cells, where)
         number = int(values[0])
         if number >= len(names.names):
-            raise DataError(f"{where}: class {number}, but {names.source} has {len(names.names)} names, so 0 to "
-                            f"{len(names.names) - 1}; correct the line or the names")  # fmt: skip
+            known_to = len(names.names) - 1
+            raise DataError(
+                f"{where}: class {number}, and {names.source} names the classes 0 to {known_to}; correct the line or "
+                "the names"
+            )
         label = class_of(names.names[number], known, where)
         score = share_of(values[-1], "the confidence, the last column,", where)
         if len(values) == 6:

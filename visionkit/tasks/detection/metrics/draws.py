@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from visionkit.tasks.detection.metrics.average_precision import (
@@ -31,7 +32,6 @@ __all__ = ["AveragePrecisionDraws", "Drawn"]
 
 Array = NDArray[Any]
 A, T, R = len(AREAS), len(OVERLAPS), len(RECALLS)  # areas, overlaps from which a detection is right, recalls
-NEVER = np.iinfo(np.int32).max
 
 
 class Drawn(NamedTuple):
@@ -80,88 +80,100 @@ class AveragePrecisionDraws:
 
     Args:
         matches: What is found, matched with the truth.
+        images: Number of images, N.
     """
 
-    def __init__(self, matches: Matches) -> None:
+    def __init__(self, matches: Matches, images: int) -> None:
         self._classes = k = matches.classes
-        areas, labels = [np.flatnonzero(inside) for inside in matches.inside], matches.labels
-        truths = [np.flatnonzero(inside) for inside in matches.truth_inside]
-        self._truth_image = np.concatenate([matches.truth_image[t] for t in truths])
-        self._truth_key = np.concatenate([a * k + matches.truth_labels[t] for a, t in enumerate(truths)])
-        self._seen_image = np.concatenate([matches.image[own] for own in areas])  # [S], detections area by area
-        matching = np.flatnonzero(matches.hits)
-        parts, starts, base = [], [], 0
-        for area, (own, shift) in enumerate(zip(areas, WORLDS, strict=True)):
-            passed = np.concatenate([[0], matches.inside[area].cumsum()]) + base  # before each detection
+        labels, matching = matches.labels, np.flatnonzero(matches.hits)
+        parts, starts, seen, base = [], [], [], 0
+        for area, shift in enumerate(WORLDS):
+            inside = matches.inside[area]
+            passed = np.concatenate([[0], inside.cumsum()]) + base  # detections of the lists before each one
             overlap, entry = np.nonzero(bits_of(matches.hits[matching], shift))
             entry = matching[entry]
             good = (matches.right[entry] >> (shift + overlap.astype(np.uint64)) & np.uint64(1)) > 0
-            within = matches.inside[area][entry]
-            kept = good | within  # others neither count nor take anything away
-            entry, overlap, good, within = entry[kept], overlap[kept], good[kept], within[kept]
+            kept = good | inside[entry]  # others neither count nor take anything away
+            entry, overlap, good = entry[kept], overlap[kept], good[kept]
             curve = (area * T + overlap) * k + labels[entry]
-            parts.append((matches.image[entry], passed[entry + 1], curve, good, within, matches.rank[entry]))
+            parts.append((matches.image[entry], passed[entry + 1], curve, good, inside[entry], matches.rank[entry]))
             starts.append(np.tile(passed[np.searchsorted(labels, np.arange(k))], T))
-            base += len(own)
+            seen.append(matches.image[inside])
+            base += len(seen[-1])
         image, place, curve, good, within, rank = (np.concatenate(v) for v in zip(*parts, strict=True))
-        self._image, self._place = image, place  # [E], entries: a detection that matches, area by area and overlap
-        self._good, self._within = good.astype(np.int32), within.astype(np.int32)
-        self._bounds = np.searchsorted(curve, np.arange(A * T * k + 1))  # of the entries of each curve
-        self._lengths = np.diff(self._bounds)
-        self._start = np.concatenate(starts)  # of each curve among the detections
-        self._rows = np.arange(len(image), dtype=np.int32)
-        firsts = [np.flatnonzero((good > 0) & (rank < n) & (curve < T * k)) for n in MAX_DETECTIONS[:2]]
-        self._firsts = [(image[f], np.searchsorted(curve[f], np.arange(T * k + 1))) for f in firsts]
+        self._image = image  # [E], entries: a detection that matches, area by area and overlap by overlap
+        self._good, self._over = good.astype(np.int32), good.astype(np.int32) - within.astype(np.int32)
+        bounds = np.searchsorted(curve, np.arange(A * T * k + 1))
+        self._first, self._end, self._lengths = bounds[:-1], bounds[1:], np.diff(bounds)  # of each curve
+        self._filled = np.flatnonzero(self._lengths)
+        self._steps = 2.0 * np.repeat(np.arange(A * T * k), self._lengths[::-1])
+        # where the lists of detections are read: what lies between two places is added up at once
+        places, where = np.unique(np.concatenate([place, *starts]), return_inverse=True)
+        self._place, self._start = where[: len(place)], where[len(place) :]
+        gap = np.searchsorted(places, np.arange(base), "right")
+        self._gaps = _counter(gap, np.concatenate(seen), len(places) + 1, images)
+        objects = [
+            (a * k + matches.truth_labels[i], matches.truth_image[i]) for a, i in enumerate(matches.truth_inside)
+        ]
+        row, of = (np.concatenate(v) for v in zip(*objects, strict=True))
+        self._objects = _counter(row, of, A * k, images)
+        best = [good & (rank < n) & (curve < T * k) for n in MAX_DETECTIONS[:2]]
+        self._best = [_counter(curve[which], image[which], T * k, images) for which in best]
 
     def __call__(self, weight: Array) -> Drawn:
         """Return the numbers when image k counts ``weight[k]`` times, int64 [N]."""
-        k, times = self._classes, weight.astype(np.int32)
-        objects = np.bincount(self._truth_key, times[self._truth_image], minlength=A * k).astype(np.int64)  # [A * K]
-        before = _sums(times[self._seen_image])  # [S + 1]
+        times = weight.astype(np.int32)
+        objects = self._objects @ times  # [A * K]
         copies = times[self._image]
         right = _sums(copies * self._good)  # [E + 1]
-        met = _sums(copies * self._within)
-        ends = self._bounds[1:], self._bounds[:-1]
-        number = right[ends[0]] - right[ends[1]]  # of each curve
-        # all that counts up to an entry: right ones, and those of this size that match nothing
-        counted = right[1:] + before[self._place] - met[1:]
-        counted -= np.repeat(right[ends[1]] + before[self._start] - met[ends[1]], self._lengths)
-        precision = (right[1:] - np.repeat(right[ends[1]], self._lengths)) / (counted + np.spacing(1))
-        average = self._average(precision, np.repeat(self._rows, copies * self._good), right[ends[1]], number, objects)
-        asked = objects.reshape(A, 1, k)
-        shown = np.maximum(asked, 1)
-        first = [np.diff(_sums(times[image])[bounds]).reshape(T, k) / shown[ALL] for image, bounds in self._firsts]
-        return Drawn(average, number.reshape(A, T, k) / shown, np.stack(first), asked[:, 0] > 0)
+        number = (right[self._end] - right[self._first]).reshape(A, T, -1)
+        average = self._average(copies, right, _sums(self._gaps @ times)[1:], objects)
+        asked = np.maximum(objects, 1).reshape(A, 1, -1)
+        first = [(best @ times).reshape(T, -1) / asked[ALL] for best in self._best]
+        return Drawn(average, number / asked, np.stack(first), objects.reshape(A, -1) > 0)
 
-    def _average(self, precision: Array, rows: Array, first: Array, number: Array, objects: Array) -> Array:
+    def _average(self, copies: Array, right: Array, before: Array, objects: Array) -> Array:
         """Return the average precision, float64 [4, 10, K]: the mean over 101 recalls of the best one from there on.
 
         Args:
-            precision: float64 [E], at each entry.
-            rows: int32, the entry of each right detection, as often as it counts.
-            first: int32 [C], right detections before each curve.
-            number: int32 [C], of each curve.
-            objects: int64 [4 * K].
+            copies: int32 [E], how often each entry counts.
+            right: int32 [E + 1], right ones up to each entry, over all curves.
+            before: int32, detections of the lists up to each place.
+            objects: int32 [4 * K].
         """
-        k = self._classes
-        needed = np.full((A * k, R), NEVER, np.int32)
-        needed[objects > 0] = needed_hits(objects[objects > 0])
-        needed = needed.reshape(A, 1, k, R)
-        reached = (needed <= number.reshape(A, T, k, 1)).reshape(-1)
-        place = np.broadcast_to(needed, (A, T, k, R)).reshape(-1)[reached]
-        place += np.repeat(first - 1, reached.reshape(-1, R).sum(1))
-        best = np.zeros(len(reached))
-        if len(place):
-            best[reached] = np.maximum.reduceat(precision, rows[place])  # up to the next recall that is reached
-        curves = np.ascontiguousarray(best.reshape(-1, R).T)  # [101, C]
-        for recall in range(R - 2, -1, -1):
-            np.maximum(curves[recall], curves[recall + 1], out=curves[recall])
-        average: Array = curves.mean(0).reshape(A, T, k)
-        return average
+        # all that counts up to an entry: right ones, and those of this size that match nothing
+        over = _sums(copies * self._over)
+        counted = before[self._place] + over[1:]
+        counted -= np.repeat(before[self._start] + over[self._first], self._lengths)
+        ours = right[1:] - np.repeat(right[self._first], self._lengths)
+        best = np.empty(len(ours))
+        np.divide(ours, counted + np.spacing(1), out=best[::-1])  # from the last curve's end to the first one's start
+        best += self._steps  # which lifts each curve above all those behind it
+        best = torch.from_numpy(best).cummax(0).values.numpy()
+        best -= self._steps
+        # recalls that each entry is the first to reach: of each number of right ones it is known how many it reaches
+        wanted = np.where(objects > 0, objects + 1, 0)
+        offset = (wanted.cumsum() - wanted).astype(np.int32)  # of the numbers 0, 1, ... of each class and size
+        needed = needed_hits(objects[objects > 0]) + offset[objects > 0, None]
+        reaches = _sums(np.bincount(needed.reshape(-1), minlength=int(wanted.sum()) + 1).astype(np.int32))[1:]
+        offset = np.broadcast_to(offset.reshape(A, 1, -1), (A, T, self._classes)).reshape(-1)
+        reached = reaches[ours + np.repeat(offset, self._lengths)]
+        gained, begin = np.diff(reached, prepend=0), self._first[self._filled]
+        gained[begin] = reached[begin] - reaches[offset[self._filled]]
+        average = np.zeros(len(self._lengths))
+        average[self._filled] = np.add.reduceat(best[::-1] * gained, begin) / R
+        return average.reshape(A, T, -1)
+
+
+def _counter(row: Array, image: Array, rows: int, images: int) -> Any:
+    """Return a sparse matrix [rows, images] that holds how often each image stands in each row."""
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((np.ones(len(row), np.int32), (row, image)), shape=(rows, images))
 
 
 def _sums(values: Array) -> Array:
-    """Return the sums of the first 0, 1, ... N values, int32 [N + 1]."""
+    """Return the sums of the first 0, 1, ... N values, int32 [N + 1]; torch adds up several times as fast as numpy."""
     sums = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(values, dtype=np.int32, out=sums[1:])
+    torch.cumsum(torch.from_numpy(values), 0, dtype=torch.int32, out=torch.from_numpy(sums[1:]))
     return sums
