@@ -117,7 +117,7 @@ def _run_page(run: Run) -> str:
     if run.checkpoint is not None:
         parts.append(
             say(
-                "It was not evaluated yet: <code>{}</code> measures it with intervals, and shows its errors here.",
+                "It was not evaluated yet: <code>{}</code> measures it; this page then shows its errors, too.",
                 command,
             )
         )
