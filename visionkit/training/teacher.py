@@ -56,7 +56,8 @@ class Teacher:
         """Makes a model faster that only predicts, on its device; None takes it as it is."""
         self._members: list[_Member] = []
         self._device: torch.device | None = None
-        self._recipe = Recipe()
+        self._recipe, self._size, self._unknown = Recipe(), (0, 0), list[str]()
+        self._temperature, self._softens = 1.0, False
 
     def __deepcopy__(self, memo: Any) -> Self:
         """Return itself: it does not change, and copies of what it teaches can share it."""
@@ -128,7 +129,9 @@ class Teacher:
                 "go on without (--model.teacher null), or start anew"
             )
 
-    def blend(self, model: VisionModel, losses: Mapping[str, Tensor], outputs: Any, batch: Batch[Any]) -> dict[str, Tensor]:
+    def blend(
+        self, model: VisionModel, losses: Mapping[str, Tensor], outputs: Any, batch: Batch[Any]
+    ) -> dict[str, Tensor]:
         """Return the losses of the labels with that of the teacher beside them, each with its weight.
 
         Args:
@@ -158,7 +161,8 @@ class Teacher:
             teacher = member.model.to(device)
             if device.type in ("cpu", "cuda"):
                 teacher = teacher.to(memory_format=torch.channels_last)
-            member.model = teacher if self.ready is None else self.ready(teacher)
+            with torch.autocast(device.type, enabled=False):  # it looks at the network in float32
+                member.model = teacher if self.ready is None else self.ready(teacher)
             member.own, member.theirs = member.own.to(device), member.theirs.to(device)
         self._device = device
 
@@ -214,8 +218,9 @@ class _Member:
         parts = f"{self.model.backbone.summary()} + {self.model.head.summary()}"
         millions = sum(p.numel() for p in self.model.parameters()) / 1e6
         height, width = self.model.preprocessing.size
-        known = f"knows {len(self.own)} of the classes" + self.remark
-        return f"{self.path}: {parts}, {millions:.1f} M parameters, {height} x {width} pixels, {known}; sha256 {self.sha256[:12]}"
+        size = f"{millions:.1f} M parameters, {height} x {width} pixels"
+        known = f"knows {len(self.own)} of the classes{self.remark}"
+        return f"{self.path}: {parts}, {size}, {known}; sha256 {self.sha256[:12]}"
 
     @torch.no_grad()
     def lesson(self, images: Tensor, whole: tuple[int, int], temperature: float) -> Lesson:
