@@ -69,7 +69,9 @@ def student(options: argparse.Namespace, teachers: list[str]) -> dict[str, float
             os.chdir(before)
         seconds = time.perf_counter() - start
         values, epochs = values_of(next(Path(folder).glob("runs/*/metrics.csv")), METRICS[options.task])
-    taught = [values_of(Path(path) / "metrics.csv", METRICS[options.task])[0][-1] for path in teachers if not options.teachers]
+    taught = [
+        values_of(Path(path) / "metrics.csv", METRICS[options.task])[0][-1] for path in teachers if not options.teachers
+    ]
     mean = {"teachers": sum(taught) / len(taught)} if taught else {}
     return {KEY: values[-1], "best": max(values), "seconds": seconds, "epochs": epochs, **mean}
 

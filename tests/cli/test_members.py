@@ -113,8 +113,14 @@ def test_what_stops_a_member_says_how_all_go_on(fit, photos, tmp_path, cut_off, 
         (["--members"], "error: --members needs how many models to train, 2 to 10, got ''"),
         (["--members=3", "--dry-run"], "error: --dry-run tries one training"),
         (["--members=3", "--ckpt_path=nowhere"], "error: --ckpt_path nowhere: with --members it holds no members"),
-        (["--members=3", "--ckpt_path=last"], "error: --ckpt_path last: no folder of members to go on with: runs/classify-*"),
-        (["--members=3", "--trainer.devices=2"], "error: --members trains one model after another in one process, and 2"),
+        (
+            ["--members=3", "--ckpt_path=last"],
+            "error: --ckpt_path last: no folder of members to go on with: runs/classify-*",
+        ),
+        (
+            ["--members=3", "--trainer.devices=2"],
+            "error: --members trains one model after another in one process, and 2",
+        ),
         (["--members=2", "--model.backbone.depht=18"], "error: --model.backbone.depht: "),
     ],
 )

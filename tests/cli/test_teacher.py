@@ -84,7 +84,9 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(fit, tmp_path, cut_off
     visionkit.save(model, best, task="visionkit.Classifier")
     status, said = fit(*again, "--epochs=3")
     assert status == 1
-    assert re.match(r"error: cut/checkpoints/last.ckpt: was taught by best.ckpt \(\w{12}\), and model.teacher is ", said[-1])
+    assert re.match(
+        r"error: cut/checkpoints/last.ckpt: was taught by best.ckpt \(\w{12}\), and model.teacher is ", said[-1]
+    )
     assert fit(*again, "--epochs=3", "--model.teacher=null")[0] == 0
     best.unlink()
     assert fit("--ckpt", "cut", command="validate")[0] == 0, "who measures asks no teacher"
@@ -93,13 +95,25 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(fit, tmp_path, cut_off
 def test_what_cannot_be_taught_is_refused_in_a_line(fit, tmp_path):
     torch.manual_seed(0)
     net = ResNet(layers=(1, 1, 1, 1), block="basic")
-    visionkit.save(VisionModel(net, visionkit.LinearHead, ["circle", "square"], preprocessing=Preprocessing(32)), "t.ckpt")
+    visionkit.save(
+        VisionModel(net, visionkit.LinearHead, ["circle", "square"], preprocessing=Preprocessing(32)), "t.ckpt"
+    )
     for config, more, status, message in (
-        ("detect_two_stage", [], 2, r"model.teacher t.ckpt: FasterRCNNHead learns from labels alone: classifiers, segm"),
+        (
+            "detect_two_stage",
+            [],
+            2,
+            r"model.teacher t.ckpt: FasterRCNNHead learns from labels alone: classifiers, segm",
+        ),
         ("detect", [], 2, r"model.teacher t.ckpt: a LinearHead says nothing of each location: give a model with FCOS"),
         ("multitask", [], 2, r"--model.teacher: MultiTask"),
         ("classify", ["--model.teacher=none.ckpt"], 1, r"none.ckpt: no such file; check the path"),
-        ("detect", ["--model.recipe.teacher_temperature=2"], 2, r"recipe.teacher_temperature: FCOSHead imitates scores"),
+        (
+            "detect",
+            ["--model.recipe.teacher_temperature=2"],
+            2,
+            r"recipe.teacher_temperature: FCOSHead imitates scores",
+        ),
     ):
         code, said = fit("-c", f"{config}.yaml", *TINY[:1], *TINY[2:], "--model.teacher=t.ckpt", *more)
         assert code == status, said

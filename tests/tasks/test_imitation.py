@@ -120,7 +120,9 @@ class TestContract:
         plain = head.imitate(own, truth(name), lesson(name, teacher, outputs))
         order = torch.tensor([2, 0, 3, 1])  # place of each of the teacher's classes among the head's
         places = order.argsort()
-        moved = outputs._replace(logits=outputs.logits[..., order] if outputs.logits.ndim < 4 else outputs.logits[:, order])
+        moved = outputs._replace(
+            logits=outputs.logits[..., order] if outputs.logits.ndim < 4 else outputs.logits[:, order]
+        )
         got = head.imitate(own, truth(name), lesson(name, teacher, moved, theirs=places))
         for key, value in plain.items():
             torch.testing.assert_close(got[key], value)
@@ -232,7 +234,9 @@ def test_pixels_that_show_nothing_are_the_flat_ones_without_a_label():
 def test_cells_lie_where_torch_resizes_to():
     x = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
     finer = at_cells(x, (8, 8), torch.empty(1, 1, 12, 8), (4, 4))
-    torch.testing.assert_close(finer, F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        finer, F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(at_cells(x, (8, 8), x, (8, 8)), x, atol=1e-5, rtol=0)
 
 

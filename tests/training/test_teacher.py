@@ -6,6 +6,7 @@ import shutil
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import visionkit
 from visionkit import Classifier, DataError, LinearHead, MixUpCutMix, Preprocessing, ResNet, UsageError, VisionModel
@@ -26,7 +27,9 @@ def backbone(**settings):
 
 def network(classes, seed=0, size=SIZE, head=LinearHead, **settings):
     torch.manual_seed(seed)
-    made = VisionModel(backbone(**settings), head, classes, preprocessing=Preprocessing(size, channels=settings.get("in_channels", 3)))
+    made = VisionModel(
+        backbone(**settings), head, classes, preprocessing=Preprocessing(size, channels=settings.get("in_channels", 3))
+    )
     with torch.no_grad():
         made.head.classifier[-1].weight.normal_(0, 0.5)
     return made.eval()
@@ -34,7 +37,9 @@ def network(classes, seed=0, size=SIZE, head=LinearHead, **settings):
 
 def data(**settings):
     splits = DataSplits(ShapesClassification(12, size=SIZE), ShapesClassification(4, size=SIZE, seed=1))
-    return VisionDataModule(splits, preprocessing=Preprocessing(SIZE), **{"batch_size": 4, "num_workers": 0, **settings})
+    return VisionDataModule(
+        splits, preprocessing=Preprocessing(SIZE), **{"batch_size": 4, "num_workers": 0, **settings}
+    )
 
 
 CLASSES = data().classes
@@ -50,14 +55,14 @@ def teacher(tmp_path):
 def task(teacher, seed=0, **settings):
     torch.manual_seed(seed)
     defaults = {"recipe": Recipe(warmup_epochs=0.5), "preprocessing": Preprocessing(SIZE)}
-    given = None if teacher is None else str(teacher)
+    given = teacher if teacher is None or isinstance(teacher, list) else str(teacher)
     return Classifier(backbone(), LinearHead, CLASSES, **{**defaults, "teacher": given, **settings})
 
 
 def trainer(epochs=1, callbacks=(), **settings):
     return L.Trainer(max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False,
                      enable_model_summary=False, num_sanity_val_steps=0, use_distributed_sampler=False,
-                     enable_checkpointing=False, callbacks=list(callbacks), plugins=[SafeCheckpointIO()], **settings)  # fmt: skip
+                     enable_checkpointing=bool(callbacks), callbacks=list(callbacks), plugins=[SafeCheckpointIO()], **settings)  # fmt: skip
 
 
 class Stop(Exception):
@@ -65,12 +70,8 @@ class Stop(Exception):
 
 
 class StopAt(L.Callback):
-    def __init__(self, path):
-        self.path = path
-
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if (trainer.current_epoch, batch_idx) == (1, 1):
-            trainer.save_checkpoint(self.path)
+        if (trainer.current_epoch, batch_idx) == (1, 2):
             raise Stop
 
 
@@ -84,9 +85,7 @@ def test_a_step_blends_labels_and_teacher(teacher):
     blended = one.teacher.blend(one.model, losses, outputs, batch)
     with torch.no_grad():
         theirs = network(CLASSES, seed=3)(batch.images).logits
-    kl = torch.nn.functional.kl_div(
-        (outputs.logits / 2).log_softmax(1), (theirs / 2).softmax(1), reduction="batchmean"
-    )
+    kl = torch.nn.functional.kl_div((outputs.logits / 2).log_softmax(1), (theirs / 2).softmax(1), reduction="batchmean")
     assert set(blended) == {"loss", "teacher"}
     torch.testing.assert_close(blended["loss"], 0.75 * losses["loss"])
     torch.testing.assert_close(blended["teacher"], 0.25 * 4 * kl)
@@ -107,7 +106,9 @@ def test_the_teacher_is_logged_and_neither_saved_nor_trained(teacher, tmp_path):
     assert said["source"] == "teacher.ckpt"
     assert len(said["sha256"]) == 64
     assert copy.deepcopy(one).teacher is one.teacher, "an average of the weights makes no copy of it"
-    assert torch.equal(one.teacher._members[0].model.head.classifier[-1].weight, network(CLASSES, 3).head.classifier[-1].weight)
+    assert torch.equal(
+        one.teacher._members[0].model.head.classifier[-1].weight, network(CLASSES, 3).head.classifier[-1].weight
+    )
 
 
 def test_a_student_becomes_like_its_teacher(teacher):
@@ -131,7 +132,7 @@ def test_resumed_training_is_bit_equal_and_wants_the_same_teacher(teacher, tmp_p
     whole = made()
     trainer(2).fit(whole, datamodule=data())
     with pytest.raises(Stop):
-        trainer(2, [StopAt(tmp_path / "cut.ckpt")]).fit(made(), datamodule=data())
+        trainer(2, [ModelCheckpoint(tmp_path, "cut", every_n_train_steps=4), StopAt()]).fit(made(), datamodule=data())
     second = made()
     trainer(2).fit(second, datamodule=data(), ckpt_path=tmp_path / "cut.ckpt")
     expected, got = whole.model.state_dict(), second.model.state_dict()
@@ -159,7 +160,7 @@ def test_classes_are_matched_by_name(tmp_path):
     unknown = ", ".join(n for k, n in enumerate(names) if k not in (0, 2))
     assert lines[1] == f"teacher  {unknown}: not known to a teacher, learnt from labels alone"
     assert lines[2] == "teacher  weight 0.7, labels 0.3, temperature 3"
-    both = task(None, teacher=[str(path), str(path)])
+    both = task([str(path), str(path)])
     both.teacher.load(both.model, both.recipe)
     assert both.teacher.lines()[-1].endswith(", the mean of 2")
 
@@ -169,7 +170,7 @@ def test_the_mean_of_an_ensemble_is_learnt(teacher, tmp_path):
     batch = next(iter(data().train_dataloader()))
     values = []
     for given in ([teacher], [tmp_path / "b.ckpt"], [teacher, tmp_path / "b.ckpt"]):
-        one = task(None, teacher=list(map(str, given)))
+        one = task(list(map(str, given)))
         one.teacher.load(one.model, one.recipe)
         outputs = one.model.eval().outputs(batch)
         values.append(float(one.teacher.blend(one.model, {}, outputs, batch)["teacher"]))
@@ -180,7 +181,11 @@ def test_the_mean_of_an_ensemble_is_learnt(teacher, tmp_path):
     ("made", "recipe", "message"),
     [
         (lambda: network(["ant", "bee"]), {}, "knows none of the data's classes .*, its own are ant, bee"),
-        (lambda: network(CLASSES, in_channels=1), {}, "it sees pictures of 1 channels, the model that it is to teach 3"),
+        (
+            lambda: network(CLASSES, in_channels=1),
+            {},
+            "it sees pictures of 1 channels, the model that it is to teach 3",
+        ),
         (lambda: network([*CLASSES[:2], "x"]), {"teacher_weight": 1.0}, "recipe.teacher_weight 1 leaves .* nothing"),
     ],
 )

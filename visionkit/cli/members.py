@@ -184,7 +184,9 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
         return made
     folder = Path(root)
     if _holds_members(folder):
-        raise UsageError(f"{folder} already holds members: go on with them by --{CKPT} {folder}, or choose another --{HOME}")
+        raise UsageError(
+            f"{folder} already holds members: go on with them by --{CKPT} {folder}, or choose another --{HOME}"
+        )
     if (folder / FOLDER / LAST).is_file():
         raise UsageError(f"{folder} already holds a run: choose another --{HOME}")
     claim.take(folder)

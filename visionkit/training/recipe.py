@@ -139,7 +139,9 @@ class Recipe:
         if not 0 < self.teacher_weight <= 1:
             raise UsageError(f"recipe.teacher_weight must lie above 0, up to 1, got {self.teacher_weight}")
         if self.teacher_temperature is not None and not 0 < self.teacher_temperature < math.inf:
-            raise UsageError(f"recipe.teacher_temperature must be > 0, got {self.teacher_temperature}; null is the usual")
+            raise UsageError(
+                f"recipe.teacher_temperature must be > 0, got {self.teacher_temperature}; null is the usual"
+            )
         if not self.cache_limit > 0:
             raise UsageError(f"recipe.cache_limit must be > 0 gigabytes, got {self.cache_limit}")
 

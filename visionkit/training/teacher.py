@@ -149,7 +149,7 @@ class Teacher:
         device = batch.images.device
         if self._device != device:
             self._bring(device)
-        total = []
+        total: list[Tensor] = []
         for member in self._members:
             lesson = member.lesson(batch.images, self._size, self._temperature)
             total += model.head.imitate(outputs, batch.targets, lesson).values()
@@ -249,7 +249,7 @@ def checksums(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]
     Raises:
         DataError: There is none, or it cannot be read.
     """
-    files = [find_checkpoint(file) for path in paths for file in members_in(path) or [path]]
+    files = [find_checkpoint(file) for path in paths for file in members_in(path) or [Path(path)]]
     found = []
     for file in files:
         with open_binary(file) as opened:

@@ -118,7 +118,9 @@ class ClassificationHead(Head):
 
     def decode(self, outputs: ClassificationOutputs) -> list[ClassPrediction]:
         """Return the probabilities of each image; computed in float32."""
-        return [ClassPrediction(p, self.multilabel, self.threshold) for p in self.probabilities(outputs.logits).unbind()]
+        return [
+            ClassPrediction(p, self.multilabel, self.threshold) for p in self.probabilities(outputs.logits).unbind()
+        ]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return what logits [B, K] say, float32 [B, K]: each class by itself, or in rows that sum to one."""
@@ -153,11 +155,13 @@ class ClassificationHead(Head):
         """
         assert isinstance(lesson.head, ClassificationHead)
         logits = outputs.logits[:, lesson.own]  # [B, S]
+        binary = self.loss_name == "bce" or self.multilabel
         with torch.no_grad():
-            truth = lesson.head.probabilities(lesson.outputs.logits[:, lesson.theirs].float() / lesson.temperature)
+            taught = lesson.outputs.logits[:, lesson.theirs].float() / lesson.temperature
+            answers = binary and lesson.head.loss_name == "bce"  # to yes/no questions, by both
+            truth = taught.sigmoid() if answers else lesson.head.probabilities(taught)
         if self.multilabel:
             return {"imitation": binary_divergence(logits, truth, temperature=lesson.temperature).mean()}
-        binary = self.loss_name == "bce"
         divergence = (binary_divergence if binary else softmax_divergence)(
             logits, truth, temperature=lesson.temperature
         )

@@ -31,8 +31,8 @@ class Classifier(Task):
         metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         mix: MixUpCutMix blends the pictures of a training batch; none leaves them.
         seed: Seed of dropout, stochastic depth and mix; the command line takes it from seed_everything.
-        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it learns
-            from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
+        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it
+            learns from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
     """
 
     config = "classify.yaml"

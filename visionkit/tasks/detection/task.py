@@ -33,8 +33,8 @@ class Detector(Task):
         metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         multi_scale: MultiScale gives each training batch a random size; none leaves them.
         seed: Seed of dropout, stochastic depth, sampling and sizes; the command line takes it from seed_everything.
-        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it learns
-            from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
+        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it
+            learns from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
     """
 
     config = "detect.yaml"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.head import Head, Lesson
-from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, clip, iou
+from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, area, box_loss, clip, iou
 from visionkit.models.ops.nms import NMS, suppress
 from visionkit.tasks.detection.heads.assign import (
     Assignment,
@@ -245,7 +245,8 @@ class FCOSHead(Head):
             share = self._shares(sure)  # [B, 1]
         logits = outputs.logits.float()[..., lesson.own]
         losses = {"classification": (quality_focal_loss(logits, classes).sum(-1) * share).sum()}
-        lessons = Assignment(sure > 0, boxes, torch.zeros_like(sure, dtype=torch.int64), sure)
+        real = torch.where(area(boxes) > 0, sure, 0.0)
+        lessons = Assignment(real > 0, boxes, torch.zeros_like(real, dtype=torch.int64), real)
         learning, goals, shares = learning_of(outputs, lessons, share, every=logits.device.type != "cpu")
         weight = goals.quality * shares  # [N]
         losses["box"] = self.box_weight * (box_loss(self.box_loss, self.boxes(learning), goals.boxes) * weight).sum()
@@ -339,5 +340,3 @@ def _last(channels: int, out: int, bias: float) -> nn.Conv2d:
     assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
     return conv
-
-

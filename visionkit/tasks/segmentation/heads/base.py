@@ -201,9 +201,7 @@ class SegmentationHead(Head):
         if shared < 2:
             raise UsageError("it knows one of the data's classes, and tells it from no other of them: two are needed")
 
-    def imitate(
-        self, outputs: SegmentationOutputs, targets: Sequence[MaskTarget], lesson: Lesson
-    ) -> dict[str, Tensor]:
+    def imitate(self, outputs: SegmentationOutputs, targets: Sequence[MaskTarget], lesson: Lesson) -> dict[str, Tensor]:
         """Return the divergence from the teacher's probabilities of the classes that both know, on the finer cells.
 
         Args:
