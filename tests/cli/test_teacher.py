@@ -9,18 +9,31 @@ import torch
 import yaml
 
 import visionkit
-from visionkit import Preprocessing, ResNet, VisionModel
+from visionkit import FPN, FCNHead, FCOSHead, LinearHead, Preprocessing, ResNet, VisionModel
 from visionkit.cli.main import run
 from visionkit.models import checkpoint
 
-TINY = ["--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--data.size=32", "--data.num_workers=0",
-        "--trainer.logger=false", "--pictures=none", "--epochs=1", "--trainer.limit_train_batches=2",
-        "--trainer.limit_val_batches=1"]  # fmt: skip
+TINY = [
+    *("--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--data.size=32", "--data.num_workers=0"),
+    *("--trainer.logger=false", "--pictures=none", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"),
+]
 KINDS = {
-    "classify": ["-c", "classify.yaml", *TINY],
-    "segment": ["-c", "segment.yaml", *TINY, "--model.head.channels=16"],
-    "detect": ["-c", "detect.yaml", *TINY, "--model.neck.channels=16", "--model.head.channels=16"],
+    "classify": (LinearHead, {}, visionkit.ShapesClassification, TINY),
+    "segment": (FCNHead, {}, visionkit.ShapesSegmentation, [*TINY, "--model.head.channels=16"]),
+    "detect": (
+        FCOSHead,
+        {"neck": lambda f: FPN(f, channels=16)},
+        visionkit.ShapesDetection,
+        [*TINY, "--model.neck.channels=16", "--model.head.channels=16"],
+    ),
 }
+
+
+def network(kind, classes=None, seed=0):
+    head, parts, data, _ = KINDS[kind]
+    torch.manual_seed(seed)
+    backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
+    return VisionModel(backbone, head, classes or data(1).classes, preprocessing=Preprocessing(32), **parts)
 
 
 @pytest.fixture
@@ -41,90 +54,79 @@ def rows(folder):
     return [{k: v for k, v in row.items() if "second" not in k} for row in shown]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["classify", *(pytest.param(k, marks=pytest.mark.slow) for k in ("segment", "detect"))]
+)
 def test_a_run_is_taught_and_says_by_whom(fit, tmp_path, kind):
-    given = KINDS[kind]
-    assert fit(*given)[0] == 0
-    teacher = tmp_path / "runs" / f"{kind}-1"
-    status, said = fit(*given, "--model.teacher", f"runs/{kind}-1")
+    for name in ("a", "b"):
+        visionkit.save(network(kind, seed=ord(name)), f"{name}.ckpt")
+    given = ["-c", f"{kind}.yaml", *KINDS[kind][-1], "--epochs=1", "--model.teacher"]
+    status, said = fit(*given, "[a.ckpt, b.ckpt]")
     assert status == 0, said
-    digest = hashlib.sha256((teacher / "checkpoints" / "best.ckpt").read_bytes()).hexdigest()
-    (line,) = [line for line in said if line.startswith(f"teacher  runs/{kind}-1/checkpoints/best.ckpt: ResNet")]
-    assert line.endswith(f"sha256 {digest[:12]}")
-    student = tmp_path / "runs" / f"{kind}-2"
-    assert float(rows(student)[0]["train/teacher"]) > 0
+    digests = [hashlib.sha256((tmp_path / f"{name}.ckpt").read_bytes()).hexdigest() for name in ("a", "b")]
+    lines = [line for line in said if line.startswith("teacher  ")]
+    for name, digest, line in zip("ab", digests, lines, strict=False):
+        assert line.startswith(f"teacher  {name}.ckpt: ResNet")
+        assert line.endswith(f"sha256 {digest[:12]}")
+    soft = {"classify": ", temperature 3", "segment": ", temperature 1", "detect": ""}[kind]
+    assert lines[2:] == [f"teacher  weight 0.7, labels 0.3{soft}, the mean of 2"]
+    student = tmp_path / "runs" / f"{kind}-1"
+    (row,) = rows(student)
+    assert 0 < float(row["train/teacher"]) < float(row["train/loss"])
     text = (student / "config.yaml").read_text()
-    assert f"# teacher: runs/{kind}-1/checkpoints/best.ckpt, sha256 {digest}\n" in text
-    assert yaml.safe_load(text)["model"]["init_args"]["teacher"] == str(teacher)
-    assert checkpoint.read(student)["visionkit"]["teachers"] == [{"sha256": digest, "source": "best.ckpt"}]
-    counted = [re.search(r"([\d.]+ M) parameters", line)[1] for line in said if line.startswith("model ")]
-    status, said = fit(*given, "--model.teacher", f"[runs/{kind}-1, runs/{kind}-2]")
-    assert status == 0, said
-    assert sum(line.startswith(f"teacher  runs/{kind}-") for line in said) == 2
-    assert any(line.startswith("teacher  weight ") and line.endswith(", the mean of 2") for line in said)
-    assert counted == [re.search(r"([\d.]+ M) parameters", line)[1] for line in said if line.startswith("model ")]
-    assert isinstance(visionkit.load(student), VisionModel)
+    assert f"# teacher: a.ckpt, sha256 {digests[0]}\n# teacher: b.ckpt, sha256 {digests[1]}\n" in text
+    assert yaml.safe_load(text)["model"]["init_args"]["teacher"] == [str(tmp_path / f"{name}.ckpt") for name in "ab"]
+    saved = checkpoint.read(student)
+    assert saved["visionkit"]["teachers"] == [
+        {"sha256": d, "source": f"{n}.ckpt"} for n, d in zip("ab", digests, strict=True)
+    ]
+    assert set(saved["state_dict"]) <= {f"model.{k}" for k in visionkit.load(student).state_dict()}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_teacher_and_with_no_other(fit, tmp_path, cut_off):
-    given = [*KINDS["classify"], "--epochs=2"]
-    assert fit(*given, "--epochs=1", "--seed_everything=3")[0] == 0
-    teacher = ["--model.teacher=runs/classify-1/checkpoints/best.ckpt"]
-    assert fit(*given, *teacher, "--trainer.default_root_dir=whole")[0] == 0
+    teacher = tmp_path / "a.ckpt"
+    visionkit.save(network("classify", seed=1), teacher)
+    given = ["-c", "classify.yaml", *TINY, "--epochs=2", "--model.teacher=a.ckpt"]
+    assert fit(*given, "--trainer.default_root_dir=whole")[0] == 0
     with pytest.raises(Exception) as raised:  # noqa: PT011  # its class is in a file that the command line imports
-        fit(*given, *teacher, "--trainer.default_root_dir=cut", cut_off)
+        fit(*given, "--trainer.default_root_dir=cut", cut_off)
     assert type(raised.value).__name__ == "CutOff"
     again = ["-c", "cut/config.yaml", "--trainer.callbacks=null", "--ckpt_path=last"]
     status, said = fit(*again)
     assert status == 0, said
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
-    best = tmp_path / "runs" / "classify-1" / "checkpoints" / "best.ckpt"
-    model = visionkit.load(best)
-    best.unlink()
-    visionkit.save(model, best, task="visionkit.Classifier")
+    visionkit.save(network("classify", seed=2), teacher)
     status, said = fit(*again, "--epochs=3")
     assert status == 1
     assert re.match(
-        r"error: cut/checkpoints/last.ckpt: was taught by best.ckpt \(\w{12}\), and model.teacher is ", said[-1]
+        r"error: cut/checkpoints/last.ckpt: was taught by a.ckpt \(\w{12}\), and model.teacher is ", said[-1]
     )
-    assert fit(*again, "--epochs=3", "--model.teacher=null")[0] == 0
-    best.unlink()
+    teacher.unlink()
     assert fit("--ckpt", "cut", command="validate")[0] == 0, "who measures asks no teacher"
 
 
-def test_what_cannot_be_taught_is_refused_in_a_line(fit, tmp_path):
-    torch.manual_seed(0)
-    net = ResNet(layers=(1, 1, 1, 1), block="basic")
-    visionkit.save(
-        VisionModel(net, visionkit.LinearHead, ["circle", "square"], preprocessing=Preprocessing(32)), "t.ckpt"
-    )
-    for config, more, status, message in (
-        (
-            "detect_two_stage",
-            [],
-            2,
-            r"model.teacher t.ckpt: FasterRCNNHead learns from labels alone: classifiers, segm",
-        ),
-        ("detect", [], 2, r"model.teacher t.ckpt: a LinearHead says nothing of each location: give a model with FCOS"),
-        ("multitask", [], 2, r"--model.teacher: MultiTask"),
-        ("classify", ["--model.teacher=none.ckpt"], 1, r"none.ckpt: no such file; check the path"),
-        (
-            "detect",
-            ["--model.recipe.teacher_temperature=2"],
-            2,
-            r"recipe.teacher_temperature: FCOSHead imitates scores",
-        ),
-    ):
-        code, said = fit("-c", f"{config}.yaml", *TINY[:1], *TINY[2:], "--model.teacher=t.ckpt", *more)
-        assert code == status, said
-        assert re.match(f"error: {message}", said[-1]), said[-1]
+@pytest.mark.parametrize(
+    ("config", "more", "status", "message"),
+    [
+        ("detect_two_stage", [], 2, "model.teacher t.ckpt: FasterRCNNHead learns from labels alone: classifiers, segm"),
+        ("multitask", [], 2, "--model.teacher: MultiTask"),
+        ("classify", ["--model.teacher=none.ckpt"], 1, "none.ckpt: no such file; check the path"),
+        ("detect", ["--model.recipe.teacher_temperature=2"], 2, "recipe.teacher_temperature: FCOSHead imitates scores"),
+    ],
+)
+def test_what_cannot_be_taught_is_refused_in_a_line(fit, tmp_path, config, more, status, message):
+    visionkit.save(network("classify", ["circle", "square"]), "t.ckpt")
+    code, said = fit("-c", f"{config}.yaml", TINY[0], *TINY[2:], "--model.teacher=t.ckpt", *more)
+    assert code == status, said
+    assert said[-1].startswith(f"error: {message}"), said[-1]
     assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_a_trial_is_taught_too(fit, tmp_path):
-    given = KINDS["classify"]
-    assert fit(*given)[0] == 0
-    status, said = fit(*given, "--model.teacher=runs/classify-1", "--dry-run")
+    visionkit.save(network("classify", seed=1), "a.ckpt")
+    status, said = fit("-c", "classify.yaml", *TINY, "--epochs=1", "--model.teacher=a.ckpt", "--dry-run")
     assert status == 0, said
     assert any(line.startswith("teacher  weight ") for line in said)
-    assert not (tmp_path / "runs" / "classify-2").exists()
+    assert not (tmp_path / "runs").exists()

@@ -111,20 +111,8 @@ def test_the_teacher_is_logged_and_neither_saved_nor_trained(teacher, tmp_path):
     )
 
 
-def test_a_student_becomes_like_its_teacher(teacher):
-    d = data()
-    one = task(teacher, recipe=Recipe(teacher_weight=1.0, warmup_epochs=0))
-    trainer(12).fit(one, datamodule=d)
-    images = next(iter(d.val_dataloader())).images
-    with torch.no_grad():
-        taught, plain = (m.eval()(images).logits.softmax(1) for m in (one.model, task(None).model))
-        theirs = network(CLASSES, 3)(images).logits.softmax(1)
-    assert (taught - theirs).abs().mean() < 0.7 * (plain - theirs).abs().mean()
-
-
-@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "progressive": 0.5}])
-def test_resumed_training_is_bit_equal_and_wants_the_same_teacher(teacher, tmp_path, settings):
-    recipe = Recipe(warmup_epochs=0.5, **settings)
+def test_resumed_training_is_bit_equal_and_wants_the_same_teacher(teacher, tmp_path):
+    recipe = Recipe(warmup_epochs=0.5, ema=0.9, progressive=0.5)
 
     def made():
         return task(teacher, recipe=recipe, mix=MixUpCutMix())
@@ -137,8 +125,6 @@ def test_resumed_training_is_bit_equal_and_wants_the_same_teacher(teacher, tmp_p
     trainer(2).fit(second, datamodule=data(), ckpt_path=tmp_path / "cut.ckpt")
     expected, got = whole.model.state_dict(), second.model.state_dict()
     assert all(torch.equal(expected[k], got[k]) for k in expected)
-    if settings:
-        return
     visionkit.save(network(CLASSES, seed=4), teacher)
     with pytest.raises(DataError, match=r"was taught by teacher.ckpt \(\w{12}\), and model.teacher is .* now"):
         trainer(2).fit(made(), datamodule=data(), ckpt_path=tmp_path / "cut.ckpt")
