@@ -195,15 +195,12 @@ def test_a_part_that_fails_or_takes_too_long_is_said(run, tmp_path, capsys):
     assert gpu.run_all(options)["fit"] == {"left_out": "the time is over"}
 
 
+@pytest.mark.slow
 def test_a_student_is_taught_by_the_members_that_are_trained_before(run, photos, tmp_path, monkeypatch):
     module = run.load("distillation")
-    data = tmp_path / "data"
-    data.mkdir()
-    for split in ("train", "val"):
-        (data / split).symlink_to(photos)
     tiny = ["model.backbone.layers=[1,1,1,1]", "model.backbone.block=basic", "model.backbone.stem=small",
             "data.size=32", "data.num_workers=0", "trainer.max_epochs=1", "pictures=none"]  # fmt: skip
-    options = options_of(module, "--data", str(data), "--members", "2", "--set", *tiny)
+    options = options_of(module, "--data", str(photos), "--members", "2", "--set", *tiny)
     options.home, options.seed = str(tmp_path), 1
     monkeypatch.setattr(module, "training", without_time(module.training))
     monkeypatch.setattr(module.subprocess, "run", in_process)
