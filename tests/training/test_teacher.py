@@ -241,3 +241,17 @@ def test_a_folder_of_members_is_an_ensemble(teacher, tmp_path):
     one = task(tmp_path / "runs")
     one.teacher.load(one.model, one.recipe)
     assert [m.path.parts[-3] for m in one.teacher._members] == ["member-1", "member-2", "member-10"]
+
+
+def taught_for_an_epoch(path, settings):
+    one = task(path, recipe=Recipe(warmup_epochs=0, ema=0.9))
+    run = trainer(**settings)
+    run.fit(one, datamodule=data())
+    return float(run.callback_metrics["train/teacher"]), sum(p.double().sum().item() for p in one.parameters())
+
+
+@pytest.mark.slow
+def test_two_processes_are_taught_alike(teacher, pair):
+    (one, two), _ = pair(taught_for_an_epoch, str(teacher), {"devices": 2, "strategy": "ddp"})
+    assert one == two
+    assert one[0] > 0
