@@ -8,7 +8,7 @@ from visionkit.evaluation.folder import Evaluation
 from visionkit.evaluation.images import EvaluatedImage
 from visionkit.evaluation.intervals import Interval
 from visionkit.evaluation.measured import Measured
-from visionkit.evaluation.words import headline, in_words, number, summary_of
+from visionkit.evaluation.words import folded, headline, in_words, number, summary_of
 from visionkit.tasks.classification.metric import ClassificationMetric
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
 
@@ -95,6 +95,14 @@ def test_what_the_other_parts_found_and_names_of_strangers():
     assert "scores scores can be believed" in said
     assert "errors the most is lost" in said
     assert "2 of the 3 classes are in none of the pictures" in said
+
+
+def test_long_lines_are_folded():
+    lines = folded(["short", "  cat  " + "word " * 30])
+    assert lines[0] == "short"
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[1].startswith("  cat  word")
+    assert lines[2].startswith("      word")
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])

@@ -23,7 +23,7 @@ from visionkit.evaluation.output import records_of, writing_predictions
 from visionkit.evaluation.rules import Rule
 from visionkit.evaluation.thresholds import choose, lines_of, thresholds_of
 from visionkit.evaluation.view_gain import gain_of_views
-from visionkit.evaluation.words import summary_of
+from visionkit.evaluation.words import folded, summary_of
 from visionkit.models.head import Head
 from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.pictures import ImageFile
@@ -33,7 +33,7 @@ from visionkit.training.redraw import RedrawnMetric
 __all__ = ["Evaluated", "evaluate_checkpoints", "evaluate_file"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-MOST_LINES = 14  # of thresholds
+MOST_LINES = 9  # of thresholds, before they are folded
 
 
 @dataclass(frozen=True)
@@ -311,9 +311,11 @@ def _choose(
     else:
         entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
     told.thresholds = entry
-    lines = shortened(lines_of(entry), MOST_LINES)
-    if source is None or len(source.ckpts) > 1:
-        return [*lines, "they are in evaluation.json; visionkit predict --fitted takes them from there"]
+    lines = folded(shortened(lines_of(entry), MOST_LINES))
+    if source is None:
+        return [*lines, "they stand in evaluation.json"]
+    if len(source.ckpts) > 1:
+        return [*lines, "they stand in evaluation.json: visionkit predict --fitted takes them from there"]
     file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)
     return [*lines, f"stored in {file}: visionkit predict goes by them"]
 

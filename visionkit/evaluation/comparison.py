@@ -177,7 +177,8 @@ def compare(drawings: Drawings, first: int = 0, second: int = 1) -> Comparison:
     """
     a, b = drawings.evaluations[first], drawings.evaluations[second]
     places = drawings.places[first], drawings.places[second]
-    values, drawn = (tuple(some[k] for k in (first, second)) for some in (drawings.values, drawings.drawn))
+    values = drawings.values[first], drawings.values[second]
+    drawn = drawings.drawn[first], drawings.drawn[second]
     of_a = bases(a.metric, [drawings.groups[k] for k in np.argsort(places[0])])
     test = _mcnemar(a, b, places) if len(set(drawings.groups)) == len(drawings.groups) else None
     differences = {}
@@ -202,8 +203,8 @@ def difference_interval(draws: Array, units: int) -> Interval | None:
         return None
     if known[0] and not np.ptp(known):  # each picture differs as much: so might not the next one
         sure = 2 * wilson(units, units).low - 1  # that one of them goes the other way is not excluded
-        ends = sorted((float(known[0]) * sure, float(known[0])))
-        return Interval(*ends, "wilson")
+        one, other = float(known[0]) * sure, float(known[0])
+        return Interval(min(one, other), max(one, other), "wilson")
     return expanded_percentile(known, units)
 
 

@@ -38,9 +38,8 @@ def place_of(first: Named, second: Named) -> Array:
     _refuse_others(first, second)
     (name, a), (other, b) = first, second
     _refuse_images(name, a, other, b)
-    orders = [np.array(sorted(range(len(e.images)), key=lambda k, e=e: _key(e.images[k])), np.int64) for e in (a, b)]
-    place = np.empty(len(orders[0]), np.int64)
-    place[orders[0]] = orders[1]
+    place = np.empty(len(a.images), np.int64)
+    place[_order(a.images)] = _order(b.images)
     differing = [
         (x, y) for x, y in ((x, b.images[place[k]]) for k, x in enumerate(a.images)) if not _same(x.truth, y.truth)
     ]
@@ -113,9 +112,10 @@ def _refuse_images(name: str, a: Evaluation, other: str, b: Evaluation) -> None:
     )
 
 
-def _key(image: EvaluatedImage) -> tuple[str, str, str]:
-    """Return what pictures of two evaluations are put in the same order by."""
-    return image.sha256, json.dumps(plain(image.truth), sort_keys=True), image.id
+def _order(images: Sequence[EvaluatedImage]) -> Array:
+    """Return positions of pictures in an order that two evaluations have in common, int64 [N]."""
+    keys = [(image.sha256, json.dumps(plain(image.truth), sort_keys=True), image.id) for image in images]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["alikeness", "design_effects", "lower_bounds", "needed"]
+__all__ = ["alikeness", "could_be", "design_effects", "lower_bounds", "needed"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,21 @@ def lower_bounds(hits: Array, n: Array, effect: Array | float, level: float) -> 
     right, all_ = np.asarray(hits, np.float64) / effect, np.asarray(n, np.float64) / effect
     bounds: Array = np.where(right > 0, betaincinv(np.maximum(right, 1e-9), all_ - right + 1, 1 - level), 0.0)
     return bounds
+
+
+def could_be(hits: float, n: float, effect: float, target: float, level: float) -> bool:
+    """Return whether a share may be a target or more, at a certainty: whether its upper bound reaches it.
+
+    Args:
+        hits: How many are right.
+        n: Of how many, from 1 on.
+        effect: By how many times they are fewer than that.
+        target: 0..1.
+        level: 0..1.
+    """
+    from scipy.special import betaincinv
+
+    return hits >= n or bool(betaincinv(hits / effect + 1, (n - hits) / effect, level) >= target)
 
 
 def needed(share: float, target: float, level: float) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import UsageError
 from visionkit.evaluation.answers import Answers
-from visionkit.evaluation.promises import alikeness, design_effects, lower_bounds, needed
+from visionkit.evaluation.promises import alikeness, could_be, design_effects, lower_bounds, needed
 
 __all__ = ["LEVEL", "Choice", "Rule"]
 
@@ -22,6 +22,7 @@ LEVEL = 0.95
 """How often a promise holds, for each class."""
 STEPS = 100  # thresholds that are tried, at most
 STRICTEST = 0.25  # share of the things of a class that the strictest threshold tried finds, about
+MOST = 50  # times as much data is the most that is told
 SMOOTHED = 20  # F1 is averaged over one in so many right answers, on each side
 _FORM = re.compile(r"(precision|recall)\s*(>=|≥|~)\s*(\d*\.?\d+)\s*(%?)")
 
@@ -170,9 +171,13 @@ class Rule:
 
     def _nothing(self, what: str, hits: int, n: int, effect: float) -> Choice:
         """Return that nothing can be promised, with how much more data it would take."""
-        times = float(needed(hits / n, self.target, LEVEL) * effect / n)
-        if not math.isfinite(times):
+        if not could_be(hits, n, effect, self.target, LEVEL):
             return Choice(None, why=f"{what}: more data would not do it, a better model would")
+        times = float(needed(hits / n, self.target, LEVEL) * effect / n)
+        if hits / n <= self.target:
+            return Choice(None, why=f"{what}{_alike(n, effect)}, too few to tell whether more data would do it")
+        if times > MOST:
+            return Choice(None, why=f"{what}, hardly more than is asked for: ask for less, or train a better model")
         return Choice(None, why=f"{what}{_alike(n, effect)}, which could be luck", times=max(times, 1.0))
 
 

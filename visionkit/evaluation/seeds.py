@@ -63,12 +63,11 @@ def compare_seeds(drawings: Drawings, first: Sequence[int], second: Sequence[int
     for key in drawings.values[first[0]]:
         if not all(key in drawings.values[k] for k in (*first, *second)):
             continue
-        values = [[drawings.values[k][key] for k in some] for some in (first, second)]
+        ours, theirs = ([drawings.values[k][key] for k in some] for some in (first, second))
         drawn = [np.mean([drawings.drawn[k][key] for k in some], 0) for some in (first, second)]
         basis = of_a.get(key, of_a[""])
         interval = difference_interval(drawn[1] - drawn[0], basis.units)
-        means = [float(np.mean(v)) for v in values]
-        pictures = Difference(means[0], means[1], interval, basis, lower_is_better(key))
-        over = welch_interval(*map(np.array, values)) if min(map(len, values)) > 1 else None
-        found[key] = SeedDifference(*values, pictures, over)
+        pictures = Difference(float(np.mean(ours)), float(np.mean(theirs)), interval, basis, lower_is_better(key))
+        over = welch_interval(np.array(ours), np.array(theirs)) if min(len(ours), len(theirs)) > 1 else None
+        found[key] = SeedDifference(ours, theirs, pictures, over)
     return found

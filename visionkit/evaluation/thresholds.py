@@ -91,8 +91,9 @@ def lines_of(entry: Mapping[str, Any]) -> list[str]:
         if facts["threshold"] is None:
             lines.append(f"{start}none    {_missing(entry, facts)}")
         else:
-            said = ", ".join(f"{key} {_share(facts[key])}" for key in ("precision", "recall"))
-            bound = "" if facts["bound"] is None else f"; at least {facts['bound']:.3f}"
+            shares = [f"{key} {_share(facts[key])}" for key in ("precision", "recall") if facts[key] is not None]
+            said = ", ".join(shares) or "half of the pictures are too few to choose one: nothing is told of it"
+            bound = "" if facts["bound"] is None else f"; promised at least {facts['bound']:.3f}"
             lines.append(f"{start}{facts['threshold']:<6.4g}  {said}{bound}")
     return lines
 
@@ -108,9 +109,7 @@ def _missing(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return f"{said}; it would take about {images:,} more pictures like these{what}"
 
 
-def _share(told: Mapping[str, Any] | None) -> str:
-    if told is None:
-        return "not told: nothing to tell it of"
+def _share(told: Mapping[str, Any]) -> str:
     return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}] of {told['n']:,}"
 
 

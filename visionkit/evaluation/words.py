@@ -11,7 +11,7 @@ from visionkit.core.text import printable
 from visionkit.evaluation.folder import Evaluation
 from visionkit.evaluation.measured import Measured
 
-__all__ = ["NAMES", "headline", "in_words", "summary_of"]
+__all__ = ["NAMES", "folded", "headline", "in_words", "number", "summary_of", "views_in_words"]
 
 WIDTH = 80
 INDENT = 9
@@ -110,6 +110,22 @@ def views_in_words(entry: Mapping[str, Any]) -> str:
     verb = "gain" if low > 0 else "lose" if high < 0 else ""
     ends = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}] in {name} against one view ({told['plain']:.3f})"
     return f"they {verb} {ends}{cost}" if verb else f"no gain is shown: {ends}{cost}"
+
+
+def folded(lines: Sequence[str]) -> list[str]:
+    """Return lines in 80 columns; what goes on in a further line stands further in."""
+    found: list[str] = []
+    for line in lines:
+        start = " " * (len(line) - len(line.lstrip()))
+        found += textwrap.wrap(
+            printable(line),
+            WIDTH,
+            subsequent_indent=f"{start}    ",
+            drop_whitespace=True,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return found
 
 
 def _kind(evaluation: Evaluation) -> str:

@@ -136,7 +136,8 @@ class MultiTaskMetric(RedrawnMetric[Array, dict[str, Array]]):
     def find_faults(self, ready: dict[str, Array], images: int) -> Array:
         """Return the faults of all heads together."""
         faults = [_placed(m.faults(), ready[name], images) for name, m in self.redrawn().items() if len(ready[name])]
-        return np.sum(faults, 0, dtype=np.float64) if faults else np.zeros(images)
+        together: Array = np.stack([np.zeros(images), *faults]).sum(0)
+        return together
 
     def compute(self) -> dict[str, Tensor]:
         """Return the values of all heads, and "combined"."""

@@ -37,8 +37,13 @@ class Batch(NamedTuple):
     def of(cls, parts: Sequence[Self]) -> Self:
         """Return one batch of all."""
         found, found_counts, truth, truth_counts, masks = zip(*parts, strict=True)
-        arrays = (np.concatenate(v) for v in (found, found_counts, truth, truth_counts))
-        return cls(*arrays, [m for some in masks for m in some])
+        return cls(
+            np.concatenate(found),
+            np.concatenate(found_counts),
+            np.concatenate(truth),
+            np.concatenate(truth_counts),
+            [m for some in masks for m in some],
+        )
 
     def in_order(self, order: Array) -> tuple[DataSetBoxes, list[ImageMasks]]:
         """Return the images in an order, int64 [B]."""

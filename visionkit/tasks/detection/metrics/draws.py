@@ -115,7 +115,8 @@ class AveragePrecisionDraws:
         objects = [
             (a * k + matches.truth_labels[i], matches.truth_image[i]) for a, i in enumerate(matches.truth_inside)
         ]
-        self._objects = _counter(*(np.concatenate(v) for v in zip(*objects, strict=True)), A * k, images)
+        row, of = (np.concatenate(v) for v in zip(*objects, strict=True))
+        self._objects = _counter(row, of, A * k, images)
         best = [good & (rank < n) & (curve < T * k) for n in MAX_DETECTIONS[:2]]
         self._best = [_counter(curve[which], image[which], T * k, images) for which in best]
 

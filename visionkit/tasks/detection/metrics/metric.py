@@ -226,7 +226,8 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
     def find_faults(self, ready: _Ready, images: int) -> Array:
         """Return how many predicted boxes are wrong and objects missed in each image, at the score threshold."""
         hits, predicted, truths = error_table(ready.errors, len(self.classes), images)[:, :3].T
-        return (predicted + truths - 2 * hits).astype(np.float64)
+        faults: Array = (predicted + truths - 2 * hits).astype(np.float64)
+        return faults
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, and precision-recall curves and kinds of errors as .png."""
