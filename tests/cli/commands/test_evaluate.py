@@ -1,10 +1,11 @@
 """visionkit evaluate: the numbers of validate with intervals, the folder, what it says, what it refuses."""
 
 import csv
+import hashlib
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache, partial
+from functools import cache, partial, partialmethod
 from io import StringIO
 
 import pytest
@@ -27,6 +28,7 @@ from visionkit import (
 from visionkit.cli.main import run
 from visionkit.cli.measured import data_for
 from visionkit.data.loading import EvaluationView, evaluation_loader
+from visionkit.evaluation.ensembling import MembersJudged
 from visionkit.evaluation.folder import read_evaluation
 from visionkit.evaluation.measures import measure
 from visionkit.evaluation.view_gain import gain_of_views
@@ -40,7 +42,7 @@ WRITERS = {"classification": corpus.class_folders, "detection": corpus.coco, "in
 def model(task, classes=None, **head):
     """A network that was never trained, and says enough to be wrong in every way."""
     torch.manual_seed(3)
-    backbone = ResNet(layers=(1, 1, 1, 1), block="basic", stem="small")
+    backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
 
     def make(features, number):
         if task == "classification":
@@ -53,7 +55,7 @@ def model(task, classes=None, **head):
         return MaskRCNNHead(features, number, **small)
 
     neck = {"neck": lambda f: FPN(f, channels=16, max_level=5)} if task in ("detection", "instance") else {}
-    made = VisionModel(backbone, make, classes or CLASSES[task], preprocessing=Preprocessing(48), **neck).eval()
+    made = VisionModel(backbone, make, classes or CLASSES[task], preprocessing=Preprocessing(64), **neck).eval()
     with torch.no_grad():
         if task == "classification":  # else all pictures look alike
             made.head.classifier[-1].weight.mul_(30)
@@ -66,6 +68,8 @@ def few_draws():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("visionkit.evaluation.evaluate.measure", partial(measure, draws=20))
         patch.setattr("visionkit.cli.evaluating.gain_of_views", partial(gain_of_views, draws=20))
+        patch.setattr(MembersJudged, "entry", partialmethod(MembersJudged.entry, draws=20))
+        patch.setattr("visionkit.evaluation.model_weights.DRAWS", 20)
         yield
 
 
@@ -260,9 +264,9 @@ def test_views_tell_their_gain_and_cost(places, whole, evaluate, tmp_path):
 def test_a_head_of_a_joint_model(places, evaluate, tmp_path):
     classes = ["animal/cat", "animal/dog", "sky/day", "sky/night"]
     torch.manual_seed(0)
-    backbone = ResNet(layers=(1, 1, 1, 1), block="basic", stem="small")
+    backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
     joint = visionkit.MultiTask(backbone, {"animal": LinearHead, "sky": LinearHead}, lambda f: FPN(f, channels=16),
-                                classes, preprocessing=Preprocessing(48)).model  # fmt: skip
+                                classes, preprocessing=Preprocessing(64)).model  # fmt: skip
     visionkit.save(joint.eval(), tmp_path / "joint.ckpt", task="visionkit.MultiTask")
     root = places["classification"][1]
     said = evaluate("--ckpt", tmp_path / "joint.ckpt", "--data", root, status=2).err
@@ -336,6 +340,60 @@ def test_what_is_asked_wrongly_is_one_line(places, tmp_path, monkeypatch, capsys
     assert words in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+# ---- thresholds and several models
+
+
+def test_thresholds_are_stored_in_the_checkpoint(places, evaluate, tmp_path):
+    ckpt, root = places["detection"]
+    shutil.copy(ckpt, tmp_path / "own.ckpt")
+    said = evaluate("--ckpt", tmp_path / "own.ckpt", "--data", root, "--split", "train", "--choose", "f1")
+    entry = read_evaluation(tmp_path / "out").thresholds
+    assert (entry["chosen_on"]["split"], entry["told_on"]["split"]) == ("val", "train")
+    assert f"stored in {tmp_path / 'own.ckpt'}: visionkit predict goes by them" in said.out
+    stored = visionkit.load(tmp_path / "own.ckpt").thresholds
+    assert stored.rule == "f1"
+    assert dict(stored.values) == {name: facts["threshold"] for name, facts in entry["classes"].items()}
+    digest = hashlib.sha256((tmp_path / "own.ckpt").read_bytes()).hexdigest()
+    assert read_evaluation(tmp_path / "out").model["checkpoints"][0]["sha256"] == digest
+    halves = evaluate("--predictions", tmp_path / "out" / "predictions.jsonl", "--data", f"{root}/annotations/"
+                      "instances_train.json", "--choose", "f1", out="halves").out  # fmt: skip
+    assert read_evaluation(tmp_path / "halves").thresholds["told_on"] is None
+    assert "they stand in evaluation.json" in halves
+    said = evaluate("--ckpt", tmp_path / "own.ckpt", "--data", root, "--choose", "none", out="none")
+    assert "holds no thresholds any more" in said.out
+    assert visionkit.load(tmp_path / "own.ckpt").thresholds is None
+    assert read_evaluation(tmp_path / "none").thresholds is None
+
+
+def test_pixels_have_no_thresholds(places, evaluate, tmp_path):
+    ckpt, root = places["segmentation"]
+    said = evaluate("--ckpt", ckpt, "--data", root, "--choose", "f1", status=2).err
+    assert "a class for each pixel has none" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_checkpoints_speak_as_one(places, evaluate, tmp_path):
+    ckpt, root = places["classification"]
+    torch.manual_seed(9)
+    other = model("classification", ("dog", "cat"))
+    with torch.no_grad():
+        other.head.classifier[-1].weight.normal_()
+    visionkit.save(other, tmp_path / "other.ckpt")
+    said = evaluate("--ckpt", ckpt, tmp_path / "other.ckpt", "--data", root, "--precision", "32", "--flip")
+    told = read_evaluation(tmp_path / "out")
+    assert [c["path"] for c in told.model["checkpoints"]] == [ckpt, str(tmp_path / "other.ckpt")]
+    assert told.model["weights"] == {ckpt: 0.5, str(tmp_path / "other.ckpt"): 0.5}, "val itself is measured"
+    assert [m["name"] for m in told.ensemble["members"]] == [ckpt, str(tmp_path / "other.ckpt")]
+    assert told.views["views"] == "--flip"
+    single = evaluate("--ckpt", tmp_path / "other.ckpt", "--data", root, "--precision", "32", "--flip", out="single")
+    alone = read_evaluation(tmp_path / "single")
+    assert told.ensemble["members"][1]["metrics"]["top1"] == pytest.approx(alone.metrics["top1"].value, abs=1e-6)
+    assert "together" in said.out
+    assert "together" not in single.out
+    wrong = evaluate("--ckpt", ckpt, tmp_path / "other.ckpt", "--data", root, "--choose", "none", out="x", status=2)
+    assert "give one with --ckpt" in wrong.err
 
 
 # ---- predictions without a model
