@@ -85,7 +85,7 @@ def test_intervals_hold_what_they_should_on_a_few_simulated_sets(run):
 
 
 def test_equal_detectors_are_seldom_told_apart_and_better_ones_often(run):
-    given = ["--images", "40", "--sets", "30", "--draws", "60"]
+    given = ["--images", "40", "--sets", "20", "--draws", "50"]
     assert simulated(run, "--what", "equal", *given, population=500)["share"] <= 0.2
     found = simulated(run, "--what", "better", "--gain", "0.5", *given, population=500)
     assert found["gain"] > 0.05
