@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from visionkit.core.tally import Tally, joined
 from visionkit.core.text import printable
+from visionkit.core.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from visionkit.prediction.files import PredictionRun
@@ -38,7 +39,9 @@ def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: boo
         lines.append(_line("" if k else "first", start + joined(printable(said).split(", "), WIDTH - 9 - len(start))))
     if run.files and run.count:
         lines += _files(run.files, Path(out))
-    if run.count and drawable and not save_images:
+    if run.thresholds is not None:
+        lines += _chosen(run.thresholds)
+    elif run.count and drawable and not save_images:  # ten lines are enough
         lines.append(_line("hint", "--save-images also draws what was found, into images/ there"))
     return lines
 
@@ -57,6 +60,17 @@ def _numbers(tally: Tally, width: int) -> str:
     total = sum(tally.counts.values())
     end = f" ({total:,.0f} in all, {tally.which})" if len(words) > 1 else f" ({tally.which})"
     return joined(words, width - len(end)) + end
+
+
+def _chosen(thresholds: Thresholds) -> list[str]:
+    """Return by which thresholds things count, in two lines at most."""
+    start = f"thresholds ({thresholds.rule}): "
+    some = {name: value for name, value in thresholds.values.items() if value is not None}
+    words = [printable(word) for word in Thresholds(thresholds.rule, some).words()]
+    lines = [start + (joined(words, max(20, WIDTH - len(start))) if words else "none")]
+    if left := [printable(name) for name in thresholds.values if name not in some]:
+        lines.append(_line("", "nothing is promised of " + joined(left, WIDTH - 32)))
+    return lines
 
 
 def _names(images: Sequence[str]) -> list[str]:

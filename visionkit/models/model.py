@@ -13,6 +13,7 @@ from visionkit.core.component import Spec, build, parameters_of, spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch, Sample, collate
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.images.given import Pictures, is_one_picture, is_picture, samples_of
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
@@ -56,6 +57,9 @@ class VisionModel(nn.Module):
         if not classes or len(set(classes)) != len(classes):
             raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
         self.classes = tuple(classes)
+        self.thresholds: Thresholds | None = None
+        """From which score on each class counts, where `visionkit evaluate --choose` has chosen it; :meth:`predict`
+        goes by it. A training drops them: they speak of the model as it was."""
         self.preprocessing_is_assumed = preprocessing is None
         """Whether nobody said how pictures are brought to the model's size; a training then takes it from its data."""
         self.preprocessing = Preprocessing(channels=backbone.in_channels) if preprocessing is None else preprocessing
@@ -154,12 +158,20 @@ class VisionModel(nn.Module):
             DataError: A file cannot be read, or a picture has another number of channels.
         """
         self._refuse_training()
-        found = list(self.predict_samples(samples_of(images, self.preprocessing.channels)))
+        found = [self.chosen(p) for p in self.predict_samples(samples_of(images, self.preprocessing.channels))]
         return found[0] if is_one_picture(images) else found
+
+    def chosen(self, prediction: Prediction) -> Prediction:
+        """Return a prediction as the model's thresholds leave it, the same one where there are none.
+
+        Args:
+            prediction: In pixels of the original.
+        """
+        return prediction if self.thresholds is None else prediction.over(self.thresholds.values, self.classes)
 
     @torch.no_grad()
     def predict_samples(self, samples: Iterable[Sample[Any]]) -> Iterator[Prediction]:
-        """Yield the prediction of each sample as read, in pixels of the original."""
+        """Yield the prediction of each sample as read, in pixels of the original; thresholds are not looked at."""
         waiting = iter(samples)
         while some := [self.preprocessing(sample) for sample in islice(waiting, self.images_at_once)]:
             seen = collate(some)

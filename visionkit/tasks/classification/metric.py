@@ -98,8 +98,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         probabilities = probabilities.where(answered[:, None], -torch.inf)
         top5 = torch.zeros(0, dtype=torch.bool, device=self.device)
         if self.multilabel:
-            thresholds = torch.tensor([[p.threshold] for p in predictions], device=self.device)  # [B, 1]
-            answers = (scores > 0.5).to(torch.uint8) + 2 * (probabilities >= thresholds).to(torch.uint8)
+            present = torch.stack([p.present() for p in predictions]).to(self.device) & answered[:, None]  # [B, K]
+            answers = (scores > 0.5).to(torch.uint8) + 2 * present.to(torch.uint8)
             self.keep(len(targets), _Part(probabilities, answers, top5))
             return
         truth = scores.argmax(1)

@@ -66,6 +66,7 @@ class Matches(NamedTuple):
         truth_labels: int64 [M], of the objects.
         truth_image: int64 [M].
         truth_inside: bool [4, M], ranges of area in which the objects count.
+        scores: float32 [D].
     """
 
     classes: int
@@ -79,6 +80,7 @@ class Matches(NamedTuple):
     truth_labels: Array
     truth_image: Array
     truth_inside: Array
+    scores: Array
 
     def evaluate(self, weight: Array) -> tuple[Array, Array]:
         """Return COCO's precision [10, 101, K, 4] and recall [10, K, 4, 3] by IoU, recall, class, area and number.
@@ -198,7 +200,7 @@ def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | 
     runs = np.flatnonzero(np.concatenate([np.ones(min(1, len(score)), bool), np.any(differs, 0)]))
     return Matches(
         classes, labels, image, found.rank[found.curve], hits[found.curve], right[found.curve],
-        inside[:, found.curve], runs, boxes.truth_labels, boxes.truth_image, ~np.stack(outside),
+        inside[:, found.curve], runs, boxes.truth_labels, boxes.truth_image, ~np.stack(outside), boxes.scores[origin],
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from visionkit.tasks.detection.metrics.average_precision import (
 from visionkit.tasks.detection.metrics.batch import Batch
 from visionkit.tasks.detection.metrics.draws import AveragePrecisionDraws
 from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES, ErrorCounts, count_errors, error_table
+from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
 from visionkit.training.plots import write_confusion_matrix
 from visionkit.training.redraw import Counted, ImageCounts, RedrawnMetric, taken
@@ -124,6 +125,16 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
             image = np.repeat(np.arange(len(counts)), counts)[finite]
             found, counts = found[finite], np.bincount(image, minlength=len(counts))
         self.keep(len(counts), Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
+
+    def boxes(self) -> DataSetBoxes:
+        """Return what was predicted and what is true, of the images of this process in their order.
+
+        Raises:
+            UsageError: There are no images.
+        """
+        if not self._parts:
+            raise UsageError("a metric that has no images has no boxes: update it first")
+        return self.join(self._parts).in_order(np.arange(self._held))[0]
 
     def join(self, parts: Sequence[Batch]) -> Batch:
         """Return one batch of all, which is quicker to send."""
