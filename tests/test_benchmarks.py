@@ -231,3 +231,33 @@ def test_a_part_that_fails_or_takes_too_long_is_said(run, tmp_path, capsys):
     assert "nothing" in " ".join(gpu._part("fit", options, tmp_path / "nothing", 60)["failed"])
     options.minutes = 0.0
     assert gpu.run_all(options)["fit"] == {"left_out": "the time is over"}
+
+
+@pytest.mark.slow
+def test_a_student_is_taught_by_the_members_that_are_trained_before(run, photos, tmp_path, monkeypatch):
+    module = run.load("distillation")
+    tiny = ["model.backbone.layers=[1,1,1,1]", "model.backbone.block=basic", "model.backbone.stem=small",
+            "data.size=32", "data.num_workers=0", "trainer.max_epochs=1", "pictures=none"]  # fmt: skip
+    options = options_of(module, "--data", str(photos), "--members", "2", "--set", *tiny)
+    options.home, options.seed = str(tmp_path), 1
+    monkeypatch.setattr(module, "training", without_time(module.training))
+    monkeypatch.setattr(module.subprocess, "run", in_process)
+    teachers = module.trained_teachers(options)
+    assert [Path(path).name for path in teachers] == ["member-1", "member-2"]
+    assert module.trained_teachers(options) == teachers
+    found = module.student(options, teachers)
+    assert set(found) == {"metric", "best", "seconds", "epochs", "teachers"}
+    assert found["epochs"] == 1
+
+
+def without_time(training):
+    return lambda *a: [word for word in training(*a) if not word.startswith(("--minutes", "--model.backbone.depth"))]
+
+
+def in_process(command, *, cwd, **settings):
+    from contextlib import chdir
+
+    from visionkit.cli.main import run
+
+    with chdir(cwd):
+        assert run(command[3:]) == 0

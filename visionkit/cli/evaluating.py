@@ -33,7 +33,7 @@ from visionkit.training.redraw import RedrawnMetric
 __all__ = ["Evaluated", "evaluate_checkpoints", "evaluate_file"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-MOST_LINES = 14  # of thresholds
+MOST_LINES = 9  # of thresholds, before they are folded
 
 
 @dataclass(frozen=True)
@@ -312,8 +312,10 @@ def _choose(
         entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
     told.thresholds = entry
     lines = folded(shortened(lines_of(entry), MOST_LINES))
-    if source is None or len(source.ckpts) > 1:
-        return [*lines, "they are in evaluation.json; visionkit predict --fitted takes them from there"]
+    if source is None:
+        return [*lines, "they stand in evaluation.json"]
+    if len(source.ckpts) > 1:
+        return [*lines, "they stand in evaluation.json: visionkit predict --fitted takes them from there"]
     file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)
     return [*lines, f"stored in {file}: visionkit predict goes by them"]
 

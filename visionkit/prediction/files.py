@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from visionkit.prediction.in_force import thresholds_in_force
 from visionkit.prediction.members import Checkpoints, Members
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
-from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
+from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing, refuse_unwritable
 from visionkit.prediction.sources import Source, find_images
 from visionkit.prediction.stream import sample_results
 from visionkit.prediction.views import Views
@@ -244,7 +243,7 @@ def predict_to_folder(
     """
     start = time.perf_counter()
     folder = Path(out)
-    _refuse_unwritable(folder)  # at once; loading takes a while
+    refuse_unwritable(folder)  # at once; loading takes a while
     if resume and overwrite:
         raise UsageError("--resume keeps the predictions that are there, --overwrite replaces them: give one of them")
     refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
@@ -348,14 +347,3 @@ def _crops(head: Head, folder: Path, overwrite: bool) -> list[str]:
 def _workers(asked: int | None, pictures: Sequence[ImageFile]) -> int:
     """Return how many threads read the pictures."""
     return (choose_workers() if len(pictures) > 1 else 0) if asked is None else asked
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written into, before any work; nothing is made."""
-    for place in (folder, *folder.absolute().parents):
-        if os.path.lexists(place):
-            if not place.is_dir():
-                raise DataError(f"{place}: is a file, not a folder; choose another --out")
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
-            return

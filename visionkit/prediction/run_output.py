@@ -24,7 +24,7 @@ from visionkit.models.head import Head
 from visionkit.prediction.resuming import ASKED, SEEN
 from visionkit.prediction.writers import Table, Writer, WriterJob, finder_of, flatten, open_table, safe_name
 
-__all__ = ["Results", "outputs_of", "refuse_existing"]
+__all__ = ["Results", "outputs_of", "refuse_existing", "refuse_unwritable"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
 SHOWN = 3
@@ -283,6 +283,17 @@ def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None
             f"{out} already holds predictions: choose another --out, replace them with --overwrite, or go on with "
             "--resume"
         )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before any work; nothing is made."""
+    for place in (folder, *folder.absolute().parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise DataError(f"{place}: is a file, not a folder; choose another --out")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
+            return
 
 
 def _rgb(image: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """visionkit evaluate: the numbers of validate with intervals, the folder, what it says, what it refuses."""
 
 import csv
+import hashlib
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
@@ -336,6 +337,60 @@ def test_what_is_asked_wrongly_is_one_line(places, tmp_path, monkeypatch, capsys
     assert words in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+# ---- thresholds and several models
+
+
+def test_thresholds_are_stored_in_the_checkpoint(places, evaluate, tmp_path):
+    ckpt, root = places["detection"]
+    shutil.copy(ckpt, tmp_path / "own.ckpt")
+    said = evaluate("--ckpt", tmp_path / "own.ckpt", "--data", root, "--split", "train", "--choose", "f1")
+    entry = read_evaluation(tmp_path / "out").thresholds
+    assert (entry["chosen_on"]["split"], entry["told_on"]["split"]) == ("val", "train")
+    assert f"stored in {tmp_path / 'own.ckpt'}: visionkit predict goes by them" in said.out
+    stored = visionkit.load(tmp_path / "own.ckpt").thresholds
+    assert stored.rule == "f1"
+    assert dict(stored.values) == {name: facts["threshold"] for name, facts in entry["classes"].items()}
+    digest = hashlib.sha256((tmp_path / "own.ckpt").read_bytes()).hexdigest()
+    assert read_evaluation(tmp_path / "out").model["checkpoints"][0]["sha256"] == digest
+    halves = evaluate("--predictions", tmp_path / "out" / "predictions.jsonl", "--data", f"{root}/annotations/"
+                      "instances_train.json", "--choose", "f1", out="halves").out  # fmt: skip
+    assert read_evaluation(tmp_path / "halves").thresholds["told_on"] is None
+    assert "they stand in evaluation.json" in halves
+    said = evaluate("--ckpt", tmp_path / "own.ckpt", "--data", root, "--choose", "none", out="none")
+    assert "holds no thresholds any more" in said.out
+    assert visionkit.load(tmp_path / "own.ckpt").thresholds is None
+    assert read_evaluation(tmp_path / "none").thresholds is None
+
+
+def test_pixels_have_no_thresholds(places, evaluate, tmp_path):
+    ckpt, root = places["segmentation"]
+    said = evaluate("--ckpt", ckpt, "--data", root, "--choose", "f1", status=2).err
+    assert "a class for each pixel has none" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_checkpoints_speak_as_one(places, evaluate, tmp_path):
+    ckpt, root = places["classification"]
+    torch.manual_seed(9)
+    other = model("classification", ("dog", "cat"))
+    with torch.no_grad():
+        other.head.classifier[-1].weight.normal_()
+    visionkit.save(other, tmp_path / "other.ckpt")
+    said = evaluate("--ckpt", ckpt, tmp_path / "other.ckpt", "--data", root, "--precision", "32", "--flip")
+    told = read_evaluation(tmp_path / "out")
+    assert [c["path"] for c in told.model["checkpoints"]] == [ckpt, str(tmp_path / "other.ckpt")]
+    assert told.model["weights"] == {ckpt: 0.5, str(tmp_path / "other.ckpt"): 0.5}, "val itself is measured"
+    assert [m["name"] for m in told.ensemble["members"]] == [ckpt, str(tmp_path / "other.ckpt")]
+    assert told.views["views"] == "--flip"
+    single = evaluate("--ckpt", tmp_path / "other.ckpt", "--data", root, "--precision", "32", "--flip", out="single")
+    alone = read_evaluation(tmp_path / "single")
+    assert told.ensemble["members"][1]["metrics"]["top1"] == pytest.approx(alone.metrics["top1"].value, abs=1e-6)
+    assert "together" in said.out
+    assert "together" not in single.out
+    wrong = evaluate("--ckpt", ckpt, tmp_path / "other.ckpt", "--data", root, "--choose", "none", out="x", status=2)
+    assert "give one with --ckpt" in wrong.err
 
 
 # ---- predictions without a model

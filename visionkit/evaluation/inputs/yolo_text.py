@@ -69,7 +69,8 @@ def read_yolo_text(folder: Path, images: DataImages, classes: Sequence[str], *, 
     missing = [id for position, id in enumerate(images.ids) if position not in found]
     remarks = [*matched.remarks, *([names.remark] if names.remark else [])]
     if missing:
-        remarks.append(f"{len(missing)} of {len(images)} images have no file (first: {missing[0]}): nothing there")
+        count = f"{len(missing)} of {len(images)} images have no file (first: {missing[0]})"
+        remarks.append(f"{count}: counted as without objects")
 
     def read(position: int) -> Any:
         return object_prediction(found.get(position, ()), images.size(position), masks=masks)
