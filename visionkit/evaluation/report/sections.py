@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from visionkit.evaluation.report.charts import swatch
 from visionkit.evaluation.report.class_shots import suspects
-from visionkit.evaluation.report.confusion import confusion_part
+from visionkit.evaluation.report.confusion import MOST_CLASSES, confusion_part
 from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
 from visionkit.evaluation.report.drawing import FOUND, TRUTH
 from visionkit.evaluation.report.gains import ensemble_part, thresholds_part, views_part
@@ -103,8 +103,12 @@ def _confusion(facts: Facts, gallery: Gallery) -> Markup:
     content = confusion_part(facts, shown)
     if not content:
         return content
-    note = "Underlined counts are buttons: they show their pictures below." if shown else ""
-    return say('<p class="soft">Rows are what is true, columns what was predicted. {}</p>{}', note, content)
+    if len(facts.rows("confusion", "names")) > MOST_CLASSES:
+        note = "The most frequent pairs; what is a button shows its pictures below."
+    else:
+        note = "Rows are what is true, columns what was predicted."
+        note += " Underlined numbers are buttons: they show their pictures below." if shown else ""
+    return say('<p class="soft">{}</p>{}', note, content)
 
 
 def _errors(facts: Facts, gallery: Gallery) -> Markup:
