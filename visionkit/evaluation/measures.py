@@ -127,7 +127,8 @@ def share_interval(hits: Array, of: Array, group: Array) -> Interval:
         spread = ((right - share * total) ** 2).sum() * count / (count - 1) / n**2  # variance of the share
         effective = min(float(n), share * (1 - share) / spread) if spread > 0 else float(n)
         effective *= float(ndtri(0.975) / stdtrit(count - 1, 0.975)) ** 2
-    return wilson(float(share) * max(effective, 1.0), max(effective, 1.0))
+    effective = max(float(effective), 1.0)
+    return wilson(float(share) * effective, effective)
 
 
 def _bootstrap(value: float, draws: Array, units: int, *, is_share: bool) -> Interval | None:
