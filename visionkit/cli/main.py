@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "visionkit.cli.commands.compare",
         "which of several evaluations is better on the same pictures: compare DIR_A DIR_B",
     ),
+    "report": (
+        "visionkit.cli.commands.report",
+        "an evaluation or a training as one page with pictures: visionkit report FOLDER --out FILE.html",
+    ),
     "soup": (
         "visionkit.cli.commands.soup",
         "average the weights of several trainings into one model: soup A B C --data ROOT --out OUT.ckpt",

@@ -40,8 +40,9 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
         for name, array in arrays.items():
             if array.dtype.kind not in _KINDS:
                 raise TypeError(f"{name}: an array of {array.dtype}, not of numbers")
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getbuffer())
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, Array]:
@@ -69,8 +70,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     """Return one array, whose description must fit the bytes that there are."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{member.filename} is compressed")
-    with archive.open(member) as stream:
-        data = stream.read(member.file_size + 1)
+    data = archive.read(member)
     head = io.BytesIO(data)
     version = np.lib.format.read_magic(head)
     if version not in ((1, 0), (2, 0)):

@@ -39,6 +39,8 @@ class Description(TypedDict):
     model: ModelSpec
     passport: NotRequired[dict[str, Any] | None]
     thresholds: NotRequired[dict[str, Any]]
+    teachers: NotRequired[list[dict[str, str]]]
+    """Names ("source") and hashes ("sha256") of the files that taught it."""
 
 
 def check_description(data: Any, path: str | os.PathLike[str]) -> Description:
@@ -119,6 +121,8 @@ def _description(said: Any) -> Description:
             found["thresholds"] = Thresholds.from_plain(said["thresholds"], made["classes"]).plain()
         except DataError as e:
             raise _FaultError(str(e)) from None
+    if said.get("teachers"):
+        found["teachers"] = _teachers(said["teachers"])
     return found
 
 
@@ -154,6 +158,16 @@ def _classes(names: Any) -> list[str]:
             raise _FaultError(f"it has the class name {_words(name)} twice")
         seen.add(name)
     return names
+
+
+def _teachers(said: Any) -> list[dict[str, str]]:
+    keys = {"source", "sha256"}
+    if not isinstance(said, list) or not all(isinstance(t, dict) and keys <= set(t) for t in said):
+        raise _FaultError(f"its teachers are {_words(said)}")
+    found = [{key: t[key] for key in sorted(keys)} for t in said]
+    if odd := [v for t in found for v in t.values() if not (isinstance(v, str) and is_printable(v))]:
+        raise _FaultError(f"its teachers hold {_words(odd[0])}, no name or hash")
+    return found
 
 
 def _is_path(value: Any) -> bool:

@@ -10,6 +10,8 @@ from visionkit import DataError, ImageInfo, UsageError
 from visionkit.evaluation.inputs.found import FoundObject, object_prediction
 from visionkit.evaluation.inputs.reading import read_predictions
 from visionkit.prediction.writers import WriterJob
+from visionkit.tasks.detection.metrics.metric import DetectionMetric
+from visionkit.tasks.detection.readers.coco import CocoDataset
 from visionkit.tasks.detection.readers.yolo import YoloDataset
 from visionkit.tasks.detection.writers import YoloWriter
 
@@ -156,3 +158,19 @@ def test_what_is_written_is_read_to_its_six_digits(tmp_path_factory, found):
         assert [data.classes[i] for i in again[k].labels] == labels
         assert again[k].scores.tolist() == pytest.approx(prediction.scores.tolist(), abs=6e-7)
         assert np.allclose(again[k].boxes.numpy(), prediction.boxes.numpy(), atol=3e-4)
+
+
+def test_labels_of_real_photos_with_a_confidence_are_wholly_right(tmp_path, data_root):
+    """The same objects as COCO JSON: names of classes and of files join them."""
+    data = CocoDataset(data_root / "coco128/annotations/boxes_val2017.json")
+    for file in (data_root / "coco128/labels/val2017").glob("*.txt"):
+        lines = [f"{line} 0.9\n" for line in file.read_text().splitlines()]
+        (tmp_path / file.name).write_text("".join(lines))
+    found = read_predictions(tmp_path, task="detection", dataset=data, classes=data.classes)
+    metric = DetectionMetric(data.classes)
+    for k in range(len(data)):
+        target, info = data.target_of(k, found[k].size)
+        metric.update([found[k]], [target.restore(info)])
+    values = metric.compute()
+    assert float(values["map_50"]) == float(values["map_75"]) == 1
+    assert int(values["errors/missed"]) == int(values["errors/background"]) == 0

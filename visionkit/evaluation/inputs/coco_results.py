@@ -81,7 +81,8 @@ def read_coco_results(
         found[places[image]].append(_object(one, labels[category], masks=masks))
     missing = [id for position, id in enumerate(images.ids) if position not in found]
     if missing:
-        remarks.append(f"{len(missing)} of {len(images)} images have no detection (first: {missing[0]}): nothing there")
+        count = f"{len(missing)} of {len(images)} images have no detection (first: {missing[0]})"
+        remarks.append(f"{count}: counted as without objects")
     what = "masks" if masks else "boxes"
     return FilePredictions(
         f"COCO results of {file}: {len(content):,} {what} in {len(found):,} images",

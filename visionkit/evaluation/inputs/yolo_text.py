@@ -69,13 +69,14 @@ def read_yolo_text(folder: Path, images: DataImages, classes: Sequence[str], *, 
     missing = [id for position, id in enumerate(images.ids) if position not in found]
     remarks = [*matched.remarks, *([names.remark] if names.remark else [])]
     if missing:
-        remarks.append(f"{len(missing)} of {len(images)} images have no file (first: {missing[0]}): nothing there")
+        count = f"{len(missing)} of {len(images)} images have no file (first: {missing[0]})"
+        remarks.append(f"{count}: counted as without objects")
 
     def read(position: int) -> Any:
         return object_prediction(found.get(position, ()), images.size(position), masks=masks)
 
-    count = sum(map(len, found.values()))
-    source = f"YOLO text of {place}: {count:,} {'masks' if masks else 'boxes'} in {len(found):,} files"
+    total = sum(map(len, found.values()))
+    source = f"YOLO text of {place}: {total:,} {'masks' if masks else 'boxes'} in {len(found):,} files"
     return FilePredictions(source, range(len(images)), read, tuple(missing), tuple(remarks))
 
 

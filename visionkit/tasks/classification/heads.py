@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
-from visionkit.models.head import Head
-from visionkit.tasks.classification.losses import binary_cross_entropy, focal_loss, soft_cross_entropy
+from visionkit.models.head import Head, Lesson
+from visionkit.tasks.classification.losses import (
+    binary_cross_entropy,
+    binary_divergence,
+    focal_loss,
+    soft_cross_entropy,
+    softmax_divergence,
+)
 from visionkit.tasks.classification.solve import solve
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
 
@@ -45,6 +51,7 @@ class ClassificationHead(Head):
 
     prediction = ClassPrediction
     reads = "backbone"
+    teacher_temperature = 3.0
 
     classifier: nn.Module
 
@@ -111,14 +118,55 @@ class ClassificationHead(Head):
 
     def decode(self, outputs: ClassificationOutputs) -> list[ClassPrediction]:
         """Return the probabilities of each image; computed in float32."""
-        logits = outputs.logits.float()
+        return [
+            ClassPrediction(p, self.multilabel, self.threshold) for p in self.probabilities(outputs.logits).unbind()
+        ]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return what logits [B, K] say, float32 [B, K]: each class by itself, or in rows that sum to one."""
+        logits = logits.float()
         if self.multilabel:
-            probabilities = logits.sigmoid()
-        elif self.loss_name == "bce":  # one label trained as K yes/no questions: the answers, scaled to sum to one
-            probabilities = nn.functional.normalize(logits.sigmoid(), p=1.0, dim=1)
-        else:
-            probabilities = logits.softmax(dim=1)
-        return [ClassPrediction(p, self.multilabel, self.threshold) for p in probabilities.unbind()]
+            return logits.sigmoid()
+        if self.loss_name == "bce":  # one label trained as K yes/no questions: the answers, scaled to sum to one
+            return nn.functional.normalize(logits.sigmoid(), p=1.0, dim=1)
+        return logits.softmax(dim=1)
+
+    def check_teacher(self, teacher: Head, shared: int) -> None:
+        """Refuse what is no classifier, one of another kind of labels, and one class, which is told from no other."""
+        if not isinstance(teacher, ClassificationHead):
+            raise UsageError(f"a {type(teacher).__name__} says no classes of whole pictures: give a classifier's")
+        if teacher.multilabel != self.multilabel:
+            kinds = ("one class a picture", "several classes a picture")
+            raise UsageError(f"it says {kinds[teacher.multilabel]}, the data have {kinds[self.multilabel]}")
+        if shared < 2 and not self.multilabel:
+            raise UsageError("it knows one of the data's classes, and tells it from no other of them: two are needed")
+
+    def imitate(
+        self, outputs: ClassificationOutputs, targets: Sequence[ClassTarget], lesson: Lesson
+    ) -> dict[str, Tensor]:
+        """Return the divergence from the teacher's probabilities of the classes that both know.
+
+        Pictures of classes that it does not know, or the share of them in a blend, do not count.
+
+        Args:
+            outputs: Logits [B, K].
+            targets: Scores [K] of each image.
+            lesson: Of a head that passed :meth:`check_teacher`.
+        """
+        assert isinstance(lesson.head, ClassificationHead)
+        logits = outputs.logits[:, lesson.own]  # [B, S]
+        binary = self.loss_name == "bce" or self.multilabel
+        with torch.no_grad():
+            taught = lesson.outputs.logits[:, lesson.theirs].float() / lesson.temperature
+            answers = binary and lesson.head.loss_name == "bce"  # to yes/no questions, by both
+            truth = taught.sigmoid() if answers else lesson.head.probabilities(taught)
+        if self.multilabel:
+            return {"imitation": binary_divergence(logits, truth, temperature=lesson.temperature).mean()}
+        divergence = (binary_divergence if binary else softmax_divergence)(
+            logits, truth, temperature=lesson.temperature
+        )
+        known = torch.stack([t.scores for t in targets]).to(logits.device)[:, lesson.own].sum(1)  # [B]
+        return {"imitation": (divergence * known).mean()}
 
     def reduce_for_cache(self, features: list[Tensor]) -> list[Tensor]:
         """Return the coarsest level's mean, [B, C, 1, 1]."""
