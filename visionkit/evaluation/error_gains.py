@@ -93,9 +93,9 @@ def _of_boxes(metric: DetectionMetric, values: Mapping[str, Tensor]) -> dict[str
     kinds: list[dict[str, Any]] = []
     for kind, gain in at_50.gains.items():
         shown, every = int(values[f"errors/{kind}"]), at_50.counts[kind]
-        when = (
-            f"at score {metric.score_threshold:g}" if kind == "missed" else f"from score {metric.score_threshold:g} on"
-        )
+        score = f"score {metric.score_threshold:g}"
+        when = f"at {score}" if kind == "missed" else f"from {score} on"
+        when += f", {every:,} in all" if every and not shown else ""
         kinds.append(
             {
                 "kind": kind, "count": shown, "count_all": every, "gain": gain, "gain_map": mean.gains[kind],

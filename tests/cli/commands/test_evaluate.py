@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
-from functools import cache, partial
+from functools import cache, partial, partialmethod
 from io import StringIO
 
 import pytest
@@ -28,6 +28,7 @@ from visionkit import (
 from visionkit.cli.main import run
 from visionkit.cli.measured import data_for
 from visionkit.data.loading import EvaluationView, evaluation_loader
+from visionkit.evaluation.ensembling import MembersJudged
 from visionkit.evaluation.folder import read_evaluation
 from visionkit.evaluation.measures import measure
 from visionkit.evaluation.view_gain import gain_of_views
@@ -41,7 +42,7 @@ WRITERS = {"classification": corpus.class_folders, "detection": corpus.coco, "in
 def model(task, classes=None, **head):
     """A network that was never trained, and says enough to be wrong in every way."""
     torch.manual_seed(3)
-    backbone = ResNet(layers=(1, 1, 1, 1), block="basic", stem="small")
+    backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
 
     def make(features, number):
         if task == "classification":
@@ -54,7 +55,7 @@ def model(task, classes=None, **head):
         return MaskRCNNHead(features, number, **small)
 
     neck = {"neck": lambda f: FPN(f, channels=16, max_level=5)} if task in ("detection", "instance") else {}
-    made = VisionModel(backbone, make, classes or CLASSES[task], preprocessing=Preprocessing(48), **neck).eval()
+    made = VisionModel(backbone, make, classes or CLASSES[task], preprocessing=Preprocessing(64), **neck).eval()
     with torch.no_grad():
         if task == "classification":  # else all pictures look alike
             made.head.classifier[-1].weight.mul_(30)
@@ -67,6 +68,8 @@ def few_draws():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("visionkit.evaluation.evaluate.measure", partial(measure, draws=20))
         patch.setattr("visionkit.cli.evaluating.gain_of_views", partial(gain_of_views, draws=20))
+        patch.setattr(MembersJudged, "entry", partialmethod(MembersJudged.entry, draws=20))
+        patch.setattr("visionkit.evaluation.model_weights.DRAWS", 20)
         yield
 
 
@@ -261,9 +264,9 @@ def test_views_tell_their_gain_and_cost(places, whole, evaluate, tmp_path):
 def test_a_head_of_a_joint_model(places, evaluate, tmp_path):
     classes = ["animal/cat", "animal/dog", "sky/day", "sky/night"]
     torch.manual_seed(0)
-    backbone = ResNet(layers=(1, 1, 1, 1), block="basic", stem="small")
+    backbone = ResNet(layers=(1, 1, 1, 1), block="basic")
     joint = visionkit.MultiTask(backbone, {"animal": LinearHead, "sky": LinearHead}, lambda f: FPN(f, channels=16),
-                                classes, preprocessing=Preprocessing(48)).model  # fmt: skip
+                                classes, preprocessing=Preprocessing(64)).model  # fmt: skip
     visionkit.save(joint.eval(), tmp_path / "joint.ckpt", task="visionkit.MultiTask")
     root = places["classification"][1]
     said = evaluate("--ckpt", tmp_path / "joint.ckpt", "--data", root, status=2).err

@@ -63,8 +63,8 @@ def parser() -> Parser:
                    help="COCO annotation file whose ids of images and categories COCO results use, where they are not "
                    "those of the data")  # fmt: skip
     p.add_argument("--allow-missing", action="store_true",
-                   help="leave out pictures that --predictions say nothing of, where each needs a class, or one for each "
-                   "pixel (default: they are refused)")  # fmt: skip
+                   help="leave out pictures that --predictions say nothing of, where each needs a class, or one for "
+                   "each pixel (default: they are refused)")  # fmt: skip
     p.add_argument(
         "--batch-size",
         "--batch",
