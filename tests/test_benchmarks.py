@@ -70,23 +70,24 @@ def test_options_choose_cases_and_their_references(run, name, given, cases, refe
     assert references == module.REFERENCES
 
 
-def simulated(run, *given):
+def simulated(run, *given, population=20_000):
     module = run.load("interval_coverage")
+    module.POPULATION = population
     return module.figures(options_of(module, *given), "visionkit")
 
 
 def test_intervals_hold_what_they_should_on_a_few_simulated_sets(run):
     found = simulated(run, "--what", "top1", "--images", "100", "--sets", "150")
     assert 0.9 <= found["share"] <= 1
-    found = simulated(run, "--what", "miou", "--sets", "40", "--draws", "60")
+    found = simulated(run, "--what", "miou", "--sets", "40", "--draws", "60", population=2000)
     assert 0.8 <= found["share"] <= 1
     assert 0.05 < found["width"] < 0.2
 
 
 def test_equal_detectors_are_seldom_told_apart_and_better_ones_often(run):
-    given = ["--images", "40", "--sets", "30", "--draws", "60"]
-    assert simulated(run, "--what", "equal", *given)["share"] <= 0.2
-    found = simulated(run, "--what", "better", "--gain", "0.5", *given)
+    given = ["--images", "40", "--sets", "20", "--draws", "50"]
+    assert simulated(run, "--what", "equal", *given, population=500)["share"] <= 0.2
+    found = simulated(run, "--what", "better", "--gain", "0.5", *given, population=500)
     assert found["gain"] > 0.05
     assert found["share"] >= 0.8
 

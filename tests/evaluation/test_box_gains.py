@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from visionkit import UsageError
 from visionkit.evaluation.box_gains import box_gains, mean_gains
 from visionkit.tasks.detection.metrics.metric import DetectionMetric
 from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
@@ -118,3 +119,8 @@ def test_of_more_than_a_hundred_the_best_count():
     metric = of([BOX], [0], [FAR] * 100 + [BOX], [0] * 101, scores)
     assert box_gains(metric.boxes(), 2).value == float(metric.compute()["map_50"]) == 0
     assert box_gains(metric.boxes(), 2).gains["background"] == 0
+
+
+def test_a_metric_without_images_has_no_boxes():
+    with pytest.raises(UsageError, match="a metric that has no images has no boxes"):
+        DetectionMetric(["a"]).boxes()

@@ -78,6 +78,20 @@ def test_boxes():
     assert duplicates.interval is None or duplicates.value > 0
 
 
+def test_a_mean_of_rare_classes_says_little():
+    """Three of ten classes with a few objects each: their average precision is mostly luck, and too high."""
+    pairs = evaluated.boxes(0, count=60)
+    extra = [(p, t) for k in range(3) for p, t in evaluated.boxes(k, count=2, classes=1)]
+    for k, (_, target) in enumerate(extra):
+        target.labels[:] = 2 + k // 2
+    found = evaluated.detected([*pairs, *extra], classes=[f"c{k}" for k in range(5)], draws=20).metrics
+    assert found["ap/c3"].few == f"too few to say: {found['ap/c3'].n} objects of the class"
+    for key in ("map", "map_50", "map_small"):
+        assert found[key].few == "too few to say: 3 of 5 classes have under 10 objects"
+    assert found["recall"].few is found["mar_100"].few is found["ap/c0"].few is None
+    assert evaluated.detected(pairs, draws=20).metrics["map"].few is None
+
+
 def test_masks():
     measured = measure(evaluated.segmented().metric, draws=200)
     assert measured["miou"].method == measured["pixel_accuracy"].method == "bootstrap"

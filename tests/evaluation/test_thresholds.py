@@ -45,8 +45,11 @@ def test_chosen_on_val_told_on_test():
         "thresholds precision>=0.95 (kept 19 times of 20 for each class): chosen on val (900 pictures), told on test "
         "(900 pictures)"
     )
-    assert lines[1].startswith(f"  cat  {facts['threshold']:<6.4g}  precision {hits / n:.3f} [")
-    assert lines[3] == "  cow  none    nothing can be promised: there is none of it in these pictures"
+    assert lines[1] == "       from    precision           recall              promised"
+    interval = f"{hits / n:.2f} [{told.low:.2f}, {told.high:.2f}]"
+    assert lines[2].startswith(f"  cat  {facts['threshold']:<6.4g}  {interval:<18}  0.")
+    assert lines[2].endswith("  at least 0.95")
+    assert lines[4] == "  cow  none    nothing can be promised: there is none of it in these pictures"
     thresholds = thresholds_of(json.loads(json.dumps(entry)), NAMES)
     assert thresholds.rule == "precision>=0.95"
     assert thresholds.values["cat"] == facts["threshold"]

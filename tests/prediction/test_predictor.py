@@ -32,7 +32,6 @@ from visionkit import (
     VisionModel,
     convert,
 )
-from visionkit.prediction import files as files_module
 from visionkit.prediction import pictures as pictures_module
 from visionkit.prediction.backends import available
 from visionkit.prediction.files import ImageFile, predict_to_folder
@@ -316,7 +315,7 @@ def test_grey_models_draw_on_grey(tmp_path):
     Image.fromarray(scene((64, 64), (10, 10, 40, 40))).save(tmp_path / "a.png")
     (tmp_path / "any.ckpt").touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
+        patch.setattr("visionkit.models.checkpoint.load", lambda *_, **__: model)
         predict_to_folder(
             tmp_path / "any.ckpt", [ImageFile(str(tmp_path / "a.png"))], tmp_path / "out", save_images=True
         )
@@ -361,7 +360,7 @@ def test_few_whole_pictures_wait(tiny_model, pictures, tmp_path, monkeypatch):
 
 def test_windows_of_a_detector_to_a_folder(tmp_path, monkeypatch):
     model = detector(64)
-    monkeypatch.setattr(files_module.checkpoint, "load", lambda *_, **__: model)
+    monkeypatch.setattr("visionkit.models.checkpoint.load", lambda *_, **__: model)
     Image.fromarray(scene((190, 210), *BOXES)).save(tmp_path / "a.png")
     (tmp_path / "any.ckpt").touch()
     done = predict_to_folder(

@@ -78,7 +78,7 @@ def thresholds_of(entry: Any, classes: Collection[str]) -> Thresholds:
 
 
 def lines_of(entry: Mapping[str, Any]) -> list[str]:
-    """Return an entry in words: how thresholds were chosen, then a line a class."""
+    """Return an entry in words: how thresholds were chosen, then a line a class, most of 80 columns or less."""
     here, there = entry["chosen_on"], entry["told_on"]
     if there is None:
         told = "told of its halves, chosen on one and told on the other: there is no other split"
@@ -86,15 +86,19 @@ def lines_of(entry: Mapping[str, Any]) -> list[str]:
         told = f"told on {there['split']} ({_pictures(there)})"
     lines = [f"thresholds {entry['rule']} ({entry['words']}): chosen on {here['split']} ({_pictures(here)}), {told}"]
     longest = max((len(name) for name in entry["classes"]), default=0)
+    promised = entry["level"] is not None
+    if any(facts["threshold"] is not None for facts in entry["classes"].values()):
+        lines.append(
+            f"  {'':<{longest}}  from    {'precision':<18}  {'recall':<18}{'  promised' if promised else ''}".rstrip()
+        )
     for name, facts in entry["classes"].items():
         start = f"  {name:<{longest}}  "
         if facts["threshold"] is None:
             lines.append(f"{start}none    {_missing(entry, facts)}")
-        else:
-            shares = [f"{key} {_share(facts[key])}" for key in ("precision", "recall") if facts[key] is not None]
-            said = ", ".join(shares) or "half of the pictures are too few to choose one: nothing is told of it"
-            bound = "" if facts["bound"] is None else f"; promised at least {facts['bound']:.3f}"
-            lines.append(f"{start}{facts['threshold']:<6.4g}  {said}{bound}")
+            continue
+        shares = "  ".join(f"{_share(facts[key]):<18}" for key in ("precision", "recall"))
+        bound = "" if facts["bound"] is None else f"  at least {math.floor(facts['bound'] * 100) / 100:.2f}"
+        lines.append(f"{start}{facts['threshold']:<6.4g}  {shares}{bound}".rstrip())
     return lines
 
 
@@ -109,8 +113,8 @@ def _missing(entry: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     return f"{said}; it would take about {images:,} more pictures like these{what}"
 
 
-def _share(told: Mapping[str, Any]) -> str:
-    return f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}] of {told['n']:,}"
+def _share(told: Mapping[str, Any] | None) -> str:
+    return "too few to tell" if told is None else f"{told['value']:.2f} [{told['low']:.2f}, {told['high']:.2f}]"
 
 
 def _pictures(where: Mapping[str, Any]) -> str:

@@ -43,6 +43,9 @@ class VisionModel(nn.Module):
 
     images_at_once = 8
     """Pictures that :meth:`predict` computes together."""
+    thresholds: Thresholds | None = None
+    """From which score on each class counts, where ``visionkit evaluate --choose`` has chosen it; :meth:`predict` goes
+    by it. A training drops them: they speak of the model as it was."""
 
     def __init__(
         self,
@@ -57,9 +60,6 @@ class VisionModel(nn.Module):
         if not classes or len(set(classes)) != len(classes):
             raise UsageError(f"classes must be unique names, at least one; got {list(classes)}")
         self.classes = tuple(classes)
-        self.thresholds: Thresholds | None = None
-        """From which score on each class counts, where `visionkit evaluate --choose` has chosen it; :meth:`predict`
-        goes by it. A training drops them: they speak of the model as it was."""
         self.preprocessing_is_assumed = preprocessing is None
         """Whether nobody said how pictures are brought to the model's size; a training then takes it from its data."""
         self.preprocessing = Preprocessing(channels=backbone.in_channels) if preprocessing is None else preprocessing

@@ -364,13 +364,13 @@ def test_the_number_of_pictures(tmp_path):
 
 def test_the_quality_goes_down_rather_than_the_size_up(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    answers = [(0, 1, 0.5 + k / 100) for k in range(12)]
+    answers = [(0, 1, 0.5 + k / 100) for k in range(6)]
     evaluations.make("classification", tmp_path / "out", tmp_path / "data", answers=answers)
     lines = []
     for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines():
         record = json.loads(line)
         noise = BytesIO()
-        Image.fromarray(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(noise, "PNG")
+        Image.fromarray(rng.integers(0, 255, (150, 150, 3), dtype=np.uint8)).save(noise, "PNG")
         (tmp_path / "data" / record["image"].rpartition("/")[2]).write_bytes(noise.getvalue())
         lines.append(record | {"sha256": hashlib.sha256(noise.getvalue()).hexdigest()})
     source = find_source(tmp_path / "out")
@@ -381,7 +381,7 @@ def test_the_quality_goes_down_rather_than_the_size_up(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "ROOM", room)
     small = page(source)[0]
     assert len(small.encode()) <= room
-    assert len(Page(small).all("img")) == len(Page(whole).all("img")) == 12
+    assert len(Page(small).all("img")) == len(Page(whole).all("img")) == 6
 
 
 def replaced(image, sha256):
@@ -520,3 +520,47 @@ def test_two_hundred_photos(tmp_path, data_root):
     assert left_out == ()
     assert len(found.all("img")) == 200
     assert 500_000 < len(text.encode()) <= 1_500_000
+
+
+JUNK = (None, 3, -1.5, True, "x", [], {}, ["x"], {"x": 1}, [[1]], "9" * 400)
+
+
+def places(value, path=()):
+    """All places in a JSON value, but for the outermost one."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(one, dict | list):
+            yield from places(one, (*path, key))
+
+
+def mutants(told, seed, count):
+    rng = np.random.default_rng(seed)
+    every = [p for p in places(told) if p[0] not in ("metrics", "worst")]
+    for _ in range(count):
+        changed = json.loads(json.dumps(told))
+        for place in rng.choice(len(every), 2):
+            holder = changed
+            try:
+                for key in every[place][:-1]:
+                    holder = holder[key]
+                holder[every[place][-1]] = JUNK[rng.integers(len(JUNK))]
+            except (KeyError, IndexError, TypeError):  # the first one took its place away
+                pass
+        yield changed
+
+
+@pytest.mark.parametrize(("task", "count"), [("detection", 40), pytest.param("detection", 2000, marks=pytest.mark.slow),
+                                              pytest.param("classification", 500, marks=pytest.mark.slow)])  # fmt: skip
+def test_odd_values_are_shown_or_refused_in_one_line(task, count, tmp_path):
+    evaluations.make(task, tmp_path / "out", tmp_path / "data", **PARTS)
+    place = tmp_path / "out" / "evaluation.json"
+    told = json.loads(place.read_text())
+    ends = []
+    for changed in mutants(told, 0, count):
+        place.write_text(json.dumps(changed))
+        try:
+            ends.append(page(find_source(tmp_path / "out"), pictures=0)[0][-8:])
+        except DataError as e:
+            ends.append(len(e.lines))
+    assert set(ends) == {"</html>\n", 1}
+    assert ends.count(1) < 0.75 * count

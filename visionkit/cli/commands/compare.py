@@ -113,14 +113,18 @@ def _compare(drawings: Drawings, first: tuple[str, Sequence[int]], second: tuple
     from visionkit.evaluation.comparison import compare
 
     found = compare(drawings, first[1][0], second[1][0])
+    told = {"a": first[0], "b": second[0], **found.record()}
     say("", f"A = {first[0]}", f"B = {second[0]}")
+    if not found.better and not found.worse and all(one.a == one.b for one in found.differences.values()):
+        say("both say the same: no value differs, and no picture tells them apart")
+        return told
     say(_sentence(found.main, found.differences[found.main]))
     if found.mcnemar is not None:
         test = found.mcnemar
         say(f"  right in B alone {test.second}, in A alone {test.first}: p = {test.p:.2g} (McNemar's exact test)")
     say(*_table(found.main, found.differences))
     say(*_pictures(found))
-    return {"a": first[0], "b": second[0], **found.record()}
+    return told
 
 
 def _compare_seeds(
@@ -194,9 +198,10 @@ def _table(main: str, found: Mapping[str, Difference], shown: set[str] | None = 
     lines = []
     for key in [*plain, *told[:OF_CLASSES]]:
         one = found[key]
-        over = "" if one.interval is None else f" {_ends(one.interval.low, one.interval.high)}"
+        form = ".0f" if "errors/" in key else ".4f"
+        over = "" if one.interval is None else f" {_ends(one.interval.low, one.interval.high, form)}"
         verdict = "shown" if key in shown else one.basis.few or "not shown"
-        lines.append(f"  {key:<{width}}  {one.a:.4g} -> {one.b:.4g}, {one.b - one.a:+.4f}{over}: {verdict}")
+        lines.append(f"  {key:<{width}}  {one.a:.4g} -> {one.b:.4g}, {one.b - one.a:+{form}}{over}: {verdict}")
     if of_classes:
         left = len(told) - OF_CLASSES
         more = f" ({left} more of these are not listed)" if left > 0 else ""
@@ -207,8 +212,6 @@ def _table(main: str, found: Mapping[str, Difference], shown: set[str] | None = 
 
 def _pictures(found: Comparison) -> list[str]:
     """Return the pictures on which the two differ, in lines."""
-    if not found.better and not found.worse:
-        return ["  no picture is told apart by them"]
     return [
         f"  B is {word} on {len(some)} pictures{': ' if some else ''}{_list(some)}"
         for word, some in (("better", found.better), ("worse", found.worse))
@@ -224,8 +227,8 @@ def _runs(count: int) -> str:
     return "1 run" if count == 1 else f"{count} runs"
 
 
-def _ends(low: float, high: float) -> str:
-    return f"[{low:.4f}, {high:.4f}]"
+def _ends(low: float, high: float, form: str = ".4f") -> str:
+    return f"[{low:{form}}, {high:{form}}]"
 
 
 def _record(

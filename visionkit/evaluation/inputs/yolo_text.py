@@ -75,8 +75,8 @@ def read_yolo_text(folder: Path, images: DataImages, classes: Sequence[str], *, 
     def read(position: int) -> Any:
         return object_prediction(found.get(position, ()), images.size(position), masks=masks)
 
-    count = sum(map(len, found.values()))
-    source = f"YOLO text of {place}: {count:,} {'masks' if masks else 'boxes'} in {len(found):,} files"
+    total = sum(map(len, found.values()))
+    source = f"YOLO text of {place}: {total:,} {'masks' if masks else 'boxes'} in {len(found):,} files"
     return FilePredictions(source, range(len(images)), read, tuple(missing), tuple(remarks))
 
 

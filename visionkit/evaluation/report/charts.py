@@ -46,6 +46,7 @@ def chart(
     y: str,
     spans: tuple[tuple[float, float] | None, tuple[float, float] | None] = (None, None),
     whole: bool = False,
+    dotted: bool = True,
 ) -> Markup:
     """Return a chart of lines with axes and a legend below it.
 
@@ -56,6 +57,7 @@ def chart(
         y: The same of the vertical one.
         spans: Ends of the axes; None for those of the points.
         whole: Whether the horizontal axis has whole numbers alone.
+        dotted: Whether points have dots, which say their values, where they are few.
     """
     drawn = [line for line in lines if line.points][: LINES + 1]
     if not drawn:
@@ -70,7 +72,7 @@ def chart(
             parts.append(panel.path(line, "plain"))
             continue
         parts.append(panel.path(line, f"line{number}"))
-        if len(line.points) <= _DOTTED:
+        if len(line.points) <= (_DOTTED if dotted else 1):
             parts.append(panel.dots(line, f"dot{number}"))
         sample = (
             f'<svg class="sample" viewBox="0 0 28 6" aria-hidden="true"><path class="line{number}" d="M0 3H28"/></svg>'

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from visionkit.evaluation.report.marks import Facts, Number, join, name, pointer, say, short
 from visionkit.evaluation.report.style import HEAT
 
-__all__ = ["Pair", "confusion_part", "pairs"]
+__all__ = ["MOST_CLASSES", "Pair", "confusion_part", "pairs"]
 
 BUTTON = '<button type="button" data-cell="{},{}" aria-pressed="false" aria-label="{}: {}" title="{}">{}</button>'
 MOST_CLASSES = 30

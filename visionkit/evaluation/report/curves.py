@@ -49,7 +49,7 @@ def precision_charts(facts: Facts) -> Markup:
     }
     lines.sort(key=lambda line: -frequent.get(line.label, 0))
     title = "precision over recall" + (f" of the {LINES} most frequent classes" if len(lines) > LINES else "")
-    return chart(title, lines[:LINES], x="recall", y="precision", spans=((0.0, 1.0), (0.0, 1.0)))
+    return chart(title, lines[:LINES], x="recall", y="precision", spans=((0.0, 1.0), (0.0, 1.0)), dotted=False)
 
 
 def reliability_charts(facts: Facts) -> Markup:

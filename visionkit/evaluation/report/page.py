@@ -93,7 +93,8 @@ def _evaluation_page(source: Source, sections: list[Section]) -> str:
     models = [facts.text("model", "checkpoints", i, "name") or facts.text("model", "checkpoints", i, "path")
               for i in range(len(facts.rows("model", "checkpoints")))]  # fmt: skip
     what = [one for one in (*models, facts.text("model", "predictions")) if one]
-    title = f"{facts.text('task').capitalize()}: {', '.join(what) or source.given}"
+    task = {"instance": "Instance segmentation"}.get(facts.text("task"), facts.text("task").capitalize())
+    title = f"{task}: {', '.join(what) or source.given}"
     images = facts.number("data", "images")
     about = say(
         "{} of {}; {} classes; split {}",

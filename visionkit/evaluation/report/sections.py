@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from visionkit.evaluation.report.charts import swatch
 from visionkit.evaluation.report.class_shots import suspects
-from visionkit.evaluation.report.confusion import confusion_part
+from visionkit.evaluation.report.confusion import MOST_CLASSES, confusion_part
 from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
 from visionkit.evaluation.report.drawing import FOUND, TRUTH
 from visionkit.evaluation.report.gains import ensemble_part, thresholds_part, views_part
@@ -61,7 +61,7 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
             join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), ""),
         ),
         Section("next", "What to do next", say('<ol class="next">{}</ol>', steps) if steps else Markup("")),
-        Section("training", "Training", _charts(training_charts(source.run)) if source.run else Markup("")),
+        Section("training", "Training", _training(source)),
         Section("confusion", "What is taken for what", _confusion(facts, gallery)),
         Section("errors", "Kinds of errors", _errors(facts, gallery)),
         Section("curves", "Precision and reliability", _reliability(facts)),
@@ -94,6 +94,16 @@ def run_sections(run: Run, plots: Markup, passport: str) -> list[Section]:
     return [part for part in parts if part.content]
 
 
+def _training(source: Source) -> Markup:
+    """Return the curves of the training; of several models those of the first, which is named."""
+    if source.run is None:
+        return Markup("")
+    several = len(source.facts.rows("model", "checkpoints")) > 1
+    first = say("<p class='soft'>of the first model, {}</p>", name(source.run.folder.name)) if several else Markup("")
+    charts = _charts(training_charts(source.run))
+    return say("{}{}", first, charts) if charts else charts
+
+
 def _charts(charts: Markup) -> Markup:
     return say('<div class="charts">{}</div>', charts) if charts else Markup("")
 
@@ -103,8 +113,12 @@ def _confusion(facts: Facts, gallery: Gallery) -> Markup:
     content = confusion_part(facts, shown)
     if not content:
         return content
-    note = "Underlined counts are buttons: they show their pictures below." if shown else ""
-    return say('<p class="soft">Rows are what is true, columns what was predicted. {}</p>{}', note, content)
+    if len(facts.rows("confusion", "names")) > MOST_CLASSES:
+        note = "The most frequent pairs; what is a button shows its pictures below."
+    else:
+        note = "Rows are what is true, columns what was predicted."
+        note += " Underlined numbers are buttons: they show their pictures below." if shown else ""
+    return say('<p class="soft">{}</p>{}', note, content)
 
 
 def _errors(facts: Facts, gallery: Gallery) -> Markup:
