@@ -119,7 +119,9 @@ def _read(
         options["multilabel"] = multilabel
     options["masks"] = candidate.task == "instance"
     with gathering() as faults:
-        found = read_labels(TABLES[candidate.task], Request(candidate.root, classes, channels, (), options))
+        found = read_labels(
+            TABLES[candidate.task], Request(candidate.root, classes, channels, (), options, own_names=not trainings)
+        )
     return found, candidate, faults
 
 
