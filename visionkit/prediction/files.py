@@ -23,6 +23,7 @@ from visionkit.models.model import VisionModel
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
+from visionkit.prediction.explanations.writing import ExplanationWriter, refuse_unexplained
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
@@ -47,6 +48,7 @@ class PredictionRun:
         tallies: What all predictions together say in numbers, by what is counted.
         first: The first pictures, each with its prediction in a few words.
         remarks: What should be said of the pictures, a line each: pages and frames that were left out.
+        explained: What the maps of explanations are worth, in a sentence; None where there are none.
     """
 
     records: Path
@@ -57,6 +59,7 @@ class PredictionRun:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     first: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
+    explained: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ def predict_to_folder(
     progress: Callable[[int, int], None] | None = None,
     reduced: bool = False,
     resume: bool = False,
+    explain: int | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
@@ -214,6 +218,8 @@ def predict_to_folder(
         resume: Whether to go on where predictions into ``out`` stopped, with all pictures that have no record yet or
             whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
             not given any more stay. Where there are none it starts.
+        explain: How many things of a picture are explained at most, from 1 on, with maps in ``out/explanations``; None
+            explains nothing. Not with ``views``, ``reduced``, "int8" or another backend than torch.
 
     Raises:
         UsageError: ``out`` holds results already, or, to resume, results of another model, of other options or of
@@ -227,6 +233,8 @@ def predict_to_folder(
     if resume and overwrite:
         raise UsageError("--resume keeps the predictions that are there, --overwrite replaces them: give one of them")
     refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
+    if explain is not None:
+        refuse_unexplained(backend, precision, views, reduced=reduced)
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
     model = checkpoint.load(ckpt, trust=trust, device=where)
@@ -241,6 +249,7 @@ def predict_to_folder(
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
         "--reduced-decode": reduced,
+        "--explain": explain,
     }
     if precision == "int8":  # nothing else depends on pictures beside the one that is predicted
         learnt = [facts_of(p.path, {}) for p in spaced(pictures if calibrate is None else calibrate)]
@@ -258,7 +267,8 @@ def predict_to_folder(
     results = Results(folder, model.head, model.classes, min_score, save_images)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, model.classes, going.images, given, min_score)
-    results.open_writers(formats, job, overwrite=overwrite or resume)
+    explaining = [] if explain is None else [ExplanationWriter(model, job, explain)]
+    results.open_writers(formats, job, overwrite=overwrite or resume, further=explaining)
     if results.files_of_pictures:
         going.refuse_renamed()
     workers, remarks = _workers(num_workers, pictures), Remarks()
@@ -269,7 +279,7 @@ def predict_to_folder(
     coming = [pictures[place] for place in left]
     found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
     if tell is not None:
-        for line in going.lines():
+        for line in (*going.lines(), *(writer.cost() for writer in explaining)):
             tell(line)
     problems = []
     with alone(records, None if overwrite else going.read):
@@ -295,6 +305,7 @@ def predict_to_folder(
         tallies=results.tallies,
         first=results.first,
         remarks=remarks.lines(),
+        explained=explaining[0].verdict if explaining else None,
     )
 
 
