@@ -47,7 +47,7 @@ def classifier(name: str, weights: str) -> Any:
     import visionkit
     from visionkit.models.weights.file import read_weights
 
-    tensors = read_weights(weights).tensors
+    (tensors,) = read_weights(weights).groups.values()
     weight, bias = tensors["classifier.weight"].float(), tensors["classifier.bias"].float()
     model = visionkit.VisionModel(
         visionkit.TimmBackbone(name, weights=weights, mean=(0.5,) * 3, std=(0.5,) * 3),
@@ -111,7 +111,7 @@ def main() -> None:
             values = region.cut(looked.map_of(subject).values)
             cpu += time.process_time() - start
             judge = Judge(score, seen, region)
-            if options.case == "random" or options.case == "maps":
+            if options.case in ("random", "maps"):
                 at_random = region.cut(other.map_of(subject).values)
                 correlations.append(rank_correlation(values, at_random))
             if options.case == "random":

@@ -277,6 +277,4 @@ def main(command: str, arguments: Sequence[str]) -> int:
         say(*result.problems, f"error: {count} pictures could not be predicted", error=True)
     say(*result.remarks, error=True)
     say(*summary_of(result, options.out, save_images=options.save_images, drawable=not options.reduced_decode))
-    if result.explained is not None:
-        say(f"maps     {result.explained}")
     return 1 if result.problems else 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from visionkit.prediction.fonts import font_for
+from visionkit.prediction.fonts import Font, font_for
 
 if TYPE_CHECKING:
     from visionkit.core.sample import ImageInfo
@@ -142,7 +142,7 @@ def _legend(explanation: Explanation, width: int) -> Pixels:
     return np.array(strip)
 
 
-def _fitting(canvas: ImageDraw.ImageDraw, text: str, size: int, room: int) -> tuple[str, object]:
+def _fitting(canvas: ImageDraw.ImageDraw, text: str, size: int, room: int) -> tuple[str, Font]:
     """Return a text and its font so that it is no wider than the room: smaller letters first, then fewer."""
     for letters in range(size, 9, -1):
         font = font_for(text, letters)
