@@ -59,7 +59,8 @@ def classifier(head=LinearHead, **options):
                         preprocessing=Preprocessing(64)).eval()  # fmt: skip
     if head is LinearHead:
         with torch.no_grad():
-            model.head.classifier[-1].weight.copy_(torch.eye(3) * 30 - 10)
+            model.head.classifier[-1].weight.copy_(torch.eye(3) * 120 - 40)
+            model.head.classifier[-1].bias.copy_(torch.tensor([2.0, 0.0, 0.0]))
     return model
 
 
@@ -184,7 +185,7 @@ class TestObjects:
 
     def test_each_box_has_a_map_of_its_own_that_ends_at_twice_the_box(self, detector):
         image = picture((128, 128), red=(16, 96), blue=(80, 16))
-        found = explain(detector, image)
+        found = explain(detector, image, most=10)
         assert {e.label for e in found} == {"red", "blue"}
         for one in found:
             x1, y1, x2, y2 = one.box
@@ -226,7 +227,7 @@ class TestRegions:
         ).eval()
         plain = nn.Conv2d(3, 2, 1)
         with torch.no_grad():
-            plain.weight.copy_(torch.tensor([[0.0, 9.0, 0.0], [20.0, -5.0, 0.0]])[..., None, None])
+            plain.weight.copy_(torch.tensor([[0.0, 9.0, 0.0], [20.0, -15.0, 0.0]])[..., None, None])
             plain.bias.zero_()
         model.head.layers = plain
         image = picture(red=(0, 48))
