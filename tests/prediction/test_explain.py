@@ -49,7 +49,7 @@ def picture(size=(64, 64), **places):
     for name, (top, left) in places.items():
         square = image[:, top : top + 16, left : left + 16]
         square.zero_()
-        square["red green blue".split().index(name)] = 255
+        square[["red", "green", "blue"].index(name)] = 255
     return image
 
 
@@ -116,7 +116,9 @@ class TestClasses:
         logit = float(model(image[None]).logits[0, subject.label])
         level = looked.levels[-1].detach()
         weight = model.head.classifier[-1].weight.detach()[subject.label]
-        exact = (level[0] * weight[:, None, None]).sum(0) / level[0, 0].numel()  # the definition of a class activation map
+        exact = (level[0] * weight[:, None, None]).sum(0) / level[
+            0, 0
+        ].numel()  # the definition of a class activation map
         assert float(exact.sum()) + 0.7 == pytest.approx(logit, abs=1e-5)
         gradient = weight[None, :, None, None].expand_as(level) / level[0, 0].numel()
         found = contributions([level], [gradient], [16], (64, 64)).values
@@ -128,7 +130,7 @@ class TestClasses:
         (found,) = explain(classifier(MLPHead), picture(red=(0, 48)))
         assert found.map.max() == 1
         several = classifier(multilabel=True, threshold=0.0)
-        assert [e.label for e in explain(several, picture(red=(0, 48)))][0] == "red"
+        assert next(e.label for e in explain(several, picture(red=(0, 48)))) == "red"
         assert len(explain(several, picture(red=(0, 48)), most=2)) == 2
 
     def test_one_picture_gives_a_list_and_several_one_each(self, tmp_path):

@@ -19,7 +19,7 @@ class Subject:
         score: How certain the head is of it, 0..1.
         place: Where the head finds it among its outputs, for images of the same size too; its own affair.
         box: x1, y1, x2 and y2 in pixels of the image that the model saw, or None for all of it.
-        mask: Bool [h, w], the pixels it speaks of, of an image that is no larger, or None where no box or a box says it.
+        mask: Bool [h, w], the pixels that it speaks of, at least those of the image, or None where the box says it.
     """
 
     label: int

@@ -34,7 +34,7 @@ class TestJudge:
         assert abs(judge(chance)) < 0.15
         assert judge(-right) < -0.5
         assert judge(right * 7 - 3) == judge(right)  # the order alone counts
-        assert score.seen == 4 * passes() // 2
+        assert score.seen == 5 * passes() // 2
 
     def test_it_is_the_difference_of_the_two_areas(self, picture):
         """Against curves computed as the paper does, ends included."""

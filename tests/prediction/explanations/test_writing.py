@@ -80,7 +80,7 @@ def test_a_detector_has_a_map_an_object_and_no_two_pictures_share_a_file(detecto
     out = tmp_path / "out"
     done = predict_to_folder(detector, pictures, out, num_workers=0, explain=2, min_score=0.0)
     assert done.problems == []
-    assert written(out) == [f"{name}_{k}.jpg" for name in ("a", "a_1", "b") for k in (1, 2)]
+    assert written(out) == sorted(f"{name}_{k}.jpg" for name in ("a", "a_1", "b") for k in (1, 2))
     found = {r["map"]: r for r in records(out)}
     assert found["a_1.jpg"]["image"] == pictures[0].path
     assert found["a_1_1.jpg"]["image"] == pictures[1].path
@@ -89,7 +89,7 @@ def test_a_detector_has_a_map_an_object_and_no_two_pictures_share_a_file(detecto
     assert found["a_1.jpg"]["label"] == first["label"]
     assert "(6 maps)" in done.explained
     again = predict_to_folder(detector, pictures, out, num_workers=0, explain=1, min_score=0.0, overwrite=True)
-    assert written(out) == [f"{name}_1.jpg" for name in ("a", "a_1", "b")]
+    assert written(out) == sorted(f"{name}_1.jpg" for name in ("a", "a_1", "b"))
     assert "maps)" not in again.explained
 
 
@@ -125,7 +125,10 @@ def test_a_record_that_was_changed_by_hand_counts_as_none(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"backend": "openvino"}, "--explain needs gradients, which torch alone computes: leave --backend openvino out"),
+        (
+            {"backend": "openvino"},
+            "--explain needs gradients, which torch alone computes: leave --backend openvino out",
+        ),
         ({"backend": "compile"}, "leave --backend compile out"),
         ({"precision": "int8"}, "--explain needs gradients, which whole numbers have none of: leave --precision int8"),
         ({"views": Views(flip=True)}, "as a whole: leave --flip, --scales and --window out"),
@@ -166,7 +169,7 @@ class TestCommand:
         [
             (["--explain-objects", "2", "PICTURE"], "--explain-objects says how many objects --explain explains: add"),
             (["--explain", "--explain-objects", "0", "PICTURE"], "--explain-objects must be at least 1, got 0"),
-            (["--explain", "5", "PICTURE"], "--explain takes no number, and there is no picture 5: write --explain-ob"),
+            (["--explain", "5", "PICTURE"], "--explain takes no number, and no picture is called 5: add --explain-ob"),
             (["--explain", "--flip", "PICTURE"], "leave --flip, --scales and --window out"),
             (["--explain", "--backend", "onnx", "PICTURE"], "leave --backend onnx out"),
         ],

@@ -179,7 +179,9 @@ def _check_explain(options: argparse.Namespace) -> None:
             raise UsageError(f"--explain-objects must be at least 1, got {options.explain_objects}")
     number = next((p for p in options.pictures if p.isdecimal() and not os.path.lexists(p)), None)
     if options.explain and number is not None:
-        raise UsageError(f"--explain takes no number, and there is no picture {number}: write --explain-objects {number}")
+        raise UsageError(
+            f"--explain takes no number, and no picture is called {number}: add --explain-objects {number}"
+        )
 
 
 def _tell(line: str) -> None:

@@ -106,7 +106,7 @@ class ExplanationWriter:
         return folder / f"{stem}.jpg", folder / f"{stem}.json"
 
     def _scores(self, image: str) -> list[Scored]:
-        """Return what the maps of a picture score, as their records say; one that was changed by hand counts as none."""
+        """Return what the maps of a picture score, as their records say; what is no record of ours counts as none."""
         found = []
         for path in self.files_of(image):
             if path.suffix == ".json":
