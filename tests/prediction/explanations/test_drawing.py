@@ -37,6 +37,10 @@ def test_what_the_model_did_not_see_has_no_evidence():
     assert (seen[:, :24] == 0).all()
     assert (seen[:, 26:64] == 1).all()
     assert (seen[:, 66:] == 0).all()
+    drawn = draw_explanation(one, torch.full((3, 40, 90), 100, dtype=torch.uint8))
+    assert drawn.shape[2] == 320
+    assert (drawn[:, 60, 89] == 190).all()  # framed
+    assert (drawn[:, 60, 80] == 60).all()  # not seen
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_classifier_has_one_map_a_picture_and_the_records_stay_as_they_are(ckp
     done = predict_to_folder(ckpt, pictures, tmp_path / "out", num_workers=0, explain=3, tell=told.append)
     assert done.records.read_text() == plain.records.read_text()
     assert plain.explained is None
-    assert told == ["explaining: each map takes 28 predictions more, to see what it is worth; at most 3 a picture"]
+    assert told == ["explaining: each map takes 28 predictions more, to see what it is worth; 1 a picture"]
     assert written(tmp_path / "out") == ["a.jpg", "a_1.jpg", "b.jpg"]
     found = records(tmp_path / "out")
     assert [r["map"] for r in found] == ["a.jpg", "a_1.jpg", "b.jpg"]

@@ -71,17 +71,21 @@ def to_picture(values: Tensor, info: ImageInfo, size: tuple[int, int], *, smooth
     seen = np.ascontiguousarray(values.cpu().numpy(), np.float32)
     flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST)
     moved = cv2.warpAffine(seen, matrix, (size[1], size[0]), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    rows, columns = (
-        _seen(count, factor, offset, edge)
-        for count, factor, offset, edge in zip(size, (y * sy, x * sx), (oy, ox), seen.shape, strict=True)
-    )
-    return np.asarray(moved * rows[:, None] * columns, np.float32)
+    inside = np.zeros_like(moved)
+    left, top, right, bottom = _frame(info, (seen.shape[0], seen.shape[1]), size)
+    inside[top:bottom, left:right] = 1
+    return np.asarray(moved * inside, np.float32)
 
 
-def _seen(count: int, factor: float, offset: float, edge: int) -> NDArray[np.float32]:
-    """Return 1 for the rows or columns of a drawing that the model saw, 0 for others."""
-    place = (np.arange(count) + 0.5) * factor + offset
-    return ((place >= 0) & (place <= edge)).astype(np.float32)
+def _frame(info: ImageInfo, seen: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of what the model saw of a picture, where it is drawn at a size."""
+    found = []
+    for axis in (1, 0):
+        factor = size[axis] / info.size[axis] / info.scale[axis]
+        ends = (-info.offset[axis] * factor, (seen[axis] - info.offset[axis]) * factor)
+        found.append([min(max(round(end), 0), size[axis]) for end in ends])
+    (left, right), (top, bottom) = found
+    return left, top, right, bottom
 
 
 def _overlaid(pixels: Pixels, values: NDArray[np.float32]) -> Pixels:
@@ -99,8 +103,11 @@ def _colours(values: NDArray[np.float32]) -> Pixels:
 
 
 def _outlined(pixels: Pixels, explanation: Explanation, size: tuple[int, int]) -> None:
-    """Draw what is explained onto the picture: the edge of its pixels, or its box; nothing where it is all of it."""
+    """Draw onto the picture what is explained, its pixels' edge or its box, and a frame around what the model saw."""
     line = max(1, round(min(size) / 200))
+    left, top, right, bottom = frame = _frame(explanation.info, _seen(explanation), size)
+    if frame != (0, 0, size[1], size[0]):
+        cv2.rectangle(pixels, (left, top), (right - 1, bottom - 1), _GREY, 1)
     if explanation.mask is not None:
         inside = to_picture(explanation.mask.float(), explanation.info, size, smooth=False) > 0.5
         contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -115,6 +122,11 @@ def _outlined(pixels: Pixels, explanation: Explanation, size: tuple[int, int]) -
     cv2.drawContours(pixels, contours, -1, _WHITE, line)
 
 
+def _seen(explanation: Explanation) -> tuple[int, int]:
+    """Return height and width of what the model saw."""
+    return explanation.map.shape[0], explanation.map.shape[1]
+
+
 def _legend(explanation: Explanation, width: int) -> Pixels:
     """Return what is written below the picture, uint8 [h, width, 3]."""
     size = max(13, min(22, round(width / 26)))
@@ -123,11 +135,13 @@ def _legend(explanation: Explanation, width: int) -> Pixels:
     better = score > blob
     worth = f"map {score:.2f}, a blob in the centre {blob:.2f}"
     rows, columns = explanation.cells
+    whole = _frame(explanation.info, _seen(explanation), explanation.info.size) == (0, 0, *explanation.info.size[::-1])
+    cut = "" if whole else "; the model saw what is framed"
     lines: list[tuple[str, int, Colour]] = [
         (f"{explanation.label} {explanation.score:.0%}", size, _WHITE),
         (worth if better else f"{worth}: do not read anything into it", small, _GREY if better else _WARNING),
-        ("insertion minus deletion: higher points better", small, _GREY),
-        (f"{rows} x {columns} cells, drawn smooth", small, _GREY),
+        ("insertion minus deletion: higher is better", small, _GREY),
+        (f"{rows} x {columns} cells, drawn smooth{cut}", small, _GREY),
     ]
     margin = max(4, size // 3)
     tall = sum(round(1.35 * letters) for _, letters, _ in lines) + 2 * margin

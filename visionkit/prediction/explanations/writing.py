@@ -59,8 +59,8 @@ class ExplanationWriter:
     def cost(self) -> str:
         """Return what a map costs, in a line."""
         return (
-            f"explaining: each map takes {passes()} predictions more, to see what it is worth; at most {self.most} "
-            f"a picture"
+            f"explaining: each map takes {passes()} predictions more, to see what it is worth; "
+            f"{1 if self.model.head.says_one else f'at most {self.most}'} a picture"
         )
 
     def files_of(self, image: str) -> list[Path]:

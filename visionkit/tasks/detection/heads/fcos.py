@@ -267,7 +267,7 @@ class FCOSHead(Head):
         self, outputs: FCOSOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
     ) -> list[Subject]:
         """Return the objects of the first image, each at the location that its box comes from."""
-        first = FCOSOutputs(*(x[:1] for x in outputs[:3]), outputs.centres, outputs.strides)
+        first = outputs._replace(logits=outputs.logits[:1], edges=outputs.edges[:1], centerness=outputs.centerness[:1])
         boxes = clip(self.boxes(first)[0], self._size(outputs))  # [A, 4]
         (found,) = self.decode(first)
         return box_subjects(
