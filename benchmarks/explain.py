@@ -90,6 +90,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     fresh = copy.deepcopy(model)
     fresh.head = visionkit.VisionModel.from_spec(model.spec()).head.eval()
+    fast = visionkit.convert(model)
     every = list_images(options.data)
     step = max(1, len(every) // options.pictures)
     without = {k for k, name in enumerate(model.classes) if is_background(name)}
@@ -102,15 +103,10 @@ def main() -> None:
         own, blobs = [], []
         for subject in looked.subjects(most=options.most, min_score=None, without=without):
             region = region_of(subject.box, looked.size)
-
-            def score(pictures: Any, subject: Any = subject) -> Any:
-                with torch.no_grad():
-                    return model.head.evidence(model(pictures), subject).scores
-
             start = time.process_time()
             values = region.cut(looked.map_of(subject).values)
             cpu += time.process_time() - start
-            judge = Judge(score, seen, region)
+            judge = Judge(lambda pictures, subject=subject: fast.evidence(pictures, subject).scores, seen, region)
             if options.case in ("random", "maps"):
                 at_random = region.cut(other.map_of(subject).values)
                 correlations.append(rank_correlation(values, at_random))
@@ -126,6 +122,8 @@ def main() -> None:
         if own:
             scores.append(statistics.fmean(own))
             apart.append(statistics.fmean(own) - statistics.fmean(blobs))
+    if not scores:
+        sys.exit("the model finds nothing to explain in these pictures")
     figures = {KEY: round(statistics.fmean(scores), 4), "pictures": len(scores), "maps": count}
     if options.case == "maps":
         error = statistics.stdev(apart) / len(apart) ** 0.5

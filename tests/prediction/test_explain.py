@@ -25,7 +25,7 @@ from visionkit import (
 )
 from visionkit.core.sample import ImageInfo
 from visionkit.models.backbones.base import Backbone
-from visionkit.prediction.explain import explain, explain_samples
+from visionkit.prediction.explain import Explainer, explain, explain_samples
 from visionkit.prediction.explanations.maps import contributions, look
 
 RED, BLUE = 0, 2
@@ -113,7 +113,7 @@ class TestClasses:
         image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
         looked = look(model, image)
         (subject,) = looked.subjects(most=1, min_score=None, without=())
-        logit = float(model(image[None]).logits[0, subject.label])
+        logit = float(model(image[None]).logits.detach()[0, subject.label])
         level = looked.levels[-1].detach()
         weight = model.head.classifier[-1].weight.detach()[subject.label]
         exact = (level[0] * weight[:, None, None]).sum(0) / level[
@@ -142,6 +142,9 @@ class TestClasses:
         assert torch.equal(both[0][0].map, one.map)
         assert visionkit.explain is explain
         assert both[1][0].image == "picture 1"
+        read = (sample(image, name) for image, name in [(picture(blue=(8, 8)), "b.png"), (None, "never asked for")])
+        (found,) = next(explain_samples(model, read))
+        assert (found.image, found.label) == ("b.png", "blue")
 
     def test_a_grey_model_and_a_picture_of_another_size(self):
         class Grey(Mean):
@@ -255,7 +258,9 @@ class TestRefusals:
             explain(convert(model), picture())
         for given in ({"most": 0}, {"steps": 1}):
             with pytest.raises(UsageError, match="from 1 on.*from 2 on"):
-                list(explain_samples(model, [sample(picture())], **given))
+                Explainer(model, **given)
+        with pytest.raises(UsageError, match=r"min_score=2 \(from 0 to 1\)"):
+            explain(model, picture(), min_score=2)
 
         class Own(Head):
             def forward(self, features):

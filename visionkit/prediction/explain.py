@@ -16,12 +16,12 @@ from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.evidence import Subject
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
-from visionkit.prediction.backends.convert import PredictionModel
+from visionkit.prediction.backends.convert import PredictionModel, convert
 from visionkit.prediction.draw import is_background
 from visionkit.prediction.explanations.judging import STEPS, Judge, Scored, region_of
 from visionkit.prediction.explanations.maps import Looked, look
 
-__all__ = ["MOST", "Explanation", "check_explained", "explain", "explain_samples"]
+__all__ = ["MOST", "Explainer", "Explanation", "check_explained", "explain", "explain_samples"]
 
 MOST = 3
 """Things of a picture that are explained, where nobody says how many."""
@@ -123,31 +123,75 @@ def explain(
 
 
 def explain_samples(
-    model: VisionModel,
-    samples: Iterable[Sample[Any]],
-    *,
-    most: int = MOST,
-    min_score: float | None = None,
-    steps: int = STEPS,
+    model: VisionModel, samples: Iterable[Sample[Any]], *, most: int = MOST, min_score: float | None = None
 ) -> Iterator[list[Explanation]]:
-    """Yield the explanations of each sample as read; arguments as in :func:`explain`.
+    """Yield the explanations of each sample as read, one by one; arguments and errors as in :func:`explain`.
 
     Args:
         model: As there.
         samples: Pictures of any size; targets are left alone.
         most: As there.
         min_score: As there.
-        steps: In which pixels come and go when a map is scored, 2 or more.
     """
-    check_explained(model)
-    if most < 1 or steps < 2:
-        raise UsageError(f"explain: most={most} (from 1 on), steps={steps} (from 2 on)")
-    without = frozenset(k for k, name in enumerate(model.classes) if is_background(name))
-    for sample in samples:
-        seen = model.preprocessing(sample.replace(target=None))
-        looked = look(model, seen.image.to(model.scale.device))
-        subjects = looked.subjects(most=most, min_score=min_score, without=without)
-        yield [_explained(looked, seen, subject, steps) for subject in subjects]
+    explainer = Explainer(model, most=most, min_score=min_score)
+    return (explainer(sample) for sample in samples)
+
+
+class Explainer:
+    """Explains pictures, one after another.
+
+    Maps are drawn with gradients, in 32 bits. They are judged by predictions of the same model made fast, as
+    ``visionkit predict`` makes them.
+
+    Args:
+        model: As in :func:`explain`.
+        most: As there.
+        min_score: As there.
+        steps: Parts in which pixels come and go when a map is judged, 2 or more.
+
+    Raises:
+        UsageError: As there.
+    """
+
+    def __init__(
+        self, model: VisionModel, *, most: int = MOST, min_score: float | None = None, steps: int = STEPS
+    ) -> None:
+        check_explained(model)
+        if most < 1 or steps < 2:
+            raise UsageError(f"explain: most={most} (from 1 on), steps={steps} (from 2 on)")
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise UsageError(f"explain: min_score={min_score} (from 0 to 1)")
+        self.model, self.fast = model, convert(model)
+        self.most, self.min_score, self.steps = most, min_score, steps
+        self.without = frozenset(k for k, name in enumerate(model.classes) if is_background(name))
+
+    def __call__(self, sample: Sample[Any]) -> list[Explanation]:
+        """Return the explanations of a sample as read, the most certain (or largest) first."""
+        seen = self.model.preprocessing(sample.replace(target=None))
+        looked = look(self.model, seen.image.to(self.model.scale.device))
+        subjects = looked.subjects(most=self.most, min_score=self.min_score, without=self.without)
+        return [self._explained(looked, seen, subject) for subject in subjects]
+
+    def _explained(self, looked: Looked, seen: Sample[Any], subject: Subject) -> Explanation:
+        """Return the map of a subject, and what it is worth."""
+        region = region_of(subject.box, looked.size)
+        found = looked.map_of(subject)
+        values = region.cut(found.values).cpu()
+        image = seen.image.to(self.model.scale.device)
+        judge = Judge(lambda x: self.fast.evidence(x, subject).scores.float().cpu(), image, region, self.steps)
+        shown = torch.zeros(looked.size)
+        positive = values.clamp(min=0)
+        region.cut(shown).copy_(positive / positive.max().clamp(min=torch.finfo(torch.float32).tiny))
+        return Explanation(
+            seen.info,
+            self.model.classes[subject.label],
+            subject.score,
+            shown,
+            found.cells,
+            Scored(judge(values), judge(region.blob())),
+            None if subject.box is None else _box(subject.box, seen.info),
+            None if subject.mask is None else subject.mask[: looked.size[0], : looked.size[1]].cpu(),
+        )
 
 
 def check_explained(model: VisionModel) -> None:
@@ -167,33 +211,6 @@ def check_explained(model: VisionModel) -> None:
                 f"{type(head).__name__} cannot be explained: it defines no subjects(outputs) and no "
                 "evidence(outputs, subject)"
             )
-
-
-def _explained(looked: Looked, seen: Sample[Any], subject: Subject, steps: int) -> Explanation:
-    """Return the map of a subject, and its score."""
-    model, image = looked.model, seen.image.to(looked.model.scale.device)
-    region = region_of(subject.box, looked.size)
-    found = looked.map_of(subject)
-    values = region.cut(found.values).cpu()
-
-    @torch.no_grad()
-    def score(pictures: Tensor) -> Tensor:
-        return model.head.evidence(model(pictures), subject).scores.float().cpu()
-
-    judge = Judge(score, image, region, steps)
-    shown = torch.zeros(looked.size)
-    positive = values.clamp(min=0)
-    region.cut(shown).copy_(positive / positive.max().clamp(min=torch.finfo(torch.float32).tiny))
-    return Explanation(
-        seen.info,
-        model.classes[subject.label],
-        subject.score,
-        shown,
-        found.cells,
-        Scored(judge(values), judge(region.blob())),
-        None if subject.box is None else _box(subject.box, seen.info),
-        None if subject.mask is None else subject.mask[: looked.size[0], : looked.size[1]].cpu(),
-    )
 
 
 def _box(box: tuple[float, float, float, float], info: ImageInfo) -> tuple[float, float, float, float]:

@@ -14,7 +14,7 @@ from visionkit.core.files import read_text, replacing, write_text
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName
-from visionkit.prediction.explain import check_explained, explain_samples
+from visionkit.prediction.explain import Explainer
 from visionkit.prediction.explanations.judging import Scored, passes, verdict
 from visionkit.prediction.views import Views
 from visionkit.prediction.writers import WriterJob, files_beside
@@ -44,12 +44,12 @@ class ExplanationWriter:
     """It is given the picture, too."""
 
     def __init__(self, model: VisionModel, job: WriterJob, most: int) -> None:
-        check_explained(model)
+        self.explainer = Explainer(model, most=most, min_score=job.min_score)
         if model.backbone.in_channels not in (1, 3):
             raise UsageError(
                 f"--explain draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
             )
-        self.model, self.most, self.least = model, most, job.min_score
+        self.most, self.says_one = most, model.head.says_one
         self.folder = job.out / EXPLANATIONS
         self.outputs: tuple[Path, ...] = (self.folder,)
         self.names = files_beside(job.images, "")
@@ -60,7 +60,7 @@ class ExplanationWriter:
         """Return what a map costs, in a line."""
         return (
             f"explaining: each map takes {passes()} predictions more, to see what it is worth; "
-            f"{1 if self.model.head.says_one else f'at most {self.most}'} a picture"
+            f"{1 if self.says_one else f'at most {self.most}'} a picture"
         )
 
     def files_of(self, image: str) -> list[Path]:
@@ -69,7 +69,7 @@ class ExplanationWriter:
         for number in count(1):
             there = [path for path in self._pair(image, number) if path.exists()]
             found += there
-            if not there or self.model.head.says_one:
+            if not there or self.says_one:
                 return found
         raise AssertionError("files without end")
 
@@ -86,8 +86,7 @@ class ExplanationWriter:
         (picture,) = image
         for path in reversed(self.files_of(info.id)):  # of before: it may have had more
             path.unlink()
-        (found,) = explain_samples(self.model, [Sample(picture, None, info)], most=self.most, min_score=self.least)
-        for number, one in enumerate(found, 1):
+        for number, one in enumerate(self.explainer(Sample(picture, None, info)), 1):
             drawing, record = self._pair(info.id, number)
             with replacing(drawing) as temporary:
                 Image.fromarray(one.draw(picture).permute(1, 2, 0).numpy()).save(temporary, quality=90)
@@ -101,7 +100,7 @@ class ExplanationWriter:
     def _pair(self, image: str, number: int) -> tuple[Path, Path]:
         """Return the drawing and the record of a map of a picture."""
         name = self.names[image]
-        stem = name.name if self.model.head.says_one else f"{name.name}_{number}"
+        stem = name.name if self.says_one else f"{name.name}_{number}"
         folder = self.folder / name.parent
         return folder / f"{stem}.jpg", folder / f"{stem}.json"
 
