@@ -2,7 +2,7 @@
 
 Each map is scored by insertion minus deletion (Petsiuk et al., BMVC 2018) on the same pictures and the same classes,
 objects or regions, which are those that the trained model finds. ``rank_correlation`` (Spearman) is that of the maps
-with those of a head at random on the same backbone: what is near 1 is blind to what the head learnt (Adebayo et al.,
+with those of heads at random on the same backbone and neck, on average over five: what is near 1 is blind to what the head learnt (Adebayo et al.,
 NeurIPS 2018). ``above_blob`` is the mean difference to the blob, by picture, with its standard error. Give a
 checkpoint, or timm's weights of ImageNet with the names of their classes.
 """
@@ -20,6 +20,8 @@ from typing import Any
 
 KEY = "insertion_minus_deletion"
 REFERENCES = ["centre blob"]
+HEADS = 5
+"""Heads at random: the sign of one alone, which all its maps share, is chance."""
 CASES = {"maps": "maps", "centre blob": "blob", "head at random": "random", "chance": "chance"}
 
 
@@ -64,10 +66,9 @@ def classifier(name: str, weights: str) -> Any:
 
 def rank_correlation(a: Any, b: Any) -> float:
     """Return Spearman's correlation of two maps of one size."""
-    import torch
+    from scipy.stats import spearmanr
 
-    ranks = [x.flatten().argsort(stable=True).argsort(stable=True).double() for x in (a, b)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+    return float(spearmanr(a.flatten(), b.flatten()).statistic)
 
 
 def main() -> None:
@@ -88,8 +89,10 @@ def main() -> None:
 
     model = visionkit.load(options.ckpt) if options.ckpt else classifier(options.name, options.weights)
     torch.manual_seed(options.seed)
-    fresh = copy.deepcopy(model)
-    fresh.head = visionkit.VisionModel.from_spec(model.spec()).head.eval()
+    others = []
+    for _ in range(HEADS if options.case == "maps" else options.case == "random"):
+        others.append(copy.copy(model))
+        others[-1]._modules = {**model._modules, "head": visionkit.VisionModel.from_spec(model.spec()).head.eval()}
     fast = visionkit.convert(model)
     every = list_images(options.data)
     step = max(1, len(every) // options.pictures)
@@ -99,7 +102,7 @@ def main() -> None:
         image = torch.from_numpy(visionkit.read_image(path)).permute(2, 0, 1)
         sample = visionkit.Sample(image, None, visionkit.ImageInfo(str(path), tuple(image.shape[1:])))
         seen = model.preprocessing(sample).image
-        looked, other = look(model, seen), look(fresh, seen)
+        looked, at_random = look(model, seen), [look(other, seen) for other in others]
         own, blobs = [], []
         for subject in looked.subjects(most=options.most, min_score=None, without=without):
             region = region_of(subject.box, looked.size)
@@ -107,11 +110,10 @@ def main() -> None:
             values = region.cut(looked.map_of(subject).values)
             cpu += time.process_time() - start
             judge = Judge(lambda pictures, subject=subject: fast.evidence(pictures, subject).scores, seen, region)
-            if options.case in ("random", "maps"):
-                at_random = region.cut(other.map_of(subject).values)
-                correlations.append(rank_correlation(values, at_random))
+            others_say = [region.cut(other.map_of(subject).values) for other in at_random]
+            correlations += [[rank_correlation(values, said) for said in others_say]] if others_say else []
             if options.case == "random":
-                values = at_random
+                (values,) = others_say
             elif options.case == "blob":
                 values = region.blob()
             elif options.case == "chance":
@@ -130,7 +132,7 @@ def main() -> None:
         figures |= {"above_blob": round(statistics.fmean(apart), 4), "standard_error": round(error, 4)}
         figures |= {"cpu_ms_per_map": round(1000 * cpu / count, 1)}
     if correlations:
-        figures["rank_correlation"] = round(statistics.fmean(correlations), 3)
+        figures["rank_correlation"] = round(statistics.fmean(map(statistics.fmean, correlations)), 3)
     figures["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(figures))
 

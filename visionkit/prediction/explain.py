@@ -96,7 +96,7 @@ def explain(
     """Return where in pictures the evidence lies for what a model says of them.
 
     A classifier's label is explained (of several labels those at or above the threshold), the objects of a detector,
-    and of a segmenter the largest regions of one class. Maps are HiResCAM on the last maps that the head reads: the
+    and of a segmenter the largest regions of one class. Maps are HiResCAM on the maps that the backbone returns: the
     gradients of the class's logit, times the maps. Each is scored beside a blob in the centre, which takes some thirty
     times as long as the prediction.
 

@@ -1,4 +1,4 @@
-"""Maps of where in a picture the evidence for an answer lies: HiResCAM, on the last maps that the head reads."""
+"""Maps of where in a picture the evidence for an answer lies: HiResCAM, on the maps that the backbone returns."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class EvidenceMap(NamedTuple):
 
 @dataclass(frozen=True)
 class Looked:
-    """A picture as the head saw it, ready to be asked about subjects.
+    """A picture as the model saw it, ready to be asked about subjects.
 
     Args:
         model: What looked.
-        levels: The maps that the head read, float [1, C_l, h_l, w_l], fine to coarse, with gradients.
-        outputs: What the head made of them.
+        levels: The backbone's maps, float [1, C_l, h_l, w_l], fine to coarse, with gradients.
+        outputs: What neck and head made of them.
         size: Height and width of the picture.
     """
 
@@ -50,21 +50,24 @@ class Looked:
         with torch.enable_grad():
             logit = self.model.head.evidence(self.outputs, subject).logits.sum()
         gradients = torch.autograd.grad(logit, self.levels, retain_graph=True, allow_unused=True)
-        return contributions(self.levels, gradients, self.model.neck.features.strides, self.size)
+        return contributions(self.levels, gradients, self.model.backbone.features.strides, self.size)
 
 
 def look(model: VisionModel, image: Tensor) -> Looked:
-    """Let a model look at a picture so that gradients reach the maps that its head reads, and no further.
+    """Let a model look at a picture so that gradients reach the maps of its backbone, and no further.
+
+    A head without a neck reads these. Those of a pyramid are no finer, and each of them knows of objects of one size
+    alone; before it, boxes are explained better, too (``benchmarks/explain.py``).
 
     Args:
         model: In evaluation mode.
         image: uint8 [C, H, W], preprocessed, on the model's device.
     """
     with torch.no_grad():
-        features = model.neck(model.backbone(model.normalise(image[None])))
+        features = model.backbone(model.normalise(image[None]))
     levels = [level.detach().float().requires_grad_() for level in features]
     with torch.enable_grad():
-        outputs = model.head([level * 1 for level in levels])  # heads may change what they are given in place
+        outputs = model.head(model.neck([level * 1 for level in levels]))  # they may be changed in place
     return Looked(model, levels, outputs, (image.shape[1], image.shape[2]))
 
 
