@@ -1,10 +1,10 @@
 """Maps of explanations beside a blob in the centre, those of a head that learnt nothing, and chance.
 
 Each map is scored by insertion minus deletion (Petsiuk et al., BMVC 2018) on the same pictures and the same classes,
-objects or regions, which are those that the trained model finds. ``rank_correlation`` (Spearman) is that of the maps
-with those of heads at random on the same backbone and neck, on average over five: what is near 1 is blind to what the head learnt (Adebayo et al.,
-NeurIPS 2018). ``above_blob`` is the mean difference to the blob, by picture, with its standard error. Give a
-checkpoint, or timm's weights of ImageNet with the names of their classes.
+objects or regions, which are those that the trained model finds. ``above_blob`` is the mean difference to the blob, by
+picture, with its standard error. ``rank_correlation`` (Spearman) is that of the maps with those of heads at random on
+the same backbone and neck, on average over five: what is near 1 is blind to what the head learnt (Adebayo et al.,
+NeurIPS 2018). Give a checkpoint, or timm's weights of ImageNet.
 """
 
 from __future__ import annotations
