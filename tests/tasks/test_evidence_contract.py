@@ -118,7 +118,7 @@ def test_evidence_is_the_score_that_it_predicts_and_reaches_the_features(asked):
     for subject in head.subjects(outputs, most=2, min_score=0.0):
         evidence = head.evidence(outputs, subject)
         assert evidence.logits.shape == evidence.scores.shape == (1,)
-        assert float(evidence.scores) == pytest.approx(subject.score, abs=1e-5)
+        assert float(evidence.scores.detach()) == pytest.approx(subject.score, abs=1e-5)
         gradients = torch.autograd.grad(evidence.logits.sum(), levels, retain_graph=True, allow_unused=True)
         assert any(g is not None and bool(g.any()) for g in gradients)
 
@@ -130,8 +130,8 @@ def test_evidence_of_several_images_is_that_of_each(asked):
     both = head([torch.cat([a, b]) for a, b in zip(levels, other, strict=True)])
     evidence, alone = head.evidence(both, subject), head.evidence(head(other), subject)
     assert evidence.scores.shape == (2,)
-    assert float(evidence.scores[0]) == pytest.approx(subject.score, abs=1e-4)
-    assert float(evidence.scores[1]) == pytest.approx(float(alone.scores), abs=1e-4)
+    assert float(evidence.scores[0].detach()) == pytest.approx(subject.score, abs=1e-4)
+    assert float(evidence.scores[1].detach()) == pytest.approx(float(alone.scores.detach()), abs=1e-4)
 
 
 def test_a_background_is_no_subject_of_a_segmenter_and_counts_by_the_head_in_a_joint_model():
