@@ -73,9 +73,10 @@ class Explanation:
         Args:
             image: The picture as read, uint8 [1 or 3, H, W].
         """
-        from visionkit.prediction.explanations.drawing import draw_explanation
+        from visionkit.prediction.explanations.drawing import Legend, draw_map
 
-        return draw_explanation(self, image)
+        legend = Legend(self.label, self.score, self.scored, self.cells)
+        return draw_map(image, self.map, self.info, legend, box=self.box, mask=self.mask)
 
     def record(self) -> dict[str, Any]:
         """Return what is said of it in numbers, JSON-ready, without the map."""

@@ -5,8 +5,12 @@ import torch
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.prediction.explain import Explanation
-from visionkit.prediction.explanations.drawing import LARGEST, SMALLEST, draw_explanation, to_picture
+from visionkit.prediction.explanations.drawing import LARGEST, SMALLEST, to_picture
 from visionkit.prediction.explanations.judging import Scored
+
+
+def draw_explanation(explanation, image):
+    return explanation.draw(image)
 
 
 def explained(size, *, seen=(32, 32), resize="squash", scored=Scored(0.3, 0.1), label="cat", **more):  # noqa: B008

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -12,16 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from visionkit.core.sample import ImageInfo
+from visionkit.prediction.explanations.judging import Scored
 from visionkit.prediction.fonts import Font, font_for
 
-if TYPE_CHECKING:
-    from visionkit.core.sample import ImageInfo
-    from visionkit.prediction.explain import Explanation
-
-__all__ = ["LARGEST", "SMALLEST", "draw_explanation", "to_picture"]
+__all__ = ["LARGEST", "SMALLEST", "Legend", "draw_map", "to_picture"]
 
 Colour: TypeAlias = tuple[int, int, int]
 Pixels: TypeAlias = NDArray[np.uint8]
+Box: TypeAlias = tuple[float, float, float, float]
 
 LARGEST, SMALLEST = 1024, 320
 """Longer side of a drawn picture, in pixels: larger ones are drawn smaller, smaller ones larger."""
@@ -31,15 +31,44 @@ _GROUND, _WHITE, _GREY, _WARNING = (20, 20, 20), (255, 255, 255), (190, 190, 190
 _STEPS = 64  # of the scale of colours
 
 
-def draw_explanation(explanation: Explanation, image: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Legend:
+    """What is written below a drawing.
+
+    Args:
+        label: Name of the class.
+        score: How certain the model is of it, 0..1.
+        scored: What the map and a blob in the centre score.
+        cells: Rows and columns of the map before it was made smooth.
+    """
+
+    label: str
+    score: float
+    scored: Scored
+    cells: tuple[int, int]
+
+
+def draw_map(
+    image: Tensor,
+    values: Tensor,
+    info: ImageInfo,
+    legend: Legend,
+    *,
+    box: Box | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Lay a map over its picture: bright where the evidence is, dimmed elsewhere, with a legend below.
 
     Args:
-        explanation: Of this picture.
         image: The picture as read, uint8 [1 or 3, H, W].
+        values: The map, 0..1, float [h, w] in pixels that the model saw.
+        info: Where the picture lies in these.
+        legend: What is written below.
+        box: x1, y1, x2 and y2 in pixels of the picture, of an object to outline.
+        mask: Bool [h, w] in pixels that the model saw, to outline in place of the box.
 
     Returns:
-        uint8 [3, h, w], the longer side of the picture in it from ``SMALLEST`` to ``LARGEST`` pixels.
+        uint8 [3, h', w'], the longer side of the picture in it from ``SMALLEST`` to ``LARGEST`` pixels.
     """
     height, width = image.shape[1:]
     factor = min(LARGEST / max(height, width), max(1.0, SMALLEST / max(height, width)))
@@ -47,10 +76,16 @@ def draw_explanation(explanation: Explanation, image: Tensor) -> Tensor:
     pixels = np.ascontiguousarray(image.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=way)
-    values = to_picture(explanation.map, explanation.info, size)
-    drawn = _overlaid(pixels, values)
-    _outlined(drawn, explanation, size)
-    whole = np.concatenate([drawn, _legend(explanation, size[1])])
+    drawn = _overlaid(pixels, to_picture(values, info, size))
+    line = max(1, round(min(size) / 200))
+    left, top, right, bottom = frame = _frame(info, (values.shape[0], values.shape[1]), size)
+    framed = frame != (0, 0, size[1], size[0])
+    if framed:  # the model did not see all of it
+        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), _GREY, 1)
+    contours = _contours(info, size, box, mask)
+    cv2.drawContours(drawn, contours, -1, (0, 0, 0), line + 2)
+    cv2.drawContours(drawn, contours, -1, _WHITE, line)
+    whole = np.concatenate([drawn, _written(legend, size[1], framed=framed)])
     return torch.from_numpy(whole).permute(2, 0, 1)
 
 
@@ -102,46 +137,32 @@ def _colours(values: NDArray[np.float32]) -> Pixels:
     return np.asarray(table[(values.clip(0, 1) * 255).astype(np.uint8)], np.uint8)
 
 
-def _outlined(pixels: Pixels, explanation: Explanation, size: tuple[int, int]) -> None:
-    """Draw onto the picture what is explained, its pixels' edge or its box, and a frame around what the model saw."""
-    line = max(1, round(min(size) / 200))
-    left, top, right, bottom = frame = _frame(explanation.info, _seen(explanation), size)
-    if frame != (0, 0, size[1], size[0]):
-        cv2.rectangle(pixels, (left, top), (right - 1, bottom - 1), _GREY, 1)
-    if explanation.mask is not None:
-        inside = to_picture(explanation.mask.float(), explanation.info, size, smooth=False) > 0.5
-        contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    elif explanation.box is not None:
-        factors = (size[1] / explanation.info.size[1], size[0] / explanation.info.size[0]) * 2
-        x1, y1, x2, y2 = (round(v * f) for v, f in zip(explanation.box, factors, strict=True))
-        x2, y2 = max(x1, min(x2, size[1]) - 1), max(y1, min(y2, size[0]) - 1)
-        contours = [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.int32)]
-    else:
-        return
-    cv2.drawContours(pixels, contours, -1, (0, 0, 0), line + 2)
-    cv2.drawContours(pixels, contours, -1, _WHITE, line)
+def _contours(info: ImageInfo, size: tuple[int, int], box: Box | None, mask: Tensor | None) -> Sequence[NDArray[Any]]:
+    """Return the edge of what is explained where the picture is drawn at a size: of its pixels, or its box."""
+    if mask is not None:
+        inside = to_picture(mask.float(), info, size, smooth=False) > 0.5
+        found, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        return found
+    if box is None:
+        return []
+    factors = (size[1] / info.size[1], size[0] / info.size[0]) * 2
+    x1, y1, x2, y2 = (round(v * f) for v, f in zip(box, factors, strict=True))
+    x2, y2 = max(x1, min(x2, size[1]) - 1), max(y1, min(y2, size[0]) - 1)
+    return [np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.int32)]
 
 
-def _seen(explanation: Explanation) -> tuple[int, int]:
-    """Return height and width of what the model saw."""
-    return explanation.map.shape[0], explanation.map.shape[1]
-
-
-def _legend(explanation: Explanation, width: int) -> Pixels:
+def _written(legend: Legend, width: int, *, framed: bool) -> Pixels:
     """Return what is written below the picture, uint8 [h, width, 3]."""
     size = max(13, min(22, round(width / 26)))
     small = max(11, round(size * 0.75))
-    score, blob = explanation.insertion_minus_deletion, explanation.centre_blob
-    better = score > blob
-    worth = f"map {score:.2f}, a blob in the centre {blob:.2f}"
-    rows, columns = explanation.cells
-    whole = _frame(explanation.info, _seen(explanation), explanation.info.size) == (0, 0, *explanation.info.size[::-1])
-    cut = "" if whole else "; the model saw what is framed"
+    better = legend.scored.map > legend.scored.blob
+    worth = f"map {legend.scored.map:.2f}, a blob in the centre {legend.scored.blob:.2f}"
+    cells = f"{legend.cells[0]} x {legend.cells[1]} cells, drawn smooth"
     lines: list[tuple[str, int, Colour]] = [
-        (f"{explanation.label} {explanation.score:.0%}", size, _WHITE),
+        (f"{legend.label} {legend.score:.0%}", size, _WHITE),
         (worth if better else f"{worth}: do not read anything into it", small, _GREY if better else _WARNING),
         ("insertion minus deletion: higher is better", small, _GREY),
-        (f"{rows} x {columns} cells, drawn smooth{cut}", small, _GREY),
+        (f"{cells}; the model saw what is framed" if framed else cells, small, _GREY),
     ]
     margin = max(4, size // 3)
     tall = sum(round(1.35 * letters) for _, letters, _ in lines) + 2 * margin
