@@ -83,6 +83,7 @@ MAY_OPEN = {
     "visionkit.data.caching.store": {"os.open", "mmap.mmap"},  # its own files, shared with other processes
     "visionkit.data.images.formats": {"Image.open"},  # of a file that is open
     "visionkit.data.labels.coco_files": {"mmap.mmap"},  # of a file that is open
+    "visionkit.evaluation.archive": {"zipfile.ZipFile"},  # of a file that is open
     "visionkit.models.torch_file": {"torch.load", "zipfile.ZipFile"},  # of a file that is open
     "visionkit.models.weights.hub": {"build_opener(_Redirect).open"},  # an address of the hub
     "visionkit.prediction.resuming": {"records.open"},  # to cut off half a line of its own file

@@ -70,6 +70,45 @@ def test_options_choose_cases_and_their_references(run, name, given, cases, refe
     assert references == module.REFERENCES
 
 
+def simulated(run, *given, population=20_000):
+    module = run.load("interval_coverage")
+    module.POPULATION = population
+    return module.figures(options_of(module, *given), "visionkit")
+
+
+def test_intervals_hold_what_they_should_on_a_few_simulated_sets(run):
+    found = simulated(run, "--what", "top1", "--images", "100", "--sets", "150")
+    assert 0.9 <= found["share"] <= 1
+    found = simulated(run, "--what", "miou", "--sets", "40", "--draws", "60", population=2000)
+    assert 0.8 <= found["share"] <= 1
+    assert 0.05 < found["width"] < 0.2
+
+
+def test_equal_detectors_are_seldom_told_apart_and_better_ones_often(run):
+    given = ["--images", "40", "--sets", "20", "--draws", "50"]
+    assert simulated(run, "--what", "equal", *given, population=500)["share"] <= 0.2
+    found = simulated(run, "--what", "better", "--gain", "0.5", *given, population=500)
+    assert found["gain"] > 0.05
+    assert found["share"] >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        (["--what", "top1", "--images", "50", "--right", "0.98"], 0.9, 0.99),
+        (["--what", "top1", "--images", "153", "--right", "0.95"], 0.92, 0.99),
+        (["--what", "miou", "--images", "18"], 0.88, 0.98),
+        (["--what", "miou", "--images", "50"], 0.92, 0.98),
+        (["--what", "map", "--images", "40"], 0.88, 0.98),
+        (["--what", "map", "--images", "100"], 0.92, 0.98),
+        (["--what", "equal", "--images", "60", "--sets", "500"], 0.02, 0.07),
+    ],
+)
+def test_intervals_and_comparisons_keep_their_word(run, given, least, most):
+    assert least <= simulated(run, *given)["share"] <= most
+
+
 def test_a_comparison_runs_prints_ratios_and_writes_its_figures(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "toy.py").write_text(
         "import sys\n"
@@ -193,3 +232,33 @@ def test_a_part_that_fails_or_takes_too_long_is_said(run, tmp_path, capsys):
     assert "nothing" in " ".join(gpu._part("fit", options, tmp_path / "nothing", 60)["failed"])
     options.minutes = 0.0
     assert gpu.run_all(options)["fit"] == {"left_out": "the time is over"}
+
+
+@pytest.mark.slow
+def test_a_student_is_taught_by_the_members_that_are_trained_before(run, photos, tmp_path, monkeypatch):
+    module = run.load("distillation")
+    tiny = ["model.backbone.layers=[1,1,1,1]", "model.backbone.block=basic", "model.backbone.stem=small",
+            "data.size=32", "data.num_workers=0", "trainer.max_epochs=1", "pictures=none"]  # fmt: skip
+    options = options_of(module, "--data", str(photos), "--members", "2", "--set", *tiny)
+    options.home, options.seed = str(tmp_path), 1
+    monkeypatch.setattr(module, "training", without_time(module.training))
+    monkeypatch.setattr(module.subprocess, "run", in_process)
+    teachers = module.trained_teachers(options)
+    assert [Path(path).name for path in teachers] == ["member-1", "member-2"]
+    assert module.trained_teachers(options) == teachers
+    found = module.student(options, teachers)
+    assert set(found) == {"metric", "best", "seconds", "epochs", "teachers"}
+    assert found["epochs"] == 1
+
+
+def without_time(training):
+    return lambda *a: [word for word in training(*a) if not word.startswith(("--minutes", "--model.backbone.depth"))]
+
+
+def in_process(command, *, cwd, **settings):
+    from contextlib import chdir
+
+    from visionkit.cli.main import run
+
+    with chdir(cwd):
+        assert run(command[3:]) == 0

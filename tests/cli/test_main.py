@@ -20,6 +20,8 @@ from tests.pictures import colour_of
 from visionkit.cli.config import configs
 from visionkit.cli.main import COMMANDS, run
 from visionkit.core.output import OUTPUT_MARK
+from visionkit.core.thresholds import Thresholds
+from visionkit.models.store_thresholds import store_thresholds
 
 SMALL = [
     "--model.backbone.layers=[1,1,1,1]",
@@ -144,6 +146,22 @@ def test_command_line_beats_yaml_beats_checkpoint(trained, tmp_path, capsys):
         losses[name] = float(lines[0].split()[1])
     assert losses["yaml"] != losses["checkpoint's"]
     assert losses["command line"] == losses["checkpoint's"]
+
+
+def test_a_training_goes_on_from_a_checkpoint_with_thresholds_and_drops_them(trained, tmp_path, capsys):
+    shutil.copytree(trained / "out", tmp_path / "out")
+    best = tmp_path / "out" / "checkpoints" / "best.ckpt"
+    store_thresholds(best, Thresholds("precision>=0.95", {"blue": 0.62, "green": None, "red": 0.5}))
+    config = ["fit", "-c", str(tmp_path / "out" / "config.yaml"), "--trainer.default_root_dir", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert run([*config, "--ckpt_path", str(best), "--trainer.max_epochs=5"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "thresholds" in line]
+    assert said == [
+        f"note     the thresholds of {best} (precision>=0.95) are left out, since the model changes now: visionkit "
+        "evaluate --choose finds new ones"
+    ]
+    assert visionkit.load(best.with_name("last.ckpt")).thresholds is None
+    assert len((tmp_path / "out" / "metrics.csv").read_text().splitlines()) == 6
 
 
 def test_a_second_fit_never_overwrites(trained, capsys):

@@ -24,6 +24,7 @@ from visionkit import (
     convert,
 )
 from visionkit.core.sample import ImageInfo
+from visionkit.core.thresholds import Thresholds
 from visionkit.models.backbones.base import Backbone
 from visionkit.prediction.explain import Explainer, explain, explain_samples
 from visionkit.prediction.explanations.maps import contributions, look
@@ -215,6 +216,9 @@ class TestObjects:
         image = picture((128, 128), red=(16, 96), blue=(80, 16))
         assert len(explain(detector, image, most=1)) == 1
         assert explain(detector, image, min_score=1.0) == []
+        strict = Thresholds("precision>=0.95", {"red": 0.1, "blue": 1.0})
+        found = Explainer(detector, most=10, thresholds=strict)(sample(image))
+        assert {e.label for e in found} == {"red"}
         assert explain(detector, picture((128, 128))) == []
 
     def test_boxes_are_those_of_the_original(self, detector):

@@ -421,7 +421,7 @@ class TestObjects:
         assert not (tmp_path / "out" / "predictions.coco_images.json").exists()
 
     def test_what_cannot_be_is_said_before_any_work(self, detector, pictures, tmp_path, monkeypatch):
-        monkeypatch.setattr(inference, "make_predictor", None)
+        monkeypatch.setattr(inference, "make_applied", None)
         with pytest.raises(UsageError, match="--format voc: this model's predictions offer coco, yolo"):
             predict_to_folder(detector, pictures, tmp_path / "out", formats=["coco", "voc"])
         with pytest.raises(DataError, match=r"nothing\.json"):

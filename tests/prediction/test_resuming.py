@@ -153,7 +153,8 @@ class TestFilesOfPictures:
 def test_int8_learns_from_all_pictures(ckpt, pictures, tmp_path, monkeypatch):
     """Other pictures to learn from are another model."""
     monkeypatch.setattr("visionkit.prediction.files.check_backend", lambda *given: None)
-    monkeypatch.setattr("visionkit.prediction.files.make_predictor", lambda model, *given, **more: Predictor(model))
+    made = "visionkit.prediction.files.make_applied"
+    monkeypatch.setattr(made, lambda members, *given, **more: Predictor(members.models[0]))
     more = {"precision": "int8", "backend": "openvino", "num_workers": 0, "device": "cpu"}
     predict_to_folder(ckpt, pictures[:2], tmp_path / "out", **more)
     assert predict_to_folder(ckpt, pictures[:2], tmp_path / "out", resume=True, **more).count == 2

@@ -13,7 +13,6 @@ from torch import nn
 import visionkit
 from visionkit import Backbone, DataError, FeatureSpec, Head, ImageInfo, Preprocessing, Sample, UsageError, VisionModel
 from visionkit.core.prediction import Prediction
-from visionkit.prediction import files as inference_module
 from visionkit.prediction import pictures as pictures_module
 from visionkit.prediction.files import ImageFile, predict_to_folder
 from visionkit.prediction.stream import results_of
@@ -400,7 +399,7 @@ class Bare(Prediction):
 def test_what_cannot_be_put_together_is_refused(tmp_path, tiny_model, monkeypatch, views):
     monkeypatch.setattr(visionkit.LinearHead, "decode", lambda self, outputs: [Bare() for _ in outputs.logits])
     words = (
-        r"^Bare predictions cannot be put together from several views \(--flip, --scales, --window\) or models: it "
+        r"^Bare predictions cannot be put together from several views \(--flip, --scales, --window\): it "
         r"defines no merge\(parts, regions\)$"
     )
     visionkit.save(tiny_model, tmp_path / "m.ckpt")
@@ -439,7 +438,7 @@ class Lines:
 @pytest.fixture
 def loaded(monkeypatch, tmp_path_factory):
     model = segmenter()
-    monkeypatch.setattr(inference_module.checkpoint, "load", lambda *_, **__: model)
+    monkeypatch.setattr("visionkit.models.checkpoint.load", lambda *_, **__: model)
     monkeypatch.setattr(Brightest, "writers", {"lines": Lines})
     monkeypatch.setattr(Brightest, "standard", ())
     path = tmp_path_factory.mktemp("model") / "any.ckpt"

@@ -1,6 +1,7 @@
 """What every metric keeps to: values over any images, on one process or two, in any batches."""
 
 import copy
+import io
 import os
 import pickle
 import socket
@@ -13,7 +14,7 @@ import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionkit import BoxTarget, ClassTarget, ImageInfo, TaskMetric, UsageError
+from visionkit import BoxTarget, ClassTarget, DataError, ImageInfo, TaskMetric, UsageError
 from visionkit.core.distributed import order_of_images
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.classification.metric import ClassificationMetric
@@ -226,6 +227,160 @@ def test_nothing_is_worth_a_state_in_a_checkpoint(kind):
     assert not made(kind, images(kind, 3)).state_dict()
 
 
+@every_metric
+def test_ones_as_weights_are_compute_and_other_weights_are_rows(kind):
+    metric = made(kind, images(kind, 9))
+    values = plain(metric.compute())
+    assert plain(metric.redraw_weighted(np.ones(9, np.int64))) == values
+    rows = [0, 2, 2, 5, 8, 8, 8]
+    assert plain(metric.redraw_weighted(np.bincount(rows, minlength=9))) == plain(metric.redraw(rows))
+    assert metric.redraw_weighted(np.zeros(9, np.int64)) == {}
+    for weight in (np.ones(8, np.int64), np.ones(9), -np.ones(9, np.int64)):
+        with pytest.raises(UsageError, match="weights of 9 images: one whole number"):
+            metric.redraw_weighted(weight)
+
+
+DRAWN = {**KINDS, "boxes": (KINDS["boxes"][0], lambda g: boxes(g, levels=10**6))}
+"""Boxes of different scores: where one image has equal ones, a draw may count its copies in another order."""
+
+
+@every_metric
+def test_drawing_gives_the_numbers_of_weighted_images(kind):
+    g = torch.Generator().manual_seed(3)
+    data = [DRAWN[kind][1](g) for _ in range(14)]
+    metric = made(kind, data)
+    draw = metric.drawing()
+    rng = np.random.default_rng(0)
+    weights = [np.ones(14, np.int64), *(rng.integers(0, 2 if kind == "masks" else 4, (12, 14)))]
+    for weight in weights:
+        values = {k: float(v) for k, v in metric.redraw_weighted(weight).items() if v.numel() == 1}
+        drawn = draw(weight)
+        assert drawn.keys() == values.keys()
+        assert drawn == pytest.approx(values, abs=2e-7, rel=2e-7)
+    assert draw(np.zeros(14, np.int64)) == {}
+    assert KINDS[kind][0]().drawing()(np.zeros(0, np.int64)) == {}
+
+
+def test_drawing_where_nothing_is_found_or_true():
+    empty = BoxPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    none = BoxTarget.make(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    box = torch.tensor([[0.0, 0, 40, 40]])
+    one, found = BoxTarget.make(box, torch.tensor([1])), BoxPrediction(box, torch.tensor([0.9]), torch.tensor([1]))
+    for pairs in ([(empty, none)], [(empty, one)], [(found, none)], [(empty, none), (found, one)], [(found, one)] * 3):
+        metric = DetectionMetric(names(3))
+        metric.update(*map(list, zip(*pairs, strict=True)))
+        for weight in (np.ones(len(pairs), np.int64), np.eye(len(pairs), dtype=np.int64)[0]):
+            values = {k: float(v) for k, v in metric.redraw_weighted(weight).items() if v.numel() == 1}
+            assert metric.drawing()(weight) == pytest.approx(values)
+
+
+def kept(metric):
+    """What a metric holds, through a file of numpy's."""
+    file = io.BytesIO()
+    np.savez(file, **metric.arrays())
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+@every_metric
+def test_what_images_add_goes_through_a_file_bit_by_bit(kind):
+    metric = made(kind, images(kind, 10))
+    other = KINDS[kind][0]()
+    other.update(*zip(*images(kind, 2, 1), strict=True))  # which is forgotten
+    other.take_arrays(kept(metric))
+    assert other.images == 10
+    assert plain(other.compute()) == plain(metric.compute())
+    assert plain(other.redraw([3, 3, 7])) == plain(metric.redraw([3, 3, 7]))
+    assert kept(other).keys() == kept(metric).keys()
+    assert all((a == kept(other)[name]).all() for name, a in kept(metric).items())
+    other.update(*zip(*images(kind, 3, 5), strict=True))
+    metric.update(*zip(*images(kind, 3, 5), strict=True))
+    assert plain(other.compute()) == plain(metric.compute())
+    empty = KINDS[kind][0]()
+    empty.take_arrays(kept(KINDS[kind][0]()))
+    assert empty.compute() == {}
+
+
+def test_settings_come_with_the_arrays():
+    metric = DetectionMetric(names(3), score_threshold=0.6, iou_threshold=0.7)
+    metric.update(*zip(*images("boxes", 5), strict=True))
+    other = KINDS["boxes"][0]()
+    other.take_arrays(kept(metric))
+    assert (other.score_threshold, other.iou_threshold) == (0.6, 0.7)
+    assert plain(other.compute()) == plain(metric.compute())
+    metric = ClassificationMetric(names(7), bins=4)
+    metric.update(*zip(*images("one label", 9), strict=True))
+    other = KINDS["one label"][0]()
+    other.take_arrays(kept(metric))
+    assert plain(other.compute()) == plain(metric.compute())
+
+
+@every_metric
+def test_arrays_that_do_not_fit_are_refused(kind):
+    """What a file holds may be anybody's: nothing but DataError, and no crash later."""
+    arrays = kept(made(kind, images(kind, 6)))
+    changes = {
+        "gone": lambda a: None,
+        "shorter": lambda a: a[:-1] if a.ndim else a.reshape(1),
+        "flat": lambda a: a.reshape(-1) if a.ndim > 1 else a.reshape(-1, 1),
+        "text": lambda a: np.full(a.shape, "x"),
+        "complex": lambda a: a.astype(np.complex128),
+        "below 0": lambda a: np.full_like(a, -3) if a.dtype.kind in "if" else a.astype(np.int8) - 3,
+        "far too large": lambda a: np.full_like(a, 10**9) if a.dtype.kind in "if" and a.itemsize > 2 else None,
+        "no number": lambda a: np.full_like(a, np.nan) if a.dtype.kind == "f" else None,
+    }
+    for name, array in arrays.items():
+        for what, change in changes.items():
+            if not array.size or (what == "no number" and array.dtype.kind != "f"):
+                continue
+            given = {k: v for k, v in {**arrays, name: change(array)}.items() if v is not None}
+            metric = KINDS[kind][0]()
+            try:
+                metric.take_arrays(given)
+            except DataError:
+                continue
+            assert name.endswith(("probabilities", "found", "truth")), (name, what)  # any finite number is a box
+            assert what in ("below 0",), (name, what)
+            metric.compute()
+
+
+@every_metric
+def test_what_values_rest_on(kind):
+    metric = made(kind, images(kind, 12))
+    values = metric.compute()
+    counted = dict(metric.counted())
+    assert counted
+    for key, (of, hits, unit) in counted.items():
+        assert of.shape == (12,)
+        assert unit
+        if hits is not None and key in values:
+            assert (hits <= of).all()
+            assert hits.sum() / of.sum() == pytest.approx(float(values[key]), abs=1e-6)
+        if "/" in key and of.sum() == 0:
+            assert key not in values
+    faults = metric.faults()
+    assert faults.shape == (12,)
+    assert faults.max() > 0
+    assert KINDS[kind][0]().faults().shape == (0,)
+
+
+def test_faults_are_those_of_each_image():
+    metric = DetectionMetric(["a", "b"])
+    box, far = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[50.0, 50, 60, 60]])
+    one = torch.tensor([0])
+    truth = BoxTarget.make(box, one)
+    right, wrong = BoxPrediction(box, torch.tensor([0.9]), one), BoxPrediction(far, torch.tensor([0.9]), one)
+    nothing = BoxPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    metric.update([right, wrong, nothing], [truth] * 3)
+    assert metric.faults().tolist() == [0, 2, 1]
+    counted = dict(metric.counted())
+    assert [counted[k].of.tolist() for k in ("precision", "recall", "ap/a", "ap/b", "map_small")] == [
+        [1, 1, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 1, 1],
+    ]  # fmt: skip
+    assert counted["recall"].hits.tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize("kind", ["boxes", "masks"])
 def test_what_is_matched_once_is_not_matched_again(kind, monkeypatch):
     metric = made(kind, images(kind, 8))
@@ -279,6 +434,8 @@ def test_a_metric_of_ones_own_needs_no_more_than_update_and_compute():
     assert joint.compute() == {"combined": 2, "a/count": 2}
     with pytest.raises(UsageError, match="^Count cannot be drawn again"):
         joint.redraw([0])
+    with pytest.raises(UsageError, match="^head a: Count does not keep what each image adds$"):
+        joint.arrays()
 
 
 # ---- several processes

@@ -1,7 +1,7 @@
 """What every prediction promises, each task's and one of a user's own."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from visionkit import (
     Prediction,
     UsageError,
 )
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement
 
 SIZE = (40, 60)
@@ -264,6 +265,154 @@ def test_what_is_merged_can_do_all_the_rest(case):
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n != "own"])
+class TestCombine:
+    def test_one_model_is_itself(self, name):
+        case = CASES[name]
+        found = case.restored(2)
+        one = type(found).combine([found], Joining.of([case.names]))
+        same(one, found)
+        assert one.record(case.names) == found.record(case.names), "to the last digit"
+
+    def test_two_that_agree_are_one(self, name):
+        case = CASES[name]
+        parts = [case.restored(2), case.restored(2)]
+        for weights in (None, (3, 1), (1, 0)):
+            same(type(parts[0]).combine(parts, Joining.of([case.names] * 2, weights)), parts[0])
+
+    def test_a_model_without_weight_has_no_say(self, name):
+        case = CASES[name]
+        parts = [case.restored(2), case.restored(3)]
+        same(type(parts[0]).combine(parts, Joining.of([case.names] * 2, (0, 1))), parts[1])
+
+    def test_the_order_of_models_does_not_matter(self, name):
+        case = CASES[name]
+        parts, weights = [case.restored(seed) for seed in (4, 5, 6)], (1, 2, 3)
+        kind = type(parts[0])
+        one = kind.combine(parts, Joining.of([case.names] * 3, weights))
+        same(kind.combine(parts[::-1], Joining.of([case.names] * 3, weights[::-1])), one)
+
+    def test_classes_are_joined_by_name(self, name):
+        case = CASES[name]
+        parts = [case.restored(seed) for seed in (4, 5)]
+        turned = case.names[::-1]
+        kind = type(parts[0])
+        other = parts[1].select_classes(case.names, turned)
+        if name == "joint":  # its heads stay in order
+            turned = tuple(n for head in ("kind", "cars", "ground") for n in turned if n.startswith(head))
+            other = parts[1].select_classes(case.names, turned)
+        one = kind.combine(parts, Joining.of([case.names] * 2))
+        two = kind.combine([parts[0], unrestricted(other)], Joining.of([case.names, turned]))
+        same(two, one)
+
+    def test_what_is_combined_can_do_all_the_rest(self, name):
+        case = CASES[name]
+        parts = [case.restored(seed) for seed in (1, 2)]
+        found = type(parts[0]).combine(parts, Joining.of([case.names] * 2))
+        assert found.draw(torch.full((3, *SIZE), 90, dtype=torch.uint8), case.names).shape == (3, *SIZE)
+        record = json.loads(json.dumps(found.record(case.names)))
+        assert list(record) == list(parts[0].record(case.names))
+        assert isinstance(found.rows(case.names), list)
+        assert type(found.at_least(0.5)) is type(found)
+        assert found.agreement(found) is not None
+        same(found.select_classes(case.names, case.names), found)
+
+
+def unrestricted(prediction):
+    """Masks whose scores stand in the order of the classes that are kept, as a model would give them."""
+    if isinstance(prediction, MultiTaskPrediction):
+        return MultiTaskPrediction({head: unrestricted(part) for head, part in prediction.parts.items()})
+    if isinstance(prediction, MaskPrediction):
+        views = tuple(replace(v, scores=v.scores[list(prediction.kept)]) for v in prediction.views)
+        return replace(prediction, views=views, kept=None)
+    return prediction
+
+
+def test_what_defines_no_combine_is_refused():
+    parts = [points(1).restore(SEEN)] * 2
+    with pytest.raises(
+        UsageError, match=r"^PointPrediction predictions cannot be put together from several models \(--ck"
+    ):
+        my_heads.PointPrediction.combine(parts, Joining.of([NAMES] * 2))
+
+
+class TestModelsThatKnowDifferentClasses:
+    JOINED = Joining.of([("a", "b"), ("b", "c")], (3, 1))
+
+    def test_of_one_label_means_sum_to_one_again(self):
+        parts = [ClassPrediction(torch.tensor([0.6, 0.4])), ClassPrediction(torch.tensor([0.2, 0.8]))]
+        found = ClassPrediction.combine(parts, self.JOINED).probabilities
+        mean = torch.tensor([0.6, 0.75 * 0.4 + 0.25 * 0.2, 0.8])
+        torch.testing.assert_close(found, mean / mean.sum())
+
+    def test_of_several_labels_each_is_its_own_mean(self):
+        parts = [
+            ClassPrediction(torch.tensor([0.6, 0.4]), True, 0.4),
+            ClassPrediction(torch.tensor([0.2, 0.8]), True, 0.8),
+        ]
+        found = ClassPrediction.combine(parts, self.JOINED)
+        assert found.probabilities.tolist() == pytest.approx([0.6, 0.35, 0.8])
+        assert found.threshold == pytest.approx(0.5)
+
+    def test_of_pixels_means_sum_to_one_again(self):
+        chances = torch.tensor([0.6, 0.4]), torch.tensor([0.2, 0.8])
+        parts = [MaskPrediction.of(c.log().reshape(2, 1, 1), 8).restore(ImageInfo("a", (8, 8))) for c in chances]
+        found = MaskPrediction.combine(parts, self.JOINED)
+        mean = torch.tensor([0.6, 0.35, 0.8])
+        torch.testing.assert_close(found.probabilities()[:, 3, 5], mean / mean.sum())
+        assert (found.labels == 2).all()
+        assert found.record(("a", "b", "c"))["pixels"] == {"c": 64}
+
+    def test_a_box_of_one_that_alone_knows_the_class_keeps_its_score(self):
+        box = torch.tensor([[10.0, 10, 30, 30]])
+        first = BoxPrediction(box.repeat(2, 1), torch.tensor([0.8, 0.4]), torch.tensor([0, 1]), SIZE)
+        second = BoxPrediction(box + 2, torch.tensor([0.6]), torch.tensor([0]), SIZE)
+        found = BoxPrediction.combine([first, second], self.JOINED)
+        assert found.labels.tolist() == [0, 1]
+        assert found.scores.tolist() == pytest.approx([0.8, 0.75 * 0.4 + 0.25 * 0.6])
+        moved = 2 * 0.25 * 0.6 / 0.45
+        torch.testing.assert_close(found.boxes[1], box[0] + moved)
+
+
+def test_the_mean_of_models_is_that_of_probabilities_after_their_views():
+    """A model with two views counts as much as one with a single view."""
+    chances = ((0.9, 0.05, 0.05), (0.5, 0.3, 0.2), (0.1, 0.6, 0.3))
+    parts = [MaskPrediction.of(torch.tensor(p).log().reshape(3, 1, 1), 8) for p in chances]
+    parts = [p.restore(ImageInfo("a", (8, 8))) for p in parts]
+    two = MaskPrediction.merge(parts[:2], [(0, 0, 8, 8)] * 2)
+    both = MaskPrediction.combine([two, parts[2]], Joining.of([NAMES] * 2))
+    mean = torch.tensor([(0.7 + 0.1) / 2, (0.175 + 0.6) / 2, (0.125 + 0.3) / 2])
+    torch.testing.assert_close(both.probabilities()[:, 0, 0], mean)
+    left = both.select_classes(NAMES, ["c", "b"])
+    torch.testing.assert_close(left.probabilities()[:, 0, 0], mean[[2, 1]] / mean[1:].sum())
+    with pytest.raises(UsageError, match="merge the views of each model, then combine"):
+        MaskPrediction.merge([both, parts[0]], [(0, 0, 8, 8)] * 2)
+    with pytest.raises(UsageError, match="restricted to some classes cannot be put together"):
+        MaskPrediction.combine([left, parts[0]], Joining.of([NAMES] * 2))
+
+
+def test_masks_of_models_are_averaged():
+    """Two models see the halves of an object: the pixels of both are those where the mean reaches one half."""
+    frame = torch.tensor([[10.0, 10, 38, 38]])
+
+    def half(left, score):
+        mask = torch.zeros(1, 28, 28)
+        mask[:, :, :14] = 1.0 if left else 0.2
+        mask[:, :, 14:] = 0.2 if left else 1.0
+        return InstancePrediction(frame, torch.tensor([score]), torch.tensor([0]), SIZE, masks=mask, frames=frame)
+
+    found = InstancePrediction.combine([half(True, 0.9), half(False, 0.9)], Joining.of([NAMES] * 2))
+    assert found.pasted.dense().sum() > 26 * 26, "0.6 everywhere"
+    weighted = InstancePrediction.combine([half(True, 0.9), half(False, 0.9)], Joining.of([NAMES] * 2, (3, 1)))
+    columns = weighted.pasted.dense()[0].any(0).nonzero()[0]
+    assert (columns.min(), columns.max()) == (10, 23), "0.8 on the left, 0.4 on the right"
+
+
+def test_boxes_must_be_restored_to_be_combined():
+    with pytest.raises(UsageError, match="in the original picture: call restore"):
+        BoxPrediction.combine([boxes(1), boxes(2)], Joining.of([NAMES] * 2))
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n != "own"])
 class TestSelectClasses:
     def test_all_of_them_are_itself(self, name):
         case = CASES[name]
@@ -367,6 +516,7 @@ def test_what_has_a_neutral_answer_has_it():
         ("record", (NAMES,)),
         ("from_record", ({}, NAMES)),
         ("merge", ([], [])),
+        ("combine", ([], None)),
         ("select_classes", (NAMES, NAMES)),
     ],
 )

@@ -37,7 +37,8 @@ class DryRun(Trial):
         Raises:
             DataError: Memory does not suffice for what was asked; it names what fits.
         """
-        later = [name for name, on in (("features", model.backbone_stays), ("cache", datamodule.cache.kind != "none"))
+        kept = model.backbone_stays and model.teacher is None
+        later = [name for name, on in (("features", kept), ("cache", datamodule.cache.kind != "none"))
                  if on and (name == "cache" or model.recipe.cache_features is not False)]  # fmt: skip
         model.recipe = replace(model.recipe, cache_features=False, probe=False, progressive=None)
         datamodule.cache = CacheSettings()

@@ -31,9 +31,11 @@ from visionkit.core.machine import choose_precision, describe_processor, tune
 from visionkit.core.text import printable, say, shortened
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.backbones.base import Backbone
+from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.prediction.backends.convert import convert
 from visionkit.prediction.sheet import draw_sheet
 from visionkit.training.advice import USUAL, Choice
 from visionkit.training.datamodule import VisionDataModule
@@ -46,6 +48,7 @@ from visionkit.training.run.guidance import read_curves
 from visionkit.training.run.progress import EpochLines, QuietBar
 from visionkit.training.run.stopping import Stopped, Stopping, end_others
 from visionkit.training.task import Task
+from visionkit.training.teacher import checksums
 
 __all__ = ["CLI"]
 
@@ -110,6 +113,7 @@ class CLI(LightningCLI):
                 how: dict[str, Any] = {"apply_on": "instantiate"} if "." in source else {"compute_fn": int}
                 parser.link_arguments(source, f"{part}.init_args.{argument}", **how)
         parser.add_argument("--pictures", type=read_moments, default="auto", help=TOP["pictures"])
+        parser.add_argument("--start_seed", type=int | None, default=None, help=TOP["start_seed"])
 
     def _parse_ckpt_path(self) -> None:
         """Leave the parsed config alone: the command line and the YAML win over a checkpoint's hyper-parameters."""
@@ -120,6 +124,9 @@ class CLI(LightningCLI):
         check_data(self.config[str(self.subcommand)], self.given)
         logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
         super()._set_seed()
+        start = self._get(self.config, "start_seed")
+        if start is not None:
+            L.seed_everything(start, workers=True, verbose=False)
 
     def before_instantiate_classes(self) -> None:
         """Settle folder, checkpoint and precision, and what a checkpoint decides."""
@@ -127,7 +134,9 @@ class CLI(LightningCLI):
         self.folder = self._choose_folder(config)
         if config.trainer.precision is None and not config.trainer.plugins:
             config.trainer.precision = choose_precision(_device(config.trainer.accelerator))
-        self.config_text = config_text(self._parser(self.subcommand), config, self.choices)
+        taught = checksums(_as_list(config.model.init_args.get("teacher"))) if self.subcommand == "fit" else []
+        remarks = [f"teacher: {path}, sha256 {digest}" for path, digest in taught]
+        self.config_text = config_text(self._parser(self.subcommand), config, self.choices, remarks)
         self._choose_checkpoint(config)
         if self.subcommand == "fit" and _is_first():
             self.folder = self._claim()
@@ -143,6 +152,13 @@ class CLI(LightningCLI):
             if (fault := refused(e, self.given)) is None:
                 raise
             raise fault from None
+        if self.subcommand == "fit" and self.model.teacher is not None:
+            self.model.teacher.ready = self._fast
+
+    def _fast(self, model: VisionModel) -> VisionModel:
+        """Make a model that only predicts as fast as `predict` does, in the precision of the training."""
+        fast = str(self.trainer.precision).startswith("bf16")
+        return convert(model, precision="bf16" if fast else "32")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the Trainer with visionkit's callbacks beside the user's."""
@@ -356,6 +372,8 @@ class CLI(LightningCLI):
 
     def _announce(self, model: Task, datamodule: VisionDataModule[Any]) -> None:
         datamodule.setup(str(self.subcommand))  # faulty data ends the run here, before anything is written
+        if self.subcommand == "fit" and model.teacher is not None:
+            model.teacher.load(model.model, model.recipe)  # as does one that cannot teach
         if not self.trainer.is_global_zero:
             return
         backbone = model.model.backbone
@@ -381,6 +399,8 @@ class CLI(LightningCLI):
                 say(*str(report).splitlines())
         if self.subcommand == "fit" and (trained := model.recipe.summary(model.model)):
             say(f"train    {trained}")
+        if self.subcommand == "fit" and model.teacher is not None:
+            say(*model.teacher.lines())
         device = self.trainer.strategy.root_device
         layout = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
         world = f", {self.trainer.world_size} processes" if self.trainer.world_size > 1 else ""

@@ -32,6 +32,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("visionkit.cli.commands.train", "measure a checkpoint on the validation data"),
     "test": ("visionkit.cli.commands.train", "measure a checkpoint on the test data"),
     "predict": ("visionkit.cli.commands.predict", "apply a checkpoint to pictures: --ckpt FILE --out DIR PICTURES..."),
+    "evaluate": (
+        "visionkit.cli.commands.evaluate",
+        "how good a model is, with intervals: --ckpt RUN --data ROOT --out DIR",
+    ),
+    "compare": (
+        "visionkit.cli.commands.compare",
+        "which of several evaluations is better on the same pictures: compare DIR_A DIR_B",
+    ),
+    "report": (
+        "visionkit.cli.commands.report",
+        "an evaluation or a training as one page with pictures: visionkit report FOLDER --out FILE.html",
+    ),
+    "soup": (
+        "visionkit.cli.commands.soup",
+        "average the weights of several trainings into one model: soup A B C --data ROOT --out OUT.ckpt",
+    ),
     "heads": ("visionkit.cli.commands.heads", "list, take out or join the heads of checkpoints"),
     "model": ("visionkit.cli.commands.model", "write the model of a checkpoint alone, without optimizer"),
     "backbone": (
@@ -48,6 +64,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "your pictures": ("init", "check", "shapes"),
     "a model": ("train", "fit", "validate", "test", "predict"),
+    "trust": ("evaluate", "compare", "report", "soup"),
     "parts of models": ("model", "heads", "backbone"),
     "this machine": ("info", "completion"),
 }

@@ -37,9 +37,10 @@ def check_machine(config: Namespace, given: Sequence[str]) -> None:
     Raises:
         UsageError: Naming the option and what there is.
     """
-    seed = config.get("seed_everything")
-    if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"--seed_everything {seed}: a whole number from 0 to {MAX_SEED}")
+    for key in ("seed_everything", "start_seed"):
+        seed = config.get(key)
+        if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed <= MAX_SEED:
+            raise UsageError(f"--{key} {seed}: a whole number from 0 to {MAX_SEED}")
     asked = config.trainer.accelerator
     if not isinstance(asked, str) or asked == "auto":
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from visionkit.core.tally import Tally, joined
 from visionkit.core.text import printable
+from visionkit.core.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from visionkit.prediction.files import PredictionRun
@@ -41,7 +42,9 @@ def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: boo
         lines += _files(run.files, Path(out))
     for k, words in enumerate(wrap(run.explained or "", WIDTH - 9)):
         lines.append(_line("" if k else "maps", words))
-    if run.count and drawable and not save_images:
+    if run.thresholds is not None:
+        lines += _chosen(run.thresholds)
+    elif run.count and drawable and not save_images:  # ten lines are enough
         lines.append(_line("hint", "--save-images also draws what was found, into images/ there"))
     return lines
 
@@ -60,6 +63,17 @@ def _numbers(tally: Tally, width: int) -> str:
     total = sum(tally.counts.values())
     end = f" ({total:,.0f} in all, {tally.which})" if len(words) > 1 else f" ({tally.which})"
     return joined(words, width - len(end)) + end
+
+
+def _chosen(thresholds: Thresholds) -> list[str]:
+    """Return by which thresholds things count, in two lines at most."""
+    start = f"thresholds ({thresholds.rule}): "
+    some = {name: value for name, value in thresholds.values.items() if value is not None}
+    words = [printable(word) for word in Thresholds(thresholds.rule, some).words()]
+    lines = [start + (joined(words, max(20, WIDTH - len(start))) if words else "none")]
+    if left := [printable(name) for name in thresholds.values if name not in some]:
+        lines.append(_line("", "nothing is promised of " + joined(left, WIDTH - 32)))
+    return lines
 
 
 def _names(images: Sequence[str]) -> list[str]:

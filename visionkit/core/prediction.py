@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self, TypeAlias
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
 
@@ -23,8 +24,8 @@ class Prediction:
     """What the model says of one image. Each task has its own; class names cross its boundary, ids stay inside.
 
     A subclass defines ``restore``, ``draw`` and ``record``. What has a neutral answer has it here (``rows``,
-    ``at_least``, ``agreement``, ``tally``). What has none (``from_record``, ``merge``, ``select_classes``) is refused
-    in one line until the subclass defines it.
+    ``at_least``, ``over``, ``agreement``, ``tally``). What has none (``from_record``, ``merge``, ``combine``,
+    ``select_classes``) is refused in one line until the subclass defines it.
     """
 
     def restore(self, info: ImageInfo) -> Self:
@@ -59,20 +60,32 @@ class Prediction:
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
-        """Return one prediction of an image from those of several views of it, or of several models.
+        """Return one prediction of an image from those of several views of it by one model.
 
         Args:
             parts: At least one, each restored to the image, in any order.
-            regions: The pixels of the image that each speaks of; together they are the image. All of it for each where
-                several models saw it whole.
+            regions: The pixels of the image that each speaks of; together they are the image.
 
         Raises:
             UsageError: Such predictions cannot be put together.
         """
         cls._refuse(
             "merge(parts, regions)",
-            "predictions cannot be put together from several views (--flip, --scales, --window) or models",
+            "predictions cannot be put together from several views (--flip, --scales, --window)",
         )
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return one prediction of an image from those of several models, whose classes are joined by name.
+
+        Args:
+            parts: At least one, that of each model in order, restored to the image; with several views they are merged.
+            joining: The classes and weights of the models; the ids that come out are positions among its ``classes``.
+
+        Raises:
+            UsageError: Such predictions cannot be put together.
+        """
+        cls._refuse("combine(parts, joining)", "predictions cannot be put together from several models (--ckpt A B)")
 
     def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
         """Return the prediction restricted to some classes; their ids become their positions in ``kept``.
@@ -96,6 +109,16 @@ class Prediction:
 
     def at_least(self, score: float) -> Self:
         """Return the prediction with the objects alone that have at least this score, 0..1: all without objects."""
+        return self
+
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the prediction with what reaches its class's threshold alone: all of it where nothing has a score.
+
+        Args:
+            thresholds: Class name -> score, 0..1; None where nothing is promised of a class. A class that is not named
+                has none.
+            names: Class names, in the order of the ids of this prediction.
+        """
         return self
 
     def agreement(self, other: Self) -> Agreement | Mapping[str, Agreement | None] | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionkit.core.component import Component, Spec, build, checked, class_path
 from visionkit.core.errors import DataError, UsageError, VisionkitError
 from visionkit.core.files import open_binary, writing
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.backbones.statistics import per_channel
@@ -56,7 +57,8 @@ def spec_of_model(model: VisionModel, *, task: str | None = None) -> Spec:
 
     passport = None if (report := model.backbone.weights_report) is None else report.plain()
     about = {"format": FORMAT, "version": visionkit.__version__, "task": task}
-    return {**about, "model": model.spec(), "passport": passport}
+    chosen = {} if model.thresholds is None else {"thresholds": model.thresholds.plain()}
+    return {**about, "model": model.spec(), "passport": passport, **chosen}
 
 
 def adopt(model: VisionModel, description: Mapping[str, Any], path: str | os.PathLike[str] = "the checkpoint") -> None:
@@ -175,6 +177,8 @@ def make_model(
     }
     model = _made(lambda: VisionModel.from_spec(spec, trust=trust), PREFIX, state, path, trust)
     adopt(model, description, path)
+    if "thresholds" in description:
+        model.thresholds = Thresholds.from_plain(description["thresholds"], model.classes)
     return model
 
 

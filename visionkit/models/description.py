@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from visionkit.core.component import Spec
 from visionkit.core.errors import DataError
 from visionkit.core.text import is_printable
+from visionkit.core.thresholds import Thresholds
 
 __all__ = ["FORMAT", "KEY", "Description", "ModelSpec", "check_description", "is_spec"]
 
@@ -37,6 +38,9 @@ class Description(TypedDict):
     task: str | None
     model: ModelSpec
     passport: NotRequired[dict[str, Any] | None]
+    thresholds: NotRequired[dict[str, Any]]
+    teachers: NotRequired[list[dict[str, str]]]
+    """Names ("source") and hashes ("sha256") of the files that taught it."""
 
 
 def check_description(data: Any, path: str | os.PathLike[str]) -> Description:
@@ -112,6 +116,13 @@ def _description(said: Any) -> Description:
     found: Description = {"format": FORMAT, "version": version, "task": task, "model": made}
     if "passport" in said:  # checkpoints of before have none
         found["passport"] = passport
+    if said.get("thresholds") is not None:  # only what `evaluate --choose` has gone over has any
+        try:
+            found["thresholds"] = Thresholds.from_plain(said["thresholds"], made["classes"]).plain()
+        except DataError as e:
+            raise _FaultError(str(e)) from None
+    if said.get("teachers"):
+        found["teachers"] = _teachers(said["teachers"])
     return found
 
 
@@ -147,6 +158,16 @@ def _classes(names: Any) -> list[str]:
             raise _FaultError(f"it has the class name {_words(name)} twice")
         seen.add(name)
     return names
+
+
+def _teachers(said: Any) -> list[dict[str, str]]:
+    keys = {"source", "sha256"}
+    if not isinstance(said, list) or not all(isinstance(t, dict) and keys <= set(t) for t in said):
+        raise _FaultError(f"its teachers are {_words(said)}")
+    found = [{key: t[key] for key in sorted(keys)} for t in said]
+    if odd := [v for t in found for v in t.values() if not (isinstance(v, str) and is_printable(v))]:
+        raise _FaultError(f"its teachers hold {_words(odd[0])}, no name or hash")
+    return found
 
 
 def _is_path(value: Any) -> bool:

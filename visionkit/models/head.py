@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -15,7 +15,29 @@ from visionkit.core.tally import Tally
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.evidence import Evidence, Subject
 
-__all__ = ["Head", "HeadFactory"]
+__all__ = ["Head", "HeadFactory", "Lesson"]
+
+
+class Lesson(NamedTuple):
+    """What a teacher says of a batch that a head learns from.
+
+    Args:
+        head: The teacher's head.
+        outputs: What it computed of the batch, without gradients.
+        own: int64 [S], ids of the classes that both know, in the head that learns.
+        theirs: int64 [S], ids of the same classes in the teacher's.
+        temperature: By which logits are divided before they are compared, > 0.
+        images: uint8 [B, C, H, W], the pictures as the model that learns saw them.
+        scale: Height and width of the pictures that the teacher saw, relative to those.
+    """
+
+    head: Head
+    outputs: Any
+    own: Tensor
+    theirs: Tensor
+    temperature: float
+    images: Tensor
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 class Head(Component, nn.Module):
@@ -46,6 +68,9 @@ class Head(Component, nn.Module):
 
     reads: ClassVar[Literal["neck", "backbone"]] = "neck"
     """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
+
+    teacher_temperature: ClassVar[float | None] = None
+    """Temperature at which it learns from a teacher where none is asked for; None where it has no use for one."""
 
     def forward(self, features: list[Tensor]) -> Any:
         """Compute the outputs: a NamedTuple of tensors, the same in training and evaluation.
@@ -116,6 +141,36 @@ class Head(Component, nn.Module):
         raise UsageError(
             f"recipe.probe needs a head that is one linear layer, such as LinearHead: {type(self).__name__}"
         )
+
+    def check_teacher(self, teacher: Head, shared: int) -> None:
+        """Refuse a head that this one cannot learn from.
+
+        Args:
+            teacher: The head of a trained model.
+            shared: Number of classes that both know, >= 1.
+
+        Raises:
+            UsageError: It cannot; by default from none.
+        """
+        raise UsageError(
+            f"{type(self).__name__} learns from labels alone: classifiers, segmenters and FCOSHead learn from teachers"
+        )
+
+    def imitate(self, outputs: Any, targets: Sequence[Any], lesson: Lesson) -> dict[str, Tensor]:
+        """Return the named, weighted losses of being unlike a teacher; 0 where both say the same.
+
+        They are means over the batch as the losses of labels are, so that both can be blended.
+
+        Args:
+            outputs: What ``forward`` returned.
+            targets: The truth of each image, length B; of classes that the teacher does not know, it says nothing.
+            lesson: What the teacher says of the same batch; its head has passed ``check_teacher``.
+
+        Raises:
+            UsageError: It learns from no teacher.
+        """
+        self.check_teacher(lesson.head, len(lesson.own))
+        raise NotImplementedError(f"{type(self).__name__} takes a teacher and does not imitate it")
 
     def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> Prediction:
         """Return the prediction of which a line of ``predictions.jsonl`` was made.

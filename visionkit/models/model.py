@@ -13,6 +13,7 @@ from visionkit.core.component import Spec, build, parameters_of, spec_of
 from visionkit.core.errors import UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch, Sample, collate
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.images.given import Pictures, is_one_picture, is_picture, samples_of
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
@@ -43,6 +44,9 @@ class VisionModel(nn.Module):
 
     images_at_once = 8
     """Pictures that :meth:`predict` computes together."""
+    thresholds: Thresholds | None = None
+    """From which score on each class counts, where ``visionkit evaluate --choose`` has chosen it; :meth:`predict` goes
+    by it. A training drops them: they speak of the model as it was."""
 
     def __init__(
         self,
@@ -155,12 +159,20 @@ class VisionModel(nn.Module):
             DataError: A file cannot be read, or a picture has another number of channels.
         """
         self._refuse_training()
-        found = list(self.predict_samples(samples_of(images, self.preprocessing.channels)))
+        found = [self.chosen(p) for p in self.predict_samples(samples_of(images, self.preprocessing.channels))]
         return found[0] if is_one_picture(images) else found
+
+    def chosen(self, prediction: Prediction) -> Prediction:
+        """Return a prediction as the model's thresholds leave it, the same one where there are none.
+
+        Args:
+            prediction: In pixels of the original.
+        """
+        return prediction if self.thresholds is None else prediction.over(self.thresholds.values, self.classes)
 
     @torch.no_grad()
     def predict_samples(self, samples: Iterable[Sample[Any]]) -> Iterator[Prediction]:
-        """Yield the prediction of each sample as read, in pixels of the original."""
+        """Yield the prediction of each sample as read, in pixels of the original; thresholds are not looked at."""
         waiting = iter(samples)
         while some := [self.preprocessing(sample) for sample in islice(waiting, self.images_at_once)]:
             seen = collate(some)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from visionkit.core.errors import UsageError
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.images.given import Pictures, is_one_picture, samples_of
 from visionkit.data.transforms.preprocessing import to_original
 from visionkit.models.evidence import Subject
@@ -148,6 +149,7 @@ class Explainer:
         model: As in :func:`explain`.
         most: As there.
         min_score: As there.
+        thresholds: Objects that do not reach their class's are not explained; None goes by ``min_score`` alone.
         steps: Parts in which pixels come and go when a map is judged, 2 or more.
 
     Raises:
@@ -155,7 +157,13 @@ class Explainer:
     """
 
     def __init__(
-        self, model: VisionModel, *, most: int = MOST, min_score: float | None = None, steps: int = STEPS
+        self,
+        model: VisionModel,
+        *,
+        most: int = MOST,
+        min_score: float | None = None,
+        thresholds: Thresholds | None = None,
+        steps: int = STEPS,
     ) -> None:
         check_explained(model)
         if most < 1 or steps < 2:
@@ -164,6 +172,10 @@ class Explainer:
             raise UsageError(f"explain: min_score={min_score} (from 0 to 1)")
         self.model, self.fast = model, convert(model)
         self.most, self.min_score, self.steps = most, min_score, steps
+        chosen = {} if thresholds is None else thresholds.values
+        self.least = {k: v for k, name in enumerate(model.classes) if (v := chosen.get(name)) is not None}
+        if self.least and min_score is None:
+            self.min_score = min(self.least.values())
         self.without = frozenset(k for k, name in enumerate(model.classes) if is_background(name))
 
     def __call__(self, sample: Sample[Any]) -> list[Explanation]:
@@ -171,7 +183,12 @@ class Explainer:
         seen = self.model.preprocessing(sample.replace(target=None))
         looked = look(self.model, seen.image.to(self.model.scale.device))
         subjects = looked.subjects(most=self.most, min_score=self.min_score, without=self.without)
-        return [self._explained(looked, seen, subject) for subject in subjects]
+        return [self._explained(looked, seen, subject) for subject in subjects if self._counts(subject)]
+
+    def _counts(self, subject: Subject) -> bool:
+        """Return whether an object reaches its class's threshold; labels and regions have no other than the head's."""
+        is_object = subject.box is not None and subject.mask is None
+        return not is_object or subject.score >= self.least.get(subject.label, 0.0)
 
     def _explained(self, looked: Looked, seen: Sample[Any], subject: Subject) -> Explanation:
         """Return the map of a subject, and what it is worth."""

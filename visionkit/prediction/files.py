@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +17,20 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
-from visionkit.models import checkpoint
+from visionkit.core.thresholds import Thresholds
+from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
-from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
+from visionkit.prediction.ensemble import Ensemble, make_applied
 from visionkit.prediction.explanations.writing import ExplanationWriter, refuse_unexplained
+from visionkit.prediction.in_force import thresholds_in_force
+from visionkit.prediction.members import Checkpoints, Members, listed
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
-from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing
+from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing, refuse_unwritable
 from visionkit.prediction.sources import Source, find_images
-from visionkit.prediction.stream import make_predictor, sample_results
+from visionkit.prediction.stream import sample_results
 from visionkit.prediction.views import Views
 from visionkit.prediction.writers import CROPS, WriterJob
 
@@ -48,6 +50,7 @@ class PredictionRun:
         tallies: What all predictions together say in numbers, by what is counted.
         first: The first pictures, each with its prediction in a few words.
         remarks: What should be said of the pictures, a line each: pages and frames that were left out.
+        thresholds: Those that the predictions went by; None where they went by none.
         explained: What the maps of explanations are worth, in a sentence; None where there are none.
     """
 
@@ -59,6 +62,7 @@ class PredictionRun:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     first: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
+    thresholds: Thresholds | None = None
     explained: str | None = None
 
 
@@ -87,7 +91,7 @@ class FilePrediction:
 
 
 def predict_files(
-    model: VisionModel | str | os.PathLike[str],
+    model: VisionModel | Checkpoints,
     sources: Source | Sequence[Source],
     *,
     batch_size: int | None = None,
@@ -98,6 +102,7 @@ def predict_files(
     backend: BackendName = "torch",
     calibrate: Source | Sequence[Source] | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     reduced: bool = False,
     trust: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
@@ -108,7 +113,8 @@ def predict_files(
     ``for found in predict_files("runs/classify-1", "PHOTOS"): print(found.image, found.record()["label"])``
 
     Args:
-        model: A model in evaluation mode, on the device to use; or a checkpoint file or the folder of a run.
+        model: A model in evaluation mode, on the device to use; or a checkpoint file or the folder of a run; or several
+            of these, which predict as one: all are held at once.
         sources: Picture files, folders (searched through), globs, ``.csv`` or ``.jsonl`` manifests and http(s) URLs.
         batch_size: Pictures at once; with ``views``, views of one size at once. None chooses by the device.
         num_workers: Threads that read pictures ahead; 0 reads them in this one, None chooses by the machine.
@@ -118,7 +124,8 @@ def predict_files(
         views: What the network sees of each picture; None shows it once, as a whole, at the model's size.
         backend: What computes the network: "torch", "compile", "openvino" or "onnx".
         calibrate: The pictures that "int8" learns ranges from; None takes those that are predicted.
-        min_score: Leave out objects with a lower score, 0..1; None keeps all.
+        min_score: Leave out objects with a lower score, 0..1, whatever thresholds say; None goes by these.
+        thresholds: From which score on a class counts; None takes those of the checkpoint, where it has any.
         reduced: Whether to decode a large JPEG at a half, a quarter or an eighth of its size, as far as that is more
             than the model's: much faster, and the last digits of scores can differ.
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
@@ -131,19 +138,26 @@ def predict_files(
             used.
         DataError: The checkpoint cannot be used, a folder holds no pictures, or, later, a picture cannot be predicted.
     """
-    if not isinstance(model, VisionModel):
+    if isinstance(model, VisionModel):
+        members = Members.of(["the model"], [model])
+    else:
         where = choose_device(device, backend)
         check_backend(backend, where, precision)
-        model = checkpoint.load(model, trust=trust, device=where)
-    if min_score is not None and not (model.head.scored and 0 <= min_score <= 1):
+        members = Members.load(model, trust=trust, device=where)
+    scored = members.head.scored
+    if min_score is not None and not (scored and 0 <= min_score <= 1):
         allowed = f"a score from 0 to 1, got {min_score:g}"
-        raise UsageError(f"min_score: {allowed if model.head.scored else 'these predictions are not filtered by it'}")
-    channels = model.preprocessing.channels
+        raise UsageError(f"min_score: {allowed if scored else 'these predictions are not filtered by it'}")
+    channels = members.models[0].preprocessing.channels
     pictures = find_images(sources, tell=tell, channels=channels)
     chosen = None if calibrate is None else find_images(calibrate, tell=tell, channels=channels)
-    predictor = make_predictor(
-        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
+    predictor = make_applied(
+        members, pictures, backend, precision, views, batch_size=batch_size, calibrate=chosen, tell=tell
     )
+    if tell is not None:
+        for line in members.lines():
+            tell(line)
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     remarks = Remarks()
     workers = _workers(num_workers, pictures)
     results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
@@ -152,7 +166,9 @@ def predict_files(
         for result in results:
             if not isinstance(result, DataError):
                 prediction = result[1] if min_score is None else result[1].at_least(min_score)
-                yield FilePrediction(result[0].info, prediction, model.classes)
+                if chosen_by is not None:
+                    prediction = prediction.over(chosen_by.values, members.classes)
+                yield FilePrediction(result[0].info, prediction, members.classes)
             elif on_error is None:
                 raise result
             else:
@@ -165,7 +181,7 @@ def predict_files(
 
 
 def predict_to_folder(
-    ckpt: str | Path,
+    ckpt: Checkpoints,
     pictures: Sequence[ImageFile],
     out: str | Path,
     *,
@@ -180,6 +196,7 @@ def predict_to_folder(
     formats: Sequence[str] = (),
     annotations: str | Path | None = None,
     min_score: float | None = None,
+    thresholds: Thresholds | None = None,
     views: Views | None = None,
     backend: BackendName = "torch",
     calibrate: Sequence[ImageFile] | None = None,
@@ -187,6 +204,7 @@ def predict_to_folder(
     progress: Callable[[int, int], None] | None = None,
     reduced: bool = False,
     resume: bool = False,
+    weights: Sequence[float] | None = None,
     explain: int | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
@@ -195,7 +213,7 @@ def predict_to_folder(
     whatever is wrong with a picture costs that picture alone.
 
     Args:
-        ckpt: Checkpoint file.
+        ckpt: Checkpoint file or the folder of a run; or several, which predict as one: all are held at once.
         pictures: The files.
         out: Folder for the results.
         batch_size: Pictures at once; None chooses by the device.
@@ -208,7 +226,8 @@ def predict_to_folder(
         trust: Names of top-level packages, beside visionkit, whose classes the checkpoint may name.
         formats: Further formats to write, of those that the model's predictions offer, beside the standard ones.
         annotations: An annotation file whose ids these formats shall use.
-        min_score: Leave out objects with a lower score; None keeps all.
+        min_score: As in :func:`predict_files`.
+        thresholds: As in :func:`predict_files`.
         views: As in :func:`predict_files`.
         backend: As in :func:`predict_files`.
         calibrate: As in :func:`predict_files`.
@@ -218,6 +237,7 @@ def predict_to_folder(
         resume: Whether to go on where predictions into ``out`` stopped, with all pictures that have no record yet or
             whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
             not given any more stay. Where there are none it starts.
+        weights: What each of several checkpoints counts, from 0 on; None is the same for all.
         explain: How many things of a picture are explained at most, from 1 on, with maps in ``out/explanations``; None
             explains nothing. Not with ``views``, ``reduced``, "int8" or another backend than torch.
 
@@ -229,22 +249,27 @@ def predict_to_folder(
     """
     start = time.perf_counter()
     folder = Path(out)
-    _refuse_unwritable(folder)  # at once; loading takes a while
+    refuse_unwritable(folder)  # at once; loading takes a while
     if resume and overwrite:
         raise UsageError("--resume keeps the predictions that are there, --overwrite replaces them: give one of them")
     refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
     if explain is not None:
-        refuse_unexplained(backend, precision, views, reduced=reduced)
+        refuse_unexplained(backend, precision, views, reduced=reduced, models=len(listed(ckpt)))
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
-    model = checkpoint.load(ckpt, trust=trust, device=where)
+    members = Members.load(ckpt, weights=weights, trust=trust, device=where)
+    head, channels, several = members.head, members.channels, len(members.models) > 1
+    hashes = [digest(file) for file in members.files]
+    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
     asked = {
         "version": visionkit.__version__,
-        "checkpoint": digest(find_checkpoint(ckpt)),
+        "checkpoint": hashes if several else hashes[0],
+        "weight of each checkpoint (--fitted)": None if weights is None else list(weights),
         "--precision": precision,
         "--backend": backend,
         "views (--flip, --scales, --window, --overlap)": None if views is None else str(views),
         "--min-score": min_score,
+        "set of thresholds": None if chosen_by is None else chosen_by.plain(),
         "--format": sorted(formats),
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
@@ -258,28 +283,28 @@ def predict_to_folder(
     records = folder / RECORDS
     going = GoingOn.find(folder, records, asked, now) if resume else GoingOn.anew(folder, asked, now)
     for option, wanted in (("--save-images draws on", save_images), ("--save-crops cuts", save_crops)):
-        if wanted and model.backbone.in_channels not in (1, 3):
-            raise UsageError(f"{option} RGB and grey pictures; this model takes {model.backbone.in_channels} channels")
+        if wanted and channels not in (1, 3):
+            raise UsageError(f"{option} RGB and grey pictures; this model takes {channels} channels")
     if save_crops:
-        formats = [*formats, *_crops(model, folder, overwrite)]
-    if min_score is not None and not model.head.scored:
+        formats = [*formats, *_crops(head, folder, overwrite)]
+    if min_score is not None and not head.scored:
         raise UsageError("--min-score: this model's predictions are not filtered by score")
-    results = Results(folder, model.head, model.classes, min_score, save_images)
+    results = Results(folder, head, members.classes, min_score, chosen_by, save_images)
     given = None if annotations is None else Path(annotations)
-    job = WriterJob(folder, model.classes, going.images, given, min_score)
-    explaining = [] if explain is None else [ExplanationWriter(model, job, explain)]
+    job = WriterJob(folder, members.classes, going.images, given, min_score)
+    explaining = [] if explain is None else [ExplanationWriter(members.models[0], job, explain, chosen_by)]
     results.open_writers(formats, job, overwrite=overwrite or resume, further=explaining)
     if results.files_of_pictures:
         going.refuse_renamed()
     workers, remarks = _workers(num_workers, pictures), Remarks()
-    predictor = make_predictor(
-        model, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
+    predictor = make_applied(
+        members, pictures, backend, precision, views, batch_size=batch_size, calibrate=calibrate, tell=tell
     )
     left, keep = going.left(), results.keeps_pixels
     coming = [pictures[place] for place in left]
     found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
     if tell is not None:
-        for line in (*going.lines(), *(writer.cost() for writer in explaining)):
+        for line in (*members.lines(), *going.lines(), *(writer.cost() for writer in explaining)):
             tell(line)
     problems = []
     with alone(records, None if overwrite else going.read):
@@ -296,6 +321,8 @@ def predict_to_folder(
                     problems.append(str(e))
                 if progress is not None:
                     progress(count, len(pictures))
+    if tell is not None and isinstance(predictor, Ensemble) and (cost := predictor.cost_line()) is not None:
+        tell(cost)
     return PredictionRun(
         results.records,
         results.count,
@@ -305,17 +332,18 @@ def predict_to_folder(
         tallies=results.tallies,
         first=results.first,
         remarks=remarks.lines(),
+        thresholds=chosen_by,
         explained=explaining[0].verdict if explaining else None,
     )
 
 
-def _crops(model: VisionModel, folder: Path, overwrite: bool) -> list[str]:
-    """Return the formats of a model that cut objects out of pictures: one a head that finds objects.
+def _crops(head: Head, folder: Path, overwrite: bool) -> list[str]:
+    """Return the formats of a head that cut objects out of pictures: one a head that finds objects.
 
     Raises:
         UsageError: It has none, or crops of before would stay among the new ones.
     """
-    found = [name for name in model.head.writers if name.rpartition("/")[2] == CROPS]
+    found = [name for name in head.writers if name.rpartition("/")[2] == CROPS]
     if not found:
         raise UsageError("--save-crops cuts objects out of pictures: this model's predictions have no boxes")
     for name in found if overwrite else ():
@@ -330,14 +358,3 @@ def _crops(model: VisionModel, folder: Path, overwrite: bool) -> list[str]:
 def _workers(asked: int | None, pictures: Sequence[ImageFile]) -> int:
     """Return how many threads read the pictures."""
     return (choose_workers() if len(pictures) > 1 else 0) if asked is None else asked
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written into, before any work; nothing is made."""
-    for place in (folder, *folder.absolute().parents):
-        if os.path.lexists(place):
-            if not place.is_dir():
-                raise DataError(f"{place}: is a file, not a folder; choose another --out")
-            if not os.access(place, os.W_OK | os.X_OK):
-                raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
-            return

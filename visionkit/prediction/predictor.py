@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Prediction, Region
 from visionkit.core.sample import ImageInfo, Sample, collate
+from visionkit.data.images.decode import Scale
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend
 from visionkit.prediction.backends.calibration import calibration_views, quantised
 from visionkit.prediction.backends.convert import PredictionModel, convert
 from visionkit.prediction.views import Views
 
-__all__ = ["Predictor", "Prepared", "choose_batch_size"]
+__all__ = ["Predictor", "Prepared", "Result", "choose_batch_size", "problem_of"]
 
 Item: TypeAlias = "Prepared | DataError"
 Result: TypeAlias = "tuple[Sample[Any], Prediction] | DataError"
@@ -85,6 +87,8 @@ class Predictor:
         self.device = self.model.scale.device
         self.batch_size = choose_batch_size(self.device) if batch_size is None else batch_size
         self._filled: dict[torch.Size, int] = {}  # images of a batch, by their shape, where each is compiled for itself
+        self.seconds = 0.0
+        """That networks and what makes predictions of their outputs have taken so far."""
 
     def __call__(self, samples: Iterable[Sample[Any]]) -> Iterator[Prediction]:
         """Yield the prediction of each sample in order, in pixels of the original.
@@ -100,6 +104,10 @@ class Predictor:
             if isinstance(result, DataError):
                 raise result
             yield result[1]
+
+    def scale(self) -> Scale | None:
+        """Return by how much pictures are resized, so that they can be decoded at a part of their size; see Views."""
+        return self.views.scale(self.preprocessing)
 
     def prepare(self, sample: Sample[Any], *, keep: bool) -> Prepared:
         """Bring a sample to what the network sees. Any thread may do it, ahead of :meth:`results`.
@@ -155,6 +163,13 @@ class Predictor:
 
         Where memory does not suffice for all of them, each is predicted alone: what is too large then is one picture.
         """
+        start = time.perf_counter()
+        try:
+            self._predict_together(group)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def _predict_together(self, group: list[tuple[_Open, int, Sample[Any]]]) -> None:
         try:
             predictions, infos = self._decoded(group)
         except Exception as e:
@@ -164,7 +179,7 @@ class Predictor:
                 group[0][0].fail(e)
             else:
                 for one in group:
-                    self._predict([one])
+                    self._predict_together([one])
             group.clear()
             return
         for (picture, number, _), prediction, info in zip(group, predictions, infos, strict=True):
@@ -223,13 +238,7 @@ class _Open:
         Raises:
             UsageError: It was one.
         """
-        if isinstance(e, UsageError):
-            raise e
-        name = self.sample.info.id or "the picture"
-        why = (
-            "memory does not suffice for it" if _lacks_memory(e) else f"{type(e).__name__}: {' '.join(str(e).split())}"
-        )
-        self.problem = e if isinstance(e, DataError) else DataError(f"{name}: cannot be predicted ({why})")
+        self.problem = problem_of(e, self.sample.info)
 
     @property
     def complete(self) -> bool:
@@ -252,6 +261,21 @@ def _finished(line: deque[_Open | DataError]) -> Iterator[Result]:
     while line and (isinstance(line[0], DataError) or line[0].complete):
         first = line.popleft()
         yield first if isinstance(first, DataError) else first.result()
+
+
+def problem_of(e: Exception, info: ImageInfo) -> DataError:
+    """Return what went wrong with a picture, in a line.
+
+    Raises:
+        UsageError: It was one, and none of the picture's.
+    """
+    if isinstance(e, UsageError):
+        raise e
+    if isinstance(e, DataError):
+        return e
+    words = f"{type(e).__name__}: {' '.join(str(e).split())}"
+    why = "memory does not suffice for it" if _lacks_memory(e) else words
+    return DataError(f"{info.id or 'the picture'}: cannot be predicted ({why})")
 
 
 def _lacks_memory(e: BaseException) -> bool:

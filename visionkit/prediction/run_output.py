@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,11 +19,12 @@ from visionkit.core.output import mark_output
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import ImageInfo, Sample
 from visionkit.core.tally import Tally
+from visionkit.core.thresholds import Thresholds
 from visionkit.models.head import Head
 from visionkit.prediction.resuming import ASKED, SEEN
 from visionkit.prediction.writers import Table, Writer, WriterJob, finder_of, flatten, open_table, safe_name
 
-__all__ = ["Results", "outputs_of", "refuse_existing"]
+__all__ = ["Results", "outputs_of", "refuse_existing", "refuse_unwritable"]
 
 RECORDS, TABLE, PICTURES = "predictions.jsonl", "predictions.csv", "images"
 SHOWN = 3
@@ -40,6 +41,7 @@ class Results:
         head: The model's, which says how its predictions are written.
         names: Class names, in the order of their ids.
         min_score: Leave out objects with a lower score; None keeps all.
+        thresholds: Leave out what does not reach its class's; None keeps all.
         save_images: Whether to write the pictures with their predictions into ``out/images``.
         writers: Of the formats that are written beside records and table.
     """
@@ -48,6 +50,7 @@ class Results:
     head: Head
     names: Sequence[str]
     min_score: float | None = None
+    thresholds: Thresholds | None = None
     save_images: bool = False
     writers: list[Writer] = field(default_factory=list)
     count: int = 0
@@ -97,7 +100,7 @@ class Results:
     def count_record(self, record: Mapping[str, Any]) -> None:
         """Take what a record says, without what the picture brought along, into the numbers."""
         try:
-            found = self.head.tally(record, self.min_score)
+            found = self._tally(record)
         except (LookupError, TypeError, AttributeError, DataError):  # of a record that another version wrote
             found = {}
         self.count += 1
@@ -106,6 +109,12 @@ class Results:
         if len(self.first) < SHOWN and found:
             said = "; ".join(f"{k}: {t.said}" if len(found) > 1 else t.said for k, t in found.items())
             self.first.append((str(record["image"]), said))
+
+    def _tally(self, record: Mapping[str, Any]) -> dict[str, Tally]:
+        if self.thresholds is None or not self.thresholds.values.keys() >= set(self.names):
+            return self.head.tally(record, self.min_score)
+        found = self.head.tally(record, 0.0)  # all of it: the rest has been left out
+        return {k: replace(t, which="by the thresholds") if t.which else t for k, t in found.items()}
 
     @property
     def keeps_pixels(self) -> bool:
@@ -211,6 +220,8 @@ class _Open:
         try:
             if results.min_score is not None:
                 prediction = prediction.at_least(results.min_score)
+            if results.thresholds is not None:
+                prediction = prediction.over(results.thresholds.values, names)
             first = {**info.extra, "image": info.id}
             record = {**first, **prediction.record(names)}
             line = json.dumps(record, ensure_ascii=False) + "\n"
@@ -276,6 +287,17 @@ def refuse_existing(out: Path, outputs: Sequence[Path], overwrite: bool) -> None
             f"{out} already holds predictions: choose another --out, replace them with --overwrite, or go on with "
             "--resume"
         )
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written into, before any work; nothing is made."""
+    for place in (folder, *folder.absolute().parents):
+        if os.path.lexists(place):
+            if not place.is_dir():
+                raise DataError(f"{place}: is a file, not a folder; choose another --out")
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise DataError(f"{place}: cannot be written into; choose another --out, or change its permissions")
+            return
 
 
 def _rgb(image: Tensor) -> Tensor:

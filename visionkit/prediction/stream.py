@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Prediction
 from visionkit.core.prefetch import prefetch_map
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.data.images.decode import Scale
+from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.backends.convert import PredictionModel
 from visionkit.prediction.pictures import ImageFile, Remarks, read_picture
-from visionkit.prediction.predictor import Predictor, Prepared
+from visionkit.prediction.predictor import Predictor
 from visionkit.prediction.views import Views
 
-__all__ = ["Result", "make_predictor", "results_of", "sample_results"]
+__all__ = ["Applied", "Result", "make_predictor", "results_of", "sample_results"]
 
 Result: TypeAlias = "tuple[ImageInfo, Prediction] | DataError"
+
+
+class Applied(Protocol):
+    """What predicts samples: a Predictor, or what stands where it does."""
+
+    @property
+    def batch_size(self) -> int:
+        """Views of one size at once."""
+        ...
+
+    @property
+    def views(self) -> Views:
+        """What a network sees of a picture."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Knows the channels of the pictures."""
+        ...
+
+    def scale(self) -> Scale | None:
+        """Return by how much pictures are resized."""
+        ...
+
+    def prepare(self, sample: Sample[Any], *, keep: bool) -> Any:
+        """Bring a sample to what is seen of it."""
+        ...
+
+    def results(self, items: Iterable[Any]) -> Generator[tuple[Sample[Any], Prediction] | DataError]:
+        """Yield each sample with its prediction, in order."""
+        ...
 
 
 def results_of(
@@ -87,7 +120,7 @@ def make_predictor(
 
 
 def sample_results(
-    predictor: Predictor,
+    predictor: Applied,
     pictures: Sequence[ImageFile],
     num_workers: int,
     *,
@@ -98,16 +131,16 @@ def sample_results(
     """Yield each picture with its prediction, in order; threads read pictures ahead.
 
     Args:
-        predictor: What predicts them.
+        predictor: What predicts them, such as a Predictor.
         pictures: The files.
         num_workers: Threads; 0 reads in this one.
         keep: Whether pictures come back with all their pixels; they then are decoded whole, and few wait.
         reduced: As in :func:`results_of`.
         remarks: Takes what should be said of the pictures.
     """
-    scale = predictor.views.scale(predictor.preprocessing) if reduced and not keep else None
+    scale = predictor.scale() if reduced and not keep else None
 
-    def read(picture: ImageFile) -> Prepared | DataError:
+    def read(picture: ImageFile) -> Any:  # what its prepare returns, or a DataError
         sample = read_picture(picture, predictor.preprocessing.channels, scale, remarks)
         if isinstance(sample, DataError):
             return sample

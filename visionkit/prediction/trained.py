@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import torch
 from torch import nn
@@ -13,14 +13,28 @@ from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Sample
 from visionkit.models import checkpoint
 from visionkit.models.model import VisionModel
+from visionkit.prediction.ensemble import Ensemble, make_ensemble
+from visionkit.prediction.members import Checkpoints
 from visionkit.prediction.predictor import Predictor
 
 __all__ = ["TrainedModel", "load"]
 
 
+@overload
 def load(
     path: str | os.PathLike[str], *, trust: Collection[str] = (), device: torch.device | str = "cpu"
-) -> VisionModel:
+) -> VisionModel: ...
+
+
+@overload
+def load(
+    path: list[Any] | tuple[Any, ...], *, trust: Collection[str] = (), device: torch.device | str = "cpu"
+) -> Ensemble: ...
+
+
+def load(
+    path: Checkpoints, *, trust: Collection[str] = (), device: torch.device | str = "cpu"
+) -> VisionModel | Ensemble:
     """Load the model of a checkpoint, ready to predict (in evaluation mode).
 
     It is called with a picture, or several, as its ``predict`` is: ``load("runs/classify-1")("photo.jpg")``. It takes
@@ -29,6 +43,7 @@ def load(
 
     Args:
         path: A file that ``visionkit fit`` or ``visionkit.save`` wrote, or the folder of a run: its best checkpoint.
+            A list of several gives an ensemble, which predicts as one model: all are held at once.
         trust: Names of top-level packages, beside visionkit, whose classes the file may name.
         device: Where to put the model.
 
@@ -36,7 +51,9 @@ def load(
         DataError: The file is missing, damaged, of another kind or holds code.
         UsageError: The file names classes of a package that is not trusted.
     """
-    return TrainedModel.of(checkpoint.load(path, trust=trust, device=device))
+    if isinstance(path, str | os.PathLike):
+        return TrainedModel.of(checkpoint.load(path, trust=trust, device=device))
+    return make_ensemble(path, device=str(device), trust=trust)
 
 
 class TrainedModel(VisionModel):

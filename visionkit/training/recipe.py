@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimizer, learning rates, freezing, weight averaging, early stopping and compilation.
+    """Optimizer, learning rates, freezing, weight averaging, early stopping, teaching and compilation.
 
     Args:
         optimizer: A torch optimizer and its settings; None is AdamW with lr 1e-3 and weight_decay 0.05.
@@ -79,6 +79,11 @@ class Recipe:
         cache_folder: Where to keep them, for this and other runs; None keeps them in the run folder until training
             ends.
         cache_limit: Gigabytes that the folder may take, > 0; features that were used least recently make room.
+        teacher_weight: Weight of what model.teacher says, above 0 up to 1; the labels have the rest. 1 learns from the
+            teacher alone.
+        teacher_temperature: What logits of both are divided by before they are compared, above 0: at higher ones what
+            the teacher thinks of the other classes counts more (Hinton et al. 2015). None is 3 for classes of pictures
+            and 1 for those of pixels; boxes have none.
         compile: Whether torch.compile makes code of its own for backbone and neck, which takes a minute at the start.
             It pays on a GPU; on a CPU it is no faster.
     """
@@ -99,6 +104,8 @@ class Recipe:
     cache_features: bool | None = None
     cache_folder: str | None = None
     cache_limit: float = 10.0
+    teacher_weight: float = 0.7
+    teacher_temperature: float | None = None
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -129,6 +136,12 @@ class Recipe:
             raise UsageError(f"recipe.layer_decay must lie above 0, up to 1, got {self.layer_decay}")
         if self.progressive is not None and not 0 < self.progressive < 1:
             raise UsageError(f"recipe.progressive must lie between 0 and 1, got {self.progressive}; null is without")
+        if not 0 < self.teacher_weight <= 1:
+            raise UsageError(f"recipe.teacher_weight must lie above 0, up to 1, got {self.teacher_weight}")
+        if self.teacher_temperature is not None and not 0 < self.teacher_temperature < math.inf:
+            raise UsageError(
+                f"recipe.teacher_temperature must be > 0, got {self.teacher_temperature}; null is the usual"
+            )
         if not self.cache_limit > 0:
             raise UsageError(f"recipe.cache_limit must be > 0 gigabytes, got {self.cache_limit}")
 

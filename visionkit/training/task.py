@@ -19,6 +19,8 @@ from visionkit.core.machine import has_compiler, refuse_foreign_code
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Batch
 from visionkit.core.seeds import derive_seed
+from visionkit.core.text import say
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.loading import TrainingLoader
 from visionkit.models import checkpoint as checkpoints
 from visionkit.models.description import check_description
@@ -35,6 +37,7 @@ from visionkit.training.progressive import shrink
 from visionkit.training.recipe import Recipe
 from visionkit.training.resuming import KEY as TOLD
 from visionkit.training.resuming import PatientStopping, go_on, told
+from visionkit.training.teacher import Teacher
 
 __all__ = ["BatchTransform", "Task"]
 
@@ -53,6 +56,8 @@ class Task(L.LightningModule):
         recipe: Optimizer, schedule, averaging and stopping.
         batch_transform: Changes each training batch on the device, such as MixUpCutMix.
         seed: Seed of dropout, stochastic depth and batch transforms.
+        teacher: Checkpoints, or folders of runs, whose predictions it imitates beside its labels; see Teacher. None
+            learns from labels alone.
     """
 
     config: ClassVar[str]
@@ -72,12 +77,14 @@ class Task(L.LightningModule):
         recipe: Recipe | None = None,
         batch_transform: BatchTransform | None = None,
         seed: int = 0,
+        teacher: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe if recipe is not None else Recipe()
         self.batch_transform = batch_transform
         self.seed = seed
+        self.teacher = None if teacher is None else Teacher(teacher)
         metric = metric if metric is not None else model.head.metric
         self.metrics = torch.nn.ModuleDict({"val": metric(model.classes), "test": metric(model.classes)})
         self._training = EpochLosses()
@@ -170,7 +177,10 @@ class Task(L.LightningModule):
             batch = shrink(batch, done, self.recipe.progressive)
         if self.watch_training is not None:
             self.watch_training(batch)
-        losses = self.model.loss(self.model.outputs(batch), batch.targets)
+        outputs = self.model.outputs(batch)
+        losses = self.model.loss(outputs, batch.targets)
+        if self.teacher is not None:
+            losses = self.teacher.blend(self.model, losses, outputs, batch)
         sums: dict[str, Tensor] = {}  # of several heads one each: processes can have labels for different ones
         for name, value in losses.items():
             head = name.partition("/")[0]
@@ -270,9 +280,14 @@ class Task(L.LightningModule):
         Raises:
             UsageError: The recipe asks for what cannot be had, or the data have another preprocessing than the model.
         """
+        if stage == "fit":
+            self._leave_out(self.model.thresholds, "the model")
+            self.model.thresholds = None
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set at run time
         if isinstance(data, VisionDataModule):
             self.model.take_preprocessing(data.preprocessing)
+        if stage == "fit" and self.teacher is not None:
+            self.teacher.load(self.model, self.recipe)
         if self.device.type in ("cpu", "cuda"):
             self.model.to(memory_format=torch.channels_last)
         if stage == "fit" and self.recipe.compile:
@@ -295,6 +310,14 @@ class Task(L.LightningModule):
         if features is not None:
             features.remove()
 
+    def _leave_out(self, thresholds: Thresholds | None, whose: object) -> None:
+        """Say of thresholds that a training does not keep them: they speak of the model as it was."""
+        if thresholds is not None and self.trainer.is_global_zero:
+            say(
+                f"note     the thresholds of {whose} ({thresholds.rule}) are left out, since the model changes now: "
+                "visionkit evaluate --choose finds new ones"
+            )
+
     def _cache_features(self) -> None:
         """Let the data read the features of a frozen backbone in place of pictures."""
         if not self.backbone_stays:
@@ -307,7 +330,12 @@ class Task(L.LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # set at run time
         if isinstance(data, VisionDataModule):
             self._features = FeatureCache(
-                self.model, self.recipe, self.trainer, data, batch_transform=self.batch_transform
+                self.model,
+                self.recipe,
+                self.trainer,
+                data,
+                batch_transform=self.batch_transform,
+                taught=self.teacher is not None,
             )
             data.ready = self._features.view
 
@@ -348,6 +376,8 @@ class Task(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Describe the model in the checkpoint, so that ``visionkit.load`` needs nothing else."""
         checkpoint[checkpoints.KEY] = checkpoints.spec_of_model(self.model, task=class_path(type(self)))
+        if self.teacher is not None:
+            checkpoint[checkpoints.KEY]["teachers"] = self.teacher.passport()
         if checkpoint.get("optimizer_states"):
             checkpoint[TOLD] = told(self.model, self.trainer.optimizers[0], self._steps_per_epoch)
             checkpoint[TOLD]["losses"] = gather_objects(self._training.state())  # of the epoch that runs, by process
@@ -371,6 +401,10 @@ class Task(L.LightningModule):
             what = f"this {type(self).__name__}'s model" + (f", it is a checkpoint of a {whose}" if whose else "")
             checkpoints.fit_state(self.model, checkpoint, path, what)
         checkpoints.adopt(self.model, description, path)  # a resumed backbone has no weights file
+        if self.trainer.state.fn == "fit" and "thresholds" in description:
+            self._leave_out(Thresholds.from_plain(description["thresholds"], theirs), path)
+        if self.trainer.state.fn == "fit" and self.teacher is not None:
+            self.teacher.refuse_others(description.get("teachers") or (), path)
         if self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
             self._resumed = checkpoint
             try:

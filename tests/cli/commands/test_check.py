@@ -196,7 +196,10 @@ def test_the_page(tmp_path, capsys):
     assert run(["check", str(root), "--report", str(out), "--pictures", "12"]) == 1
     text = out.read_text()
     page = Page(text)
-    assert page.policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert re.fullmatch(
+        r"default-src 'none'; img-src data:; style-src 'sha256-[\w+/=]{44}'; base-uri 'none'; form-action 'none'",
+        page.policy,
+    )
     assert "script" not in page.tags
     assert "&lt;script&gt;" in text
     assert all(s.startswith(("data:image/webp;base64,", "#")) for s in page.sources)

@@ -51,7 +51,6 @@ def test_trust_is_repeatable():
         ),
         ([*NEEDED, "--backend", "tensorrt"], "--backend: invalid choice: 'tensorrt' .*openvino"),
         ([*NEEDED, "--ckpt"], "--ckpt.*: expected one argument"),
-        ([*NEEDED, "--ckpt", "b.ckpt"], "one checkpoint predicts, not both m.ckpt and b.ckpt"),
         ([*NEEDED, "--min-score", "1.5"], "--min-score must be from 0 to 1, got 1.5"),
         ([*NEEDED, "--min-score", "nan"], "--min-score must be from 0 to 1, got nan"),
         ([*NEEDED, "--coco-annotations", "a.json"], "--coco-annotations gives the ids of --format coco: add that"),
@@ -111,10 +110,10 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
     assert others == ["hint     --save-images also draws what was found, into images/ there"]
     assert captured.err == ("b.png: is no image\nerror: 1 of 2 pictures could not be predicted\n" if problems else "")
     assert asked == {
-        "ckpt": "m.ckpt", "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
+        "ckpt": ["m.ckpt"], "out": "o", "pictures": [str(tmp_path / n) for n in ("a.png", "b.png")], "batch_size": None,
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
-        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False,
+        "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False, "weights": None, "thresholds": None,
     }  # fmt: skip
 
 
@@ -203,3 +202,19 @@ def test_paths_come_by_a_list(tmp_path, monkeypatch):
         run_with_stdin(monkeypatch, tmp_path, b"\n\n", "--list", "-")
     with pytest.raises(DataError, match=r"none\.txt: no such file"):
         run_with_stdin(monkeypatch, tmp_path, b"", "--list", "none.txt")
+
+
+def test_pictures_stand_anywhere_among_the_options(tmp_path, monkeypatch, capsys):
+    asked = {}
+
+    def told(ckpt, pictures, out, **settings):
+        asked.update(ckpt=ckpt, pictures=[p.path for p in pictures])
+        return PredictionRun(tmp_path / "predictions.jsonl", 2, [], 1.0)
+
+    monkeypatch.setattr(inference, "predict_to_folder", told)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.png", "m.ckpt", "n.ckpt"):
+        (tmp_path / name).touch()
+    for line in ("a.png --ckpt m.ckpt n.ckpt --out o b.png", "--ckpt m.ckpt --ckpt n.ckpt a.png --out o b.png"):
+        assert predict.main("predict", line.split()) == 0
+        assert asked == {"ckpt": ["m.ckpt", "n.ckpt"], "pictures": ["a.png", "b.png"]}

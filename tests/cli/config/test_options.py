@@ -1,6 +1,6 @@
 import pytest
 
-from visionkit.cli.config.options import options_of, value_of
+from visionkit.cli.config.options import each_checkpoint, options_of, value_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,26 @@ def test_the_last_value_counts():
     assert value_of(asked, "--ckpt_path") == "two=2"
     assert value_of(asked, "--ckpt") is None
     assert value_of(["--ckpt_path"], "--ckpt_path") is None
+
+
+def test_several_checkpoints_stand_behind_one_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("run", "folder"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.ckpt", "b.pt", "run/best.ckpt", "picture.png"):
+        (tmp_path / name).touch()
+
+    def words(line):
+        return " ".join(each_checkpoint(line.split(), ("--ckpt", "--weights")))
+
+    assert words("--ckpt a.ckpt b.pt run --out o picture.png") == (
+        "--ckpt a.ckpt --ckpt b.pt --ckpt run --out o picture.png"
+    )
+    assert words("--out o --ckpt a.ckpt picture.png b.pt") == "--out o --ckpt a.ckpt picture.png b.pt"
+    assert words("--ckpt=a.ckpt missing.ckpt x.png") == "--ckpt=a.ckpt --ckpt missing.ckpt x.png"
+    assert words("--ckpt picture.png picture.png") == "--ckpt picture.png picture.png", "the first is one in any case"
+    assert words("--ckpt a.ckpt runs/mistyped --out o") == "--ckpt a.ckpt --ckpt runs/mistyped --out o"
+    for picture in ("http://host/a", "missing.png", "*", "folder"):
+        assert words(f"--ckpt a.ckpt {picture}") == f"--ckpt a.ckpt {picture}"
+    assert words("--weights a.ckpt --ckpt run -") == "--weights a.ckpt --ckpt run -"
+    assert words("--ckpt --out o") == "--ckpt --out o"

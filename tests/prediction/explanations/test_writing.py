@@ -136,11 +136,17 @@ def test_a_record_that_was_changed_by_hand_counts_as_none(tiny_model, tmp_path):
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work(ckpt, pictures, tmp_path, more, words, monkeypatch):
-    monkeypatch.setattr(files.checkpoint, "load", None)
+    monkeypatch.setattr(files.Members, "load", None)
     with pytest.raises(UsageError) as raised:
         predict_to_folder(ckpt, pictures, tmp_path / "out", num_workers=0, explain=3, **more)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_one_model_is_explained_at_a_time(ckpt, tiny_model, pictures, tmp_path):
+    visionkit.save(tiny_model, tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match="^--explain explains what one model goes by: give one --ckpt$"):
+        predict_to_folder([ckpt, tmp_path / "other.ckpt"], pictures, tmp_path / "out", explain=3)
 
 
 def test_pictures_of_many_channels_cannot_be_drawn_on(tmp_path):

@@ -51,6 +51,18 @@ class TestWholePictures:
         b = found((10, 10, 50, 50, 0.7, 1), (63, 10, 140, 50, 0.6, 0))
         assert [row[4] for row in merged((a, WHOLE), (b, WHOLE))] == [0.45, 0.4, 0.35, 0.3]
 
+    def test_models_count_by_their_shares(self):
+        a = found((10, 10, 50, 50, 0.9, 0), (60, 10, 90, 50, 0.4, 1))
+        b = found((14, 10, 54, 50, 0.3, 0), (60, 10, 90, 50, 0.8, 1))
+        shares = torch.tensor([[0.75, 0.0], [0.25, 1.0]])  # the first does not know class 1
+        boxes, scores, labels = ([getattr(p, name) for p in (a, b)] for name in ("boxes", "scores", "labels"))
+        first, second = merge_boxes(boxes, scores, labels, [WHOLE, WHOLE], shares)
+        assert (first.label, first.score, first.members) == (1, pytest.approx(0.8), [(1, 1)])
+        assert (second.label, second.score) == (0, pytest.approx(0.75 * 0.9 + 0.25 * 0.3))
+        assert second.box == pytest.approx([10.4, 10, 50.4, 50])
+        equal = merge_boxes(boxes, scores, labels, [WHOLE, WHOLE], torch.ones(2, 2))
+        assert equal == merge_boxes(boxes, scores, labels, [WHOLE, WHOLE])
+
     def test_no_objects(self):
         assert merged((found(), WHOLE)) == merged((found(), WHOLE), (found(), WHOLE)) == []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import os
 from collections.abc import Iterator, Sequence
 
@@ -14,48 +12,29 @@ from visionkit import __version__
 from visionkit.cli.checking.words import counted, described
 from visionkit.core.errors import DataError
 from visionkit.core.files import write_text
-from visionkit.core.text import printable
+from visionkit.core.page import DARK, LIGHT, STYLE, document, variables
+from visionkit.core.page import escape as _text
 from visionkit.data.audit.checks import Verdict
 from visionkit.data.audit.findings import Example, Finding
 from visionkit.data.audit.snapshot import Snapshot
-from visionkit.data.images.decode import Array
 from visionkit.data.images.reading import load_image
+from visionkit.prediction.thumbnails import SIDE, address, shrunk, webp
 
 __all__ = ["page", "write_report"]
 
-_SIDE = 192  # pixels of a picture in the page
 _EACH = 8  # pictures of a finding's place
 _PLACES = 100  # of a finding that are written out
 _COLOURS = ((230, 159, 0), (86, 180, 233))  # of the box that is meant, and of the other one: Okabe and Ito
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --ground: #ffffff; --card: #f3f4f6; --line: #d0d5dc; --soft: #535b66;
-  --error: #b3261e; --warning: #8a5300; --note: #1f5fa8; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e7eaee; --ground: #14171b; --card: #1f242a; --line: #3a424c; --soft: #a9b2bd;
-    --error: #ff8a80; --warning: #ffb95c; --note: #8ec5ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; color: var(--text); background: var(--ground);
-  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 0; }
-.soft { color: var(--soft); font-size: .9rem; }
-.verdict { border-left: .35rem solid var(--note); padding: .5rem .8rem; background: var(--card); margin: 1rem 0; }
-.verdict.yes { border-color: var(--error); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .9rem 1rem;
-  margin: 1rem 0; }
-.badge { font-size: .75rem; font-weight: 600; text-transform: uppercase; letter-spacing: .04em; margin-right: .4rem; }
-.error { color: var(--error); } .warning { color: var(--warning); } .note { color: var(--note); }
-p { margin: .4rem 0; } ul { margin: .4rem 0; padding-left: 1.2rem; } li { font-size: .85rem; }
-.shown { display: flex; flex-wrap: wrap; gap: .6rem; margin-top: .6rem; }
-figure { margin: 0; border: 1px solid var(--line); border-radius: .3rem; padding: .4rem; background: var(--ground);
-  max-width: 100%; }
-figure div { display: flex; flex-wrap: wrap; gap: .3rem; }
-figure img { display: block; max-width: 12rem; height: auto; }
-figure img.wide { max-width: min(24rem, 100%); }
-figcaption { font-size: .75rem; color: var(--soft); max-width: 24.5rem; }
-table { border-collapse: collapse; font-size: .9rem; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; }
-a { color: var(--note); }
+_STYLE = f"""{variables(LIGHT, DARK)}{STYLE}
+.verdict {{ border-left: .35rem solid var(--note); padding: .5rem .8rem; background: var(--card); margin: 1rem 0; }}
+.verdict.yes {{ border-color: var(--error); }}
+.badge {{ font-size: .75rem; font-weight: 600; text-transform: uppercase; letter-spacing: .04em; margin-right: .4rem; }}
+.error {{ color: var(--error); }} .warning {{ color: var(--warning); }} .note {{ color: var(--note); }}
+figure div {{ display: flex; flex-wrap: wrap; gap: .3rem; }}
+figure img {{ display: block; max-width: 12rem; height: auto; }}
+figure img.wide {{ max-width: min(24rem, 100%); }}
+figcaption {{ max-width: 24.5rem; }}
 """
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(
@@ -85,12 +64,7 @@ def page(s: Snapshot, findings: Sequence[Finding], answer: Verdict, *, most: int
         *_numbers(s),
         f"<p class='soft'>Made by visionkit {_text(__version__)} check. It loads nothing from anywhere.</p>",
     ]
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>Check of {_text(s.root)}</title>'
-        f"<style>{_STYLE}</style>"
-    )
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
+    return document(f"Check of {s.root}", "\n".join(body), style=_STYLE)
 
 
 def _shares(findings: Sequence[Finding], most: int) -> dict[str, int]:
@@ -159,23 +133,15 @@ def _figure(s: Snapshot, e: Example, number: int) -> str:
 def _thumbnail(path: str, boxes: Sequence[tuple[float, float, float, float]]) -> str:
     """Return a small picture with its boxes as an address that holds it, or "" where it cannot be read."""
     try:
-        decoded = load_image(path, scale=lambda size: (2 * _SIDE / max(size),) * 2)
+        decoded = load_image(path, scale=lambda size: (2 * SIDE / max(size),) * 2)
     except DataError:
         return ""
-    pixels = _shrunk(decoded.pixels, 2 * _SIDE if boxes else _SIDE)
+    pixels = shrunk(decoded.pixels, 2 * SIDE if boxes else SIDE)
     scale = np.array([pixels.shape[1] / decoded.size[1], pixels.shape[0] / decoded.size[0]] * 2)
     for k, box in reversed(list(enumerate(boxes))):
         x1, y1, x2, y2 = np.rint(np.array(box) * scale).astype(int).tolist()
         cv2.rectangle(pixels, (x1, y1), (x2, y2), _COLOURS[min(k, 1)], 2)
-    done, data = cv2.imencode(".webp", pixels[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, 70])
-    return f"data:image/webp;base64,{base64.b64encode(data.tobytes()).decode()}" if done else ""
-
-
-def _shrunk(pixels: Array, side: int) -> Array:
-    height, width = pixels.shape[:2]
-    part = min(1.0, side / max(height, width))
-    size = (max(1, round(width * part)), max(1, round(height * part)))
-    return np.ascontiguousarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    return address(webp(pixels))
 
 
 def _numbers(s: Snapshot) -> Iterator[str]:
@@ -189,8 +155,3 @@ def _numbers(s: Snapshot) -> Iterator[str]:
         cells = "".join(f"<td>{c[i]}</td>" for c in counts.values())
         yield f"<tr><td>{_text(name)}</td>{cells}</tr>"
     yield "</table></details>"
-
-
-def _text(value: object) -> str:
-    """Return a text of somebody else's as text of a page."""
-    return html.escape(printable(value), quote=True)

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from visionkit.cli.config.options import options_of
+from visionkit.cli.config.options import each_checkpoint, options_of
+from visionkit.cli.view_options import add_views, views_asked
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 from visionkit.models.run_folder import is_checkpoint
@@ -37,23 +38,6 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
-class _Once(argparse.Action):
-    """Takes one value, and refuses a second one: the first would be dropped without a word."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Keep the value."""
-        before = getattr(namespace, self.dest)
-        if before is not None and before != values:
-            parser.error(f"one checkpoint predicts, not both {before} and {values}: give one {option_string}")
-        setattr(namespace, self.dest, values)
-
-
 def parser() -> Parser:
     """Return the parser of ``visionkit predict``."""
     p = Parser(
@@ -71,8 +55,13 @@ def parser() -> Parser:
     p.add_argument("--list", metavar="FILE", dest="listed",
                    help="a file with the path of a picture in each line, or - for such lines on standard "
                    "input")  # fmt: skip
-    p.add_argument(*CKPT, required=True, action=_Once, metavar="FILE",
-                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run")  # fmt: skip
+    p.add_argument(*CKPT, required=True, action="append", metavar="FILE",
+                   help="checkpoint of visionkit fit or visionkit.save, or the folder of a run. Several (--ckpt A B) "
+                   "predict as one: classes are joined by name, probabilities averaged, boxes and masks of one object "
+                   "put together; all of them are in memory at once, and time adds up")  # fmt: skip
+    p.add_argument("--fitted", metavar="DIR",
+                   help="an evaluation of the same checkpoints (visionkit evaluate --ckpt A B): they count as much as "
+                   "it found best, and its thresholds are used (default: all count the same)")  # fmt: skip
     p.add_argument("--out", required=True, metavar="DIR", help="folder for the results; made if need be")
     p.add_argument("--backend", choices=("torch", "compile", "openvino", "onnx"), default="torch",
                    help="what computes the network: torch; compile, code made for this machine (torch.compile: needs a "
@@ -103,23 +92,12 @@ def parser() -> Parser:
     p.add_argument("--calibrate", nargs="+", metavar="PICTURES",
                    help="pictures that --precision int8 learns ranges from, at most 150 of them, evenly spaced "
                    "(default: the pictures that are predicted)")  # fmt: skip
-    p.add_argument("--flip", action="store_true",
-                   help="predict each picture mirrored, too, and put both predictions together: probabilities are "
-                   "averaged, boxes of one object become one")  # fmt: skip
-    p.add_argument("--scales", type=_scales, metavar="S,S,...",
-                   help="factors of the model's size to predict at, such as 0.75,1,1.25; several are put together as "
-                   "with --flip (default: 1)")  # fmt: skip
-    p.add_argument("--window", type=_window, metavar="PX",
-                   help="predict square windows of this edge (or HxW) in pixels of the picture, each at the model's "
-                   "size, and join them; objects that windows cut become whole again. For pictures too large to be "
-                   "shrunk and objects too small for it (default: the whole picture)")  # fmt: skip
-    p.add_argument("--overlap", type=float, metavar="S",
-                   help="share of a window that the next one repeats, 0..0.9 (default: 0.25)")  # fmt: skip
+    add_views(p)
     p.add_argument("--save-images", action="store_true",
                    help="also write DIR/images/, the pictures with predictions")  # fmt: skip
     p.add_argument("--save-crops", action="store_true",
                    help="also cut each object that a detector finds out of its picture, in full size, into "
-                   "DIR/crops/CLASS/; those from --min-score on, or 0.3")  # fmt: skip
+                   "DIR/crops/CLASS/; those from --min-score on, or the ones that are drawn")  # fmt: skip
     p.add_argument("--explain", action="store_true",
                    help="also write DIR/explanations/: maps of where in a picture the evidence lies for its label, for "
                    "each of the first objects that are drawn, or for the largest regions of a class, as a picture and "
@@ -139,7 +117,8 @@ def parser() -> Parser:
                    help="COCO annotation file whose ids of images, by file name, and of categories, by class name, "
                    "--format coco uses (default: from 1 on, as predictions.coco_images.json says)")  # fmt: skip
     p.add_argument("--min-score", type=float, metavar="S",
-                   help="keep only objects with a score of at least S, 0..1 (default: all; pictures show those "
+                   help="keep only objects with a score of at least S, 0..1 (default: by the thresholds that "
+                   "visionkit evaluate --choose wrote into the checkpoint; without any all, and pictures show those "
                    "from 0.3 on)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace results that DIR already holds")
     p.add_argument("--resume", action="store_true",
@@ -152,7 +131,7 @@ def parser() -> Parser:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     try:
-        return parser().parse_args(arguments)
+        return parser().parse_intermixed_args(each_checkpoint(arguments, CKPT))
     except UsageError:
         given = options_of(arguments)
         found = next((o.name for o in given if not o.name.startswith("-") and is_checkpoint(o.name)), None)
@@ -161,13 +140,6 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(
             f"{found} is a checkpoint or the folder of a run, no picture: write --ckpt {shlex.quote(found)}"
         ) from None
-
-
-def _scales(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give factors such as 0.75,1,1.25") from None
 
 
 def _check_explain(options: argparse.Namespace) -> None:
@@ -190,16 +162,6 @@ def _tell(line: str) -> None:
 
 def _warn(line: str) -> None:
     say(line, error=True)
-
-
-def _window(text: str) -> int | tuple[int, int]:
-    try:
-        edges = [int(part) for part in text.lower().split("x")]
-    except ValueError:
-        edges = []
-    if len(edges) not in (1, 2):
-        raise argparse.ArgumentTypeError(f"{text!r}: give pixels, such as 512, or height and width, such as 512x768")
-    return edges[0] if len(edges) == 1 else (edges[0], edges[1])
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
@@ -229,26 +191,29 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if STDIN in options.pictures and (options.resume or options.listed == STDIN):
         what = "--list - reads standard input, too" if options.listed == STDIN else "--resume goes on with files alone"
         raise UsageError(f"- stands for one picture on standard input; {what}: give its file instead")
-    if options.overlap is not None and options.window is None:
-        raise UsageError("--overlap says how much of a window the next one repeats: add --window, too")
+    views = views_asked(options)
+    paths = list(dict.fromkeys(options.ckpt))
+    if options.fitted is not None and len(paths) < 2:
+        raise UsageError("--fitted gives the weights of several checkpoints: give those that were evaluated together")
 
     from visionkit.cli.counter import counting
     from visionkit.cli.summary import summary_of
     from visionkit.prediction.explain import MOST
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.sources import find_images, from_stdin, read_list
-    from visionkit.prediction.views import Views
 
-    given = {name: getattr(options, name) for name in ("flip", "scales", "window", "overlap")}
-    given = {name: value for name, value in given.items() if value is not None and value is not False}
-    views = Views(**given) if given else None
+    fitted = None
+    if options.fitted is not None:
+        from visionkit.evaluation.fitted import read_fitted
+
+        fitted = read_fitted(options.fitted, paths)
     asked: list[Any] = [from_stdin(sys.stdin.buffer) if p == STDIN else p for p in dict.fromkeys(options.pictures)]
     asked += [] if options.listed is None else read_list(options.listed, sys.stdin.buffer)
     pictures = find_images(asked, tell=_warn)
     try:
         with counting() as progress:
             result = predict_to_folder(
-                options.ckpt,
+                paths,
                 pictures,
                 options.out,
                 batch_size=options.batch_size,
@@ -270,6 +235,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 reduced=options.reduced_decode,
                 resume=options.resume,
                 explain=(options.explain_objects or MOST) if options.explain else None,
+                weights=None if fitted is None else fitted.weights,
+                thresholds=None if fitted is None else fitted.thresholds,
             )
     except KeyboardInterrupt:
         say("the same command with --resume goes on", error=True)

@@ -11,6 +11,7 @@ from visionkit.cli.commands.predict import Parser
 from visionkit.cli.config import configs
 from visionkit.cli.config.options import options_of
 from visionkit.cli.config.short_names import written_out
+from visionkit.cli.members import asked_members, divided
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 
@@ -27,7 +28,7 @@ def parser() -> Parser:
         usage="visionkit train FOLDER [--task TASK] [options of visionkit fit]",
         description="Train a model on a folder of pictures with labels, with nothing set by hand: what `visionkit init "
         "FOLDER` writes, goes into runs/NAME.yaml and is trained. A runs/NAME.yaml of before is used as it stands. All "
-        "options of `visionkit fit` can follow: --epochs 50, --model.backbone.depth 34.",
+        "options of `visionkit fit` can follow: --epochs 50, --model.backbone.depth 34, --members 3.",
         allow_abbrev=False,
     )
     p.add_argument("root", metavar="FOLDER", help="a data set: a folder, or the file that lists it")
@@ -54,7 +55,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         from visionkit.cli.config.auto import values_of
         from visionkit.cli.starting import start
 
-        started = start(root, RUNS, name, options.task, values_of(written_out("fit", configs.resolve(further))))
+        kept, members = asked_members("fit", further)
+        kept = kept if members is None else divided(kept, members)
+        started = start(root, RUNS, name, options.task, values_of(written_out("fit", configs.resolve(kept))))
         started.write()
         say(*started.lines, f"config   {config}")
     say(f"command  visionkit fit -c {' '.join(map(shlex.quote, [str(config), *further]))}")

@@ -10,6 +10,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -19,12 +20,13 @@ from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
 from visionkit.cli.config.options import options_of, value_of
-from visionkit.cli.config.print_config import asked_to_print, printed
+from visionkit.cli.config.print_config import PRINT, asked_to_print, printed
 from visionkit.cli.config.short_config import shortened_config
 from visionkit.cli.config.short_names import written_out
 from visionkit.cli.config.train_help import train_help
 from visionkit.cli.config.values import refuse_values
 from visionkit.cli.imports import uncollected
+from visionkit.cli.members import asked_members, fit_members
 from visionkit.core.errors import UsageError
 from visionkit.core.files import missing
 from visionkit.core.text import say
@@ -39,6 +41,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
     """Run ``fit``, ``validate`` or ``test``."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # class_path: my_heads.MyHead finds my_heads.py beside the config
+    arguments, members = asked_members(command, arguments)
+    if members is not None and not {o.name for o in options_of(arguments)} & {"-h", "--help", PRINT}:
+        if any(option.name == "--dry-run" for option in options_of(arguments)):
+            raise UsageError("--dry-run tries one training, all members take what it says: leave out --members")
+        return fit_members(arguments, members, partial(main, command))
     arguments, trust = _trusted(configs.resolve(arguments))
     if "-h" in arguments or "--help" in arguments:
         print(train_help(command, arguments))

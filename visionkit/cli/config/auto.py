@@ -43,7 +43,7 @@ OF_OTHERS = (
     "pictures",
 )
 """Keys for which ``auto`` means something else."""
-NAMES = ("root", "split", "weights", "cache_folder", "default_root_dir")
+NAMES = ("root", "split", "weights", "cache_folder", "default_root_dir", "teacher")
 """Last parts of keys whose values are names, of files mostly: ``auto`` can be one."""
 CHOSEN = "VISIONKIT_CHOSEN"
 """Tells the processes that Lightning starts what the first one chose."""

@@ -36,6 +36,7 @@ __all__ = [
 
 TOP = {
     "seed_everything": "Seed of start weights, order and augmentation.",
+    "start_seed": "Seed of the start weights alone, where it is not that of all else.",
     "trainer": "Trainer of Lightning",
     "pictures": "When fit draws validation pictures, truth beside prediction: auto after the epochs 1, 2, 5, 10, 20, "
     "50 and so on and the last, N after each N epochs; none draws neither these nor the first training batch.",

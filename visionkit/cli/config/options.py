@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CONFIG", "Option", "options_of", "value_of"]
+from visionkit.models.run_folder import SUFFIXES, is_checkpoint
+
+__all__ = ["CONFIG", "Option", "each_checkpoint", "options_of", "value_of"]
 
 CONFIG = ("-c", "--config")
 
@@ -47,6 +51,39 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
 def value_of(arguments: Sequence[str], name: str) -> str | None:
     """Return the last value of an option, None without one."""
     return next((o.value for o in reversed(options_of(arguments)) if o.name == name and o.value), None)
+
+
+def each_checkpoint(arguments: Sequence[str], names: Collection[str]) -> list[str]:
+    """Return a command line in which ``--ckpt A B`` is ``--ckpt A --ckpt B``, and pictures may still follow.
+
+    The first word behind the option is a checkpoint, whatever it looks like; further ones are where they are a
+    checkpoint or the folder of a run, or are called like one and are nothing else.
+
+    Args:
+        arguments: The words.
+        names: Of the option.
+    """
+    words: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        name, equals, _ = word.partition("=")
+        words.append(word)
+        if name not in names:
+            continue
+        if not equals and left and not _is_option(left[0]):
+            words.append(left.pop(0))
+        while left and _may_be_checkpoint(left[0]):
+            words += [name, left.pop(0)]
+    return words
+
+
+def _may_be_checkpoint(word: str) -> bool:
+    """Return whether a word is a checkpoint or the folder of a run, or what is mistyped may have been meant as one."""
+    if word.startswith("-") or "=" in word:
+        return False
+    named = word.endswith(SUFFIXES) or not (Path(word).suffix or any(mark in word for mark in "*?[:"))
+    return is_checkpoint(word) or (named and not os.path.lexists(word))
 
 
 def _is_option(word: str) -> bool:

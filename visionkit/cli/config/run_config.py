@@ -25,13 +25,15 @@ __all__ = ["config_text", "home_of"]
 
 HEADER = "# visionkit "
 NAME = "config.yaml"
-PATHS = ("root", "split", "cache_folder", "weights")
+PATHS = ("root", "split", "cache_folder", "weights", "teacher")
 """Keys whose values are files or folders; of others those are that hold a slash and exist."""
 ALWAYS = ("root", "cache_folder")
 """Those that are paths whether they exist or not; weights can be names of a hub, too."""
 
 
-def config_text(parser: ArgumentParser, config: Namespace, choices: Sequence[Choice] = ()) -> str:
+def config_text(
+    parser: ArgumentParser, config: Namespace, choices: Sequence[Choice] = (), remarks: Sequence[str] = ()
+) -> str:
     """Return the text of config.yaml: all keys, with absolute paths and a comment that tells how they were given.
 
     It names no run folder and no checkpoint: the one in which it lies is its own, and running it again starts anew.
@@ -40,6 +42,7 @@ def config_text(parser: ArgumentParser, config: Namespace, choices: Sequence[Cho
         parser: Made the config.
         config: What was parsed.
         choices: What was chosen from the data; it stands in comments with its reasons.
+        remarks: Further comments.
     """
     config = config.clone()
     config.pop("ckpt_path", None)
@@ -51,6 +54,7 @@ def config_text(parser: ArgumentParser, config: Namespace, choices: Sequence[Cho
     head += [f"#   {key}: {json.dumps(value)}" for key, value in given]
     head += ["# chosen from the data:"] if choices else []
     head += [f"#   {printable(str(choice))}" for choice in choices]
+    head += [f"# {printable(remark)}" for remark in remarks]
     return "\n".join([*head, *lines]) + "\n"
 
 

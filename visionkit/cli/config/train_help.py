@@ -36,6 +36,10 @@ The command line wins over the config; both win over what a checkpoint says. Key
 FIT = """
   --pictures WHEN      validation pictures, truth beside prediction, in the run's pictures/: auto (epochs 1, 2, 5, 10,
                        20, 50 ... and the last), N (each N epochs), none (no picture of the first batch either)
+  --members N          trains N models, 2 to 10, from the same start weights, one after another, each with its own
+                       order, augmentation and learning rate (times 1, 0.7, 1.4, 1 ...), in runs/NAME-1/member-1 and
+                       so on: for an ensemble or a soup. --minutes is the time of all; --ckpt_path runs/NAME-1 goes on
+  --start_seed N       seed of the start weights alone (default: that of seed_everything)
   --dry-run            tries everything for some steps, says memory and time, and leaves nothing behind"""
 
 CKPT = {

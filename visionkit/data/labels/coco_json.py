@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -12,20 +11,20 @@ from typing import Any, NamedTuple
 
 from visionkit.core.errors import DataError
 from visionkit.core.files import read_text
-from visionkit.data.labels.checks import RepeatedKeyError, UnlabelledError, once, refuse_missing
+from visionkit.data.labels.checks import UnlabelledError, refuse_missing
 from visionkit.data.labels.classes import check_class_names, check_classes, unknown_class
 from visionkit.data.labels.coco_files import ImageFinder
 from visionkit.data.labels.coco_objects import FLAGS, CocoObject
 from visionkit.data.labels.coco_units import Drawn, refuse_other_units
 from visionkit.data.labels.faults import attempt, fault
 from visionkit.data.labels.foreign import foreign_kind
+from visionkit.data.labels.json_text import parse_json
 from visionkit.data.labels.numbers import flag, number
 
-__all__ = ["CocoFile", "CocoImage", "coco_ids", "read_coco"]
+__all__ = ["CocoFile", "CocoImage", "coco_ids", "read_coco", "read_id"]
 
 _KEYS = ("images", "annotations", "categories")
 _PLAIN_FLAGS = (0, 1, None)  # nearly all are
-_LONG_NUMBER = re.compile("[0-9]{1000}")
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 
@@ -143,7 +142,7 @@ def coco_ids(annotations: str | os.PathLike[str]) -> tuple[list[tuple[str, Any]]
     records = _without_root(file, content["categories"], used)
     names = _categories(file, records)
     images = [(picture.name, picture.id) for picture in _pictures(file, content["images"]).values()]
-    return images, [(names[_id(r, "id", str(file))], r["id"]) for r in records]
+    return images, [(names[read_id(r, "id", str(file))], r["id"]) for r in records]
 
 
 class _Image(NamedTuple):
@@ -162,19 +161,7 @@ class _Object(NamedTuple):
 
 def _load(file: Path, keys: Sequence[str] = _KEYS) -> dict[str, Any]:
     text = read_text(file)
-    try:
-        content = json.loads(text, object_pairs_hook=once)
-    except json.JSONDecodeError as e:
-        raise DataError(
-            f"{file}:{e.lineno}: no valid JSON ({e.msg} at column {e.colno}); the file may be cut off: copy it again"
-        ) from None
-    except RepeatedKeyError as e:
-        raise DataError(f"{file}: no valid JSON (the key {e} in an object); write the file anew") from None
-    except (ValueError, RecursionError) as e:
-        long = None if isinstance(e, RecursionError) else _LONG_NUMBER.search(text)
-        why = "nested too deep" if isinstance(e, RecursionError) else "a number of thousands of digits"
-        line = text.count("\n", 0, 0 if long is None else long.start()) + 1
-        raise DataError(f"{file}:{line}: no valid JSON ({why}); write the file anew") from None
+    content = parse_json(text, file)
     if not isinstance(content, dict) or not {"images", "annotations"} & set(content):
         foreign = foreign_kind(file)
         if foreign is not None:
@@ -205,7 +192,7 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
     found: dict[Any, str] = {}
     for i, record in enumerate(records):
         where = f"{file}: categories[{i}]"
-        id, name = _id(record, "id", where), record.get("name")
+        id, name = read_id(record, "id", where), record.get("name")
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{where}: name is {name!r}; give the category a name")
         (name,) = check_class_names((name.strip(),), where)
@@ -220,7 +207,7 @@ def _categories(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, str]
 
 def _without_root(file: Path, records: Sequence[dict[str, Any]], used: set[Any]) -> list[dict[str, Any]]:
     """Return the categories without Roboflow's root: id 0, of no object, and what others are filed under."""
-    ids = [_id(r, "id", f"{file}: categories[{i}]") for i, r in enumerate(records)]
+    ids = [read_id(r, "id", f"{file}: categories[{i}]") for i, r in enumerate(records)]
     above = [r.get("supercategory") for r, id in zip(records, ids, strict=True) if id != 0]
     groups = {name.strip() for name in above if isinstance(name, str)}
     root = {
@@ -260,7 +247,7 @@ def _each_once(objects: Sequence[_Object]) -> tuple[list[_Object], dict[Any, lis
 
 
 def _default_classes(file: Path, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    ordered = sorted(records, key=lambda r: (isinstance(i := _id(r, "id", str(file)), str), i))
+    ordered = sorted(records, key=lambda r: (isinstance(i := read_id(r, "id", str(file)), str), i))
     names = tuple(r["name"].strip() for r in ordered)
     if not names:
         raise DataError(f"{file}: has no categories; list the classes there")
@@ -271,7 +258,7 @@ def _pictures(file: Path, records: Sequence[dict[str, Any]]) -> dict[Any, _Image
     found: dict[Any, _Image] = {}
     for i, record in enumerate(records):
         where = f"{file}: images[{i}]"
-        id, name = attempt("label-syntax", _id, record, "id", where), record.get("file_name")
+        id, name = attempt("label-syntax", read_id, record, "id", where), record.get("file_name")
         if id is None:
             continue
         if not isinstance(name, str) or not name.strip() or "\0" in name:
@@ -301,10 +288,20 @@ def _object(record: dict[str, Any], where: str) -> _Object:
     for key in FLAGS:
         if record.get(key) not in _PLAIN_FLAGS and flag(record.get(key)) is None:
             raise DataError(f"{where}: {key} is {record.get(key)!r:.40}; write 0 or 1")
-    return _Object(_id(record, "image_id", where), _id(record, "category_id", where), record, where)
+    return _Object(read_id(record, "image_id", where), read_id(record, "category_id", where), record, where)
 
 
-def _id(record: dict[str, Any], key: str, where: str) -> Any:
+def read_id(record: dict[str, Any], key: str, where: str) -> Any:
+    """Return an id of a record, a whole number or a text; a whole number that stands there as text is one.
+
+    Args:
+        record: Such as an annotation.
+        key: Such as ``image_id``.
+        where: Its place in the file, for messages.
+
+    Raises:
+        DataError: There is none, or it is something else.
+    """
     value = record.get(key)
     if isinstance(value, float) and value.is_integer():  # as spreadsheets write them
         return int(value)

@@ -150,12 +150,13 @@ class WeightsReport:
 
     def __str__(self) -> str:
         """Return a table of the stages and a summary."""
-        width = max(len("stage"), *(len(s.name) for s in self.stages))
+        width = max([len("stage"), *(len(s.name) for s in self.stages)])
         rows = [f"{s.name:<{width}}  {s.loaded:>6}  {s.adapted:>7}  {s.missing:>7}" for s in self.stages]
         lines = [f"weights {self.source}: {self.coverage:.1%} of the tensors loaded"]
         if self.prefix:
             lines[0] += f" (under {self.prefix!r})"
-        lines += [f"{'stage':<{width}}  {'loaded':>6}  {'adapted':>7}  {'missing':>7}", *rows]
+        if rows:  # an average of checkpoints has none
+            lines += [f"{'stage':<{width}}  {'loaded':>6}  {'adapted':>7}  {'missing':>7}", *rows]
         lines += [f"adapted: {line}" for line in self.adapted]
         for title in ("missing", "mismatched"):
             if names := getattr(self, title):

@@ -12,6 +12,7 @@ from torch import Tensor
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text, replacing, write_text
 from visionkit.core.sample import ImageInfo, Sample
+from visionkit.core.thresholds import Thresholds
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName
 from visionkit.prediction.explain import Explainer
@@ -35,6 +36,7 @@ class ExplanationWriter:
         model: What predicts the pictures, in evaluation mode, on the device to use.
         job: What is to be written where.
         most: Things of a picture that are explained at most, from 1 on.
+        thresholds: Objects that do not reach their class's are not explained; None goes by the job's lowest score.
 
     Raises:
         UsageError: The model cannot be explained, or takes pictures that cannot be drawn on.
@@ -43,8 +45,8 @@ class ExplanationWriter:
     wants_pixels = True
     """It is given the picture, too."""
 
-    def __init__(self, model: VisionModel, job: WriterJob, most: int) -> None:
-        self.explainer = Explainer(model, most=most, min_score=job.min_score)
+    def __init__(self, model: VisionModel, job: WriterJob, most: int, thresholds: Thresholds | None = None) -> None:
+        self.explainer = Explainer(model, most=most, min_score=job.min_score, thresholds=thresholds)
         if model.backbone.in_channels not in (1, 3):
             raise UsageError(
                 f"--explain draws on RGB and grey pictures; this model takes {model.backbone.in_channels} channels"
@@ -117,14 +119,18 @@ class ExplanationWriter:
         return found
 
 
-def refuse_unexplained(backend: BackendName, precision: str, views: Views | None, *, reduced: bool) -> None:
+def refuse_unexplained(
+    backend: BackendName, precision: str, views: Views | None, *, reduced: bool, models: int = 1
+) -> None:
     """Refuse what predictions that are explained cannot be made with.
 
     Raises:
         UsageError: Naming the option.
     """
     reason = None
-    if backend != "torch":
+    if models > 1:
+        reason = "explains what one model goes by: give one --ckpt"
+    elif backend != "torch":
         reason = f"needs gradients, which torch alone computes: leave --backend {backend} out"
     elif precision == "int8":
         reason = "needs gradients, which whole numbers have none of: leave --precision int8 out"

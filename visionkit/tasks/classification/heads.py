@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.evidence import Evidence, Subject
-from visionkit.models.head import Head
-from visionkit.tasks.classification.losses import binary_cross_entropy, focal_loss, soft_cross_entropy
+from visionkit.models.head import Head, Lesson
+from visionkit.tasks.classification.losses import (
+    binary_cross_entropy,
+    binary_divergence,
+    focal_loss,
+    soft_cross_entropy,
+    softmax_divergence,
+)
 from visionkit.tasks.classification.solve import solve
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
 
@@ -46,6 +52,7 @@ class ClassificationHead(Head):
 
     prediction = ClassPrediction
     reads = "backbone"
+    teacher_temperature = 3.0
 
     classifier: nn.Module
 
@@ -113,11 +120,13 @@ class ClassificationHead(Head):
 
     def decode(self, outputs: ClassificationOutputs) -> list[ClassPrediction]:
         """Return the probabilities of each image; computed in float32."""
-        return [ClassPrediction(p, self.multilabel, self.threshold) for p in self._probabilities(outputs).unbind()]
+        return [
+            ClassPrediction(p, self.multilabel, self.threshold) for p in self.probabilities(outputs.logits).unbind()
+        ]
 
-    def _probabilities(self, outputs: ClassificationOutputs) -> Tensor:
-        """Return the probability of each class, float32 [B, K]."""
-        logits = outputs.logits.float()
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return what logits [B, K] say, float32 [B, K]: each class by itself, or in rows that sum to one."""
+        logits = logits.float()
         if self.multilabel:
             return logits.sigmoid()
         if self.loss_name == "bce":  # one label trained as K yes/no questions: the answers, scaled to sum to one
@@ -137,14 +146,51 @@ class ClassificationHead(Head):
         Where none of several labels is, it is the most probable one. Labels are no objects: neither a lowest score nor
         the name of a background leaves any of them out.
         """
-        probabilities = self._probabilities(outputs)[0].detach()
+        probabilities = self.probabilities(outputs.logits)[0].detach()
         order = probabilities.argsort(descending=True, stable=True).tolist()
         count = max(1, int((probabilities >= self.threshold).sum())) if self.multilabel else 1
         return [Subject(k, float(probabilities[k])) for k in order[: min(count, most)]]
 
     def evidence(self, outputs: ClassificationOutputs, subject: Subject) -> Evidence:
         """Return the class's logits and probabilities."""
-        return Evidence(outputs.logits[:, subject.label].float(), self._probabilities(outputs)[:, subject.label])
+        return Evidence(outputs.logits[:, subject.label].float(), self.probabilities(outputs.logits)[:, subject.label])
+
+    def check_teacher(self, teacher: Head, shared: int) -> None:
+        """Refuse what is no classifier, one of another kind of labels, and one class, which is told from no other."""
+        if not isinstance(teacher, ClassificationHead):
+            raise UsageError(f"a {type(teacher).__name__} says no classes of whole pictures: give a classifier's")
+        if teacher.multilabel != self.multilabel:
+            kinds = ("one class a picture", "several classes a picture")
+            raise UsageError(f"it says {kinds[teacher.multilabel]}, the data have {kinds[self.multilabel]}")
+        if shared < 2 and not self.multilabel:
+            raise UsageError("it knows one of the data's classes, and tells it from no other of them: two are needed")
+
+    def imitate(
+        self, outputs: ClassificationOutputs, targets: Sequence[ClassTarget], lesson: Lesson
+    ) -> dict[str, Tensor]:
+        """Return the divergence from the teacher's probabilities of the classes that both know.
+
+        Pictures of classes that it does not know, or the share of them in a blend, do not count.
+
+        Args:
+            outputs: Logits [B, K].
+            targets: Scores [K] of each image.
+            lesson: Of a head that passed :meth:`check_teacher`.
+        """
+        assert isinstance(lesson.head, ClassificationHead)
+        logits = outputs.logits[:, lesson.own]  # [B, S]
+        binary = self.loss_name == "bce" or self.multilabel
+        with torch.no_grad():
+            taught = lesson.outputs.logits[:, lesson.theirs].float() / lesson.temperature
+            answers = binary and lesson.head.loss_name == "bce"  # to yes/no questions, by both
+            truth = taught.sigmoid() if answers else lesson.head.probabilities(taught)
+        if self.multilabel:
+            return {"imitation": binary_divergence(logits, truth, temperature=lesson.temperature).mean()}
+        divergence = (binary_divergence if binary else softmax_divergence)(
+            logits, truth, temperature=lesson.temperature
+        )
+        known = torch.stack([t.scores for t in targets]).to(logits.device)[:, lesson.own].sum(1)  # [B]
+        return {"imitation": (divergence * known).mean()}
 
     def reduce_for_cache(self, features: list[Tensor]) -> list[Tensor]:
         """Return the coarsest level's mean, [B, C, 1, 1]."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["binary_cross_entropy", "focal_loss", "soft_cross_entropy"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_divergence",
+    "focal_loss",
+    "soft_cross_entropy",
+    "softmax_divergence",
+]
 
 TINY = 1e-12  # keeps a division and the slope of a power finite
 
@@ -85,6 +92,41 @@ def focal_loss(
     if weights is not None:
         positive = weights.float() * positive
     return (positive + negative).mean()
+
+
+def softmax_divergence(logits: Tensor, truth: Tensor, *, temperature: float) -> Tensor:
+    """Return how far softened probabilities are from a teacher's, 0 where they are equal.
+
+    The Kullback-Leibler divergence from the truth, times the square of the temperature, so that its slope keeps its
+    size (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, section 2.1).
+
+    Args:
+        logits: Float [B, K]; they are divided by the temperature here.
+        truth: Float [B, K], the teacher's probabilities at the same temperature; each row sums to 1.
+        temperature: > 0.
+
+    Returns:
+        float32 [B].
+    """
+    log_p = F.log_softmax(logits.float() / temperature, dim=1)
+    return temperature**2 * F.kl_div(log_p, truth.float(), reduction="none").sum(1)
+
+
+def binary_divergence(logits: Tensor, truth: Tensor, *, temperature: float) -> Tensor:
+    """Return the same as :func:`softmax_divergence` of yes/no questions, the mean over the classes.
+
+    Args:
+        logits: Float [B, K]; they are divided by the temperature here.
+        truth: Float [B, K] in 0..1, the teacher's probabilities at the same temperature.
+        temperature: > 0.
+
+    Returns:
+        float32 [B].
+    """
+    x, p = logits.float() / temperature, truth.float()
+    entropy = -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
+    cross = F.binary_cross_entropy_with_logits(x, p, reduction="none")
+    return temperature**2 * (cross - entropy).mean(1)
 
 
 def _softmax_loss(

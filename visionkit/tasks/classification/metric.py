@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
 from visionkit.training.plots import write_confusion_matrix
-from visionkit.training.redraw import ImageCounts, RedrawnMetric
+from visionkit.training.redraw import Counted, ImageCounts, RedrawnMetric, taken
 
 __all__ = ["ClassificationMetric", "average_precision"]
 
@@ -21,6 +22,8 @@ Array = NDArray[Any]
 
 FIXED_POINT = 2**30
 """Confidences are summed as whole numbers of this fraction: the sum is the same in any order and on any processes."""
+MAX_BINS = 100_000
+"""Number of bins that a file may ask for."""
 
 
 class _Part(NamedTuple):
@@ -63,6 +66,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         bins: Number of equally wide bins of the calibration error, from 1 on.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("bins",)
+
     def __init__(self, classes: Sequence[str], *, multilabel: bool = False, bins: int = 15) -> None:
         super().__init__(classes)
         if bins < 1:
@@ -93,8 +98,8 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         probabilities = probabilities.where(answered[:, None], -torch.inf)
         top5 = torch.zeros(0, dtype=torch.bool, device=self.device)
         if self.multilabel:
-            thresholds = torch.tensor([[p.threshold] for p in predictions], device=self.device)  # [B, 1]
-            answers = (scores > 0.5).to(torch.uint8) + 2 * (probabilities >= thresholds).to(torch.uint8)
+            present = torch.stack([p.present() for p in predictions]).to(self.device) & answered[:, None]  # [B, K]
+            answers = (scores > 0.5).to(torch.uint8) + 2 * present.to(torch.uint8)
             self.keep(len(targets), _Part(probabilities, answers, top5))
             return
         truth = scores.argmax(1)
@@ -127,6 +132,29 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         binned = self._binned(image, probabilities.flatten(), truth.flatten())
         return _Ready(self._counted([*counts, *binned]), _rankings(probabilities, truth))
 
+    def pack(self, part: _Part) -> dict[str, Array]:
+        """Return a part as plain arrays, and the number of bins."""
+        return {"bins": np.array(self.bins), **{name: v.numpy() for name, v in part._asdict().items()}}
+
+    def unpack(self, arrays: Mapping[str, Array], images: int) -> _Part:
+        """Return the part of so many images that :meth:`pack` told, and take over the number of bins.
+
+        Raises:
+            DataError: These are no such arrays, or they do not fit the classes.
+        """
+        k = len(self.classes)
+        bins = int(taken(arrays, "bins", (), "iu", below=MAX_BINS))
+        shape = (images, k) if self.multilabel else (images,)
+        probabilities = taken(arrays, "probabilities", shape, "f")
+        answers = taken(arrays, "answers", shape, "iu", below=4 if self.multilabel else k * k)
+        top5 = taken(arrays, "top5", (images if k > 5 and not self.multilabel else 0,), "b")
+        if not bins or np.isnan(probabilities).any() or (probabilities > 1.01).any():
+            raise DataError("the arrays 'bins' or 'probabilities' hold what is none")
+        self.bins = bins
+        kind = np.uint8 if self.multilabel else np.int64
+        arrays_of_part = (probabilities.astype(np.float32), answers.astype(kind), top5)
+        return _Part(*(torch.from_numpy(np.ascontiguousarray(v)) for v in arrays_of_part))
+
     def values(self, ready: _Ready, weight: Array) -> dict[str, Tensor]:
         """Return the values when each image counts as often as its weight says."""
         first = self._first_bin
@@ -140,6 +168,31 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         confusion = total[: k * k].view(k, k)
         scalars = self._values_of_one(confusion, total[k * k], ece)
         return {**self._on_device(scalars), "confusion_matrix": confusion.to(self.device)}
+
+    def count(self, ready: _Ready, images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield "top1", "top5" and "accuracy/<class>", shares of pictures; with several labels "ap/<class>"."""
+        k, cell, image = len(self.classes), ready.counts.cell.numpy(), ready.counts.image.numpy()
+        if self.multilabel:
+            for c, name in enumerate(self.classes):
+                there = (cell == c) | (cell == 2 * k + c)  # found, or missed
+                yield f"ap/{name}", Counted(_once(image[there], images), None, "pictures of the class")
+            return
+        answer = np.zeros(images, np.int64)
+        answer[image[cell < k * k]] = cell[cell < k * k]
+        right = answer % k == answer // k
+        yield "top1", Counted(np.ones(images, np.int64), right.astype(np.int64), "images")
+        if k > 5:
+            yield "top5", Counted(np.ones(images, np.int64), _once(image[cell == k * k], images), "images")
+        for c, name in enumerate(self.classes):
+            of = answer // k == c
+            hits = (of & right).astype(np.int64)
+            yield f"accuracy/{name}", Counted(of.astype(np.int64), hits, "pictures of the class")
+
+    def find_faults(self, ready: _Ready, images: int) -> Array:
+        """Return 1 for each image of which the class is wrong; with several labels how many of them are."""
+        k, cell = len(self.classes), ready.counts.cell
+        wrong = (cell >= k) & (cell < 3 * k) if self.multilabel else (cell < k * k) & (cell % k != cell // k)
+        return ready.counts.by_image(wrong, images).astype(np.float64)
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, or with several labels the average precisions as .png."""
@@ -272,6 +325,11 @@ class _Ranking(NamedTuple):
         hits = self.hits * counted
         precision = (hits.cumsum(0) / counted.cumsum(0).clamp_min(1).double()).gather(0, self.last.long())
         return ((precision * hits * self.answered).sum(0) / hits.sum(0)).float()  # 0 / 0 is nan
+
+
+def _once(image: Array, images: int) -> Array:
+    """Return how often each image is named, int64 [images]."""
+    return np.bincount(image, minlength=images)
 
 
 def _f1(hits: Tensor, false: Tensor, missed: Tensor) -> Tensor:

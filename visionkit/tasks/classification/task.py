@@ -31,6 +31,8 @@ class Classifier(Task):
         metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         mix: MixUpCutMix blends the pictures of a training batch; none leaves them.
         seed: Seed of dropout, stochastic depth and mix; the command line takes it from seed_everything.
+        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it
+            learns from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
     """
 
     config = "classify.yaml"
@@ -47,7 +49,8 @@ class Classifier(Task):
         metric: Callable[[Sequence[str]], TaskMetric] | None = None,
         mix: MixUpCutMix | None = None,
         seed: int = 0,
+        teacher: list[str] | str | None = None,
     ) -> None:
         make_head = partial(head, multilabel=True) if multilabel else head  # type: ignore[call-arg]  # heads of this room take it
         model = VisionModel(backbone, make_head, classes, preprocessing=preprocessing)
-        super().__init__(model, metric, recipe=recipe, batch_transform=mix, seed=seed)
+        super().__init__(model, metric, recipe=recipe, batch_transform=mix, seed=seed, teacher=teacher)

@@ -10,11 +10,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
 
-__all__ = ["ClassPrediction", "ClassTarget"]
+__all__ = ["NOT_SURE", "ClassPrediction", "ClassTarget"]
+
+NOT_SURE = "(not sure)"
+"""What pictures count as whose label does not reach its threshold."""
 
 SHOWN_SHARE = 0.005  # of a class in a blend, from which on it is named
 
@@ -74,11 +78,39 @@ class ClassPrediction(Prediction):
         probabilities: float32 [K]; they sum to 1 for one label, each is independent for several.
         multilabel: Whether several classes can be present at once.
         threshold: Probability from which a class counts as present; used with several labels only.
+        thresholds: The same for each class, float32 [K], where each has its own; None where all have ``threshold``.
+        sure: Whether the label reaches its class's threshold; None where there are no thresholds, and with several
+            labels.
     """
 
     probabilities: Tensor
     multilabel: bool = False
     threshold: float = 0.5
+    thresholds: Tensor | None = None
+    sure: bool | None = None
+
+    def present(self) -> Tensor:
+        """Return which classes count as present, bool [K]; used with several labels only."""
+        return self.probabilities >= (self.threshold if self.thresholds is None else self.thresholds)
+
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the prediction with each class's threshold: of one label it says whether that is sure.
+
+        Of a class of which nothing is promised a label is never sure; of several labels it keeps ``threshold``.
+
+        Args:
+            thresholds: Class name -> probability, 0..1, or None; a class that is not named has none.
+            names: Class names, in the order of their ids.
+        """
+        if not any(name in thresholds for name in names):
+            return self
+        if self.multilabel:
+            chosen = [thresholds.get(name) for name in names]
+            least = [self.threshold if value is None else value for value in chosen]
+            return replace(self, thresholds=self.probabilities.new_tensor(least))
+        score, best = self.probabilities.max(0)
+        wanted = thresholds.get(names[int(best)], 0.0)
+        return replace(self, sure=wanted is not None and bool(score >= wanted))
 
     def restore(self, info: ImageInfo) -> Self:
         """Return itself: classes have no pixels."""
@@ -92,14 +124,14 @@ class ClassPrediction(Prediction):
         if self.multilabel:
             text = ", ".join(f"{n} {record['probabilities'][n]:.0%}" for n in record["labels"]) or "(none)"
         else:
-            text = f"{record['label']} {record['score']:.0%}"
+            text = f"{record['label']} {record['score']:.0%}" + (f" {NOT_SURE}" if self.sure is False else "")
         return draw_text(image, text)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
         """Return the prediction of which :meth:`record` makes this record.
 
-        A record of several labels does not hold the threshold: it becomes the lowest probability of the labels.
+        A record of several labels does not hold thresholds: they become what makes these labels of the probabilities.
 
         Args:
             record: What ``record`` returned.
@@ -110,11 +142,19 @@ class ClassPrediction(Prediction):
         """
         found = recorded(record, "probabilities")
         with reading_record():
-            probabilities = torch.tensor([float(recorded(found, name)) for name in names])
+            values = {name: float(recorded(found, name)) for name in names}
+            probabilities = torch.tensor(list(values.values()))
             if "labels" not in record:
-                return cls(probabilities)
-            present = [float(recorded(found, name)) for name in record["labels"]]
-            return cls(probabilities, True, min(present, default=math.inf))
+                sure = record.get("sure")
+                if not (sure is None or isinstance(sure, bool)):
+                    raise ValueError(f"sure is {sure!r:.60}, neither true nor false")
+                return cls(probabilities, sure=sure)
+            present = {name: recorded(values, name) for name in record["labels"]}
+            threshold = min(present.values(), default=math.inf)
+            if all(value < threshold for name, value in values.items() if name not in present):
+                return cls(probabilities, True, threshold)
+            own = torch.tensor([present.get(name, math.inf) for name in names])  # each class had a threshold of its own
+            return cls(probabilities, True, threshold, own)
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
@@ -126,6 +166,29 @@ class ClassPrediction(Prediction):
         """
         return replace(parts[0], probabilities=torch.stack([p.probabilities for p in parts]).mean(0))
 
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the weighted mean of the probabilities, that of each class over the models that know it.
+
+        Where models know different classes, those of one label are brought to a sum of 1 again; of several labels each
+        stays the mean that it is. The threshold of several labels is the weighted mean of the models'.
+
+        Args:
+            parts: That of each model.
+            joining: The classes and weights of the models.
+        """
+        first = parts[0]
+        mean = first.probabilities.new_zeros(len(joining.classes), dtype=torch.float32)
+        for part, ids, share in zip(parts, joining.ids, joining.shares.to(mean.device), strict=True):
+            place = torch.tensor(ids, device=mean.device)
+            mean[place] += share[place] * part.probabilities
+        if joining.differ and not first.multilabel:
+            mean = mean / mean.sum()
+        thresholds = {part.threshold for part in parts}
+        pairs = zip(parts, joining.weights, strict=True)
+        threshold = first.threshold if len(thresholds) == 1 else sum(p.threshold * w for p, w in pairs)
+        return replace(first, probabilities=mean, threshold=threshold)
+
     def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
         """Return the probabilities of some classes alone; of one label they sum to 1 again.
 
@@ -136,23 +199,29 @@ class ClassPrediction(Prediction):
         Raises:
             UsageError: A class is not among ``names`` or stands there twice.
         """
-        left = self.probabilities[ids_of(names, kept)]
+        ids = ids_of(names, kept)
+        left = self.probabilities[ids]
         if not self.multilabel:
             total = left.sum()
             left = left / total if total > 0 else torch.full_like(left, 1 / len(left))
-        return replace(self, probabilities=left)
+        own = None if self.thresholds is None else self.thresholds[ids]
+        sure = self.sure if int(self.probabilities.argmax()) in ids else None  # it spoke of a label that is gone
+        return replace(self, probabilities=left, thresholds=own, sure=sure)
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:
         """Return label (or labels), score and the probability of each class by name.
 
-        One label: ``{"label": str, "score": float, "probabilities": {name: float}}``. Several: ``"labels"`` is the list
-        of classes at or above the threshold, ``"label"`` the most probable class whatever its probability.
+        One label: ``{"label": str, "score": float, "probabilities": {name: float}}``; where there are thresholds,
+        ``"sure": bool`` says whether the label reaches that of its class. Several: ``"labels"`` is the list of classes
+        at or above the threshold, ``"label"`` the most probable class whatever its probability.
         """
         values = self.probabilities.tolist()
         best = max(range(len(values)), key=values.__getitem__)
         record: dict[str, Any] = {"label": names[best], "score": values[best]}
         if self.multilabel:
-            record["labels"] = [n for n, v in zip(names, values, strict=True) if v >= self.threshold]
+            record["labels"] = [n for n, there in zip(names, self.present().tolist(), strict=True) if there]
+        elif self.sure is not None:
+            record["sure"] = self.sure
         record["probabilities"] = dict(zip(names, values, strict=True))
         return record
 
@@ -161,6 +230,8 @@ class ClassPrediction(Prediction):
         """Return the label, or the labels, of a record."""
         labels = record.get("labels", [record["label"]])
         said = ", ".join(f"{name} {record['probabilities'][name]:.2f}" for name in labels)
+        if record.get("sure") is False:
+            return {"classes": Tally({NOT_SURE: 1}, f"{said} {NOT_SURE}")}
         return {"classes": Tally(dict.fromkeys(labels or ["(no label)"], 1), said or "(no label)")}
 
     def agreement(self, other: Self) -> Agreement:
@@ -171,7 +242,7 @@ class ClassPrediction(Prediction):
         mine, yours = self.probabilities.float(), other.probabilities.float()
         difference, scores = float((mine - yours).abs().sum()), float(mine.numel())
         if self.multilabel:
-            here, there = mine >= self.threshold, yours >= other.threshold
+            here, there = self.present(), other.present()
             same, total = float((here & there).sum()), float((here | there).sum())
             return Agreement("of the labels are given by both", same, total, difference, scores)
         same = float(mine.argmax() == yours.argmax())

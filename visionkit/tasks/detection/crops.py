@@ -13,7 +13,7 @@ from torch import Tensor
 from visionkit.core.files import replacing
 from visionkit.core.sample import ImageInfo
 from visionkit.prediction.writers import WriterJob, safe_name
-from visionkit.tasks.detection.types import DRAWN_SCORE, BoxPrediction
+from visionkit.tasks.detection.types import BoxPrediction
 
 __all__ = ["CropWriter", "folders_of"]
 
@@ -25,7 +25,7 @@ class CropWriter:
     """Writes ``crops/CLASS/NUMBER_PICTURE_K.jpg``: each object, cut from the original with all its pixels.
 
     The box is widened to whole pixels and cut at the picture's edges. K counts the objects of a picture, the most
-    certain first. Without a least score those from ``DRAWN_SCORE`` on are cut, as they are drawn.
+    certain first. Without a least score those are cut that are drawn.
 
     Args:
         job: What is to be written where.
@@ -37,7 +37,7 @@ class CropWriter:
     def __init__(self, job: WriterJob) -> None:
         self.folder = job.out / "crops"
         self.outputs: tuple[Path, ...] = (self.folder,)
-        self.least = DRAWN_SCORE if job.min_score is None else job.min_score
+        self.least = job.min_score
         self.folders = folders_of(job.names)
         self.numbers = {image: number for number, image in reversed(list(enumerate(job.images)))}
 
@@ -59,7 +59,7 @@ class CropWriter:
         """
         from PIL import Image
 
-        found = prediction.at_least(self.least)
+        found = prediction.at_least(prediction.drawn if self.least is None else self.least)
         start = self._start(info.id)
         (picture,) = image
         pixels = picture.expand(3, -1, -1).permute(1, 2, 0).numpy()

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Region, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.data.labels.masks import ObjectMasks, encode_window, read_segmentation
-from visionkit.tasks.detection.types import BOX_COLUMNS, DRAWN_SCORE, BoxPrediction, boxes_to_original
+from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, boxes_to_original
 
 __all__ = ["INSTANCE_COLUMNS", "InstancePrediction", "paste", "stretch"]
 
@@ -89,7 +90,7 @@ class InstancePrediction(BoxPrediction):
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
-        """Return the objects of an image from those of several views or models: boxes as for boxes alone.
+        """Return the objects of an image from those of several views: boxes as for boxes alone.
 
         A pixel belongs to an object from a mean probability of one half on, weighted by score, of the boxes that the
         object is made of and whose view shows the pixel. So parts of an object that windows cut add up. One object is
@@ -102,14 +103,39 @@ class InstancePrediction(BoxPrediction):
         Raises:
             UsageError: A part is not restored.
         """
+        parts[0]._whole()
+        seen = [part._within(region) for part, region in zip(parts, regions, strict=True)]
+        return cls._fused(seen, regions)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the objects of an image from those of several models: boxes as for boxes alone.
+
+        A pixel belongs to an object from a mean probability of one half on, weighted by score and weight of the models
+        that have it.
+
+        Args:
+            parts: That of each model, restored to the image.
+            joining: The classes and weights of the models.
+
+        Raises:
+            UsageError: A part is not restored.
+        """
+        named = cls._named(parts, joining)
+        return named[0] if len(named) == 1 else cls._fused(named, [named[0]._whole()] * len(named), joining.shares)
+
+    @classmethod
+    def _fused(cls, parts: Sequence[Self], regions: Sequence[Region], shares: Tensor | None = None) -> Self:
+        """Return the objects of restored parts; ``shares`` says what each counts for each class, float [V, K]."""
         size = parts[0].size
-        if size is None:
-            raise UsageError("predictions are put together in the original picture: call restore(info) first")
-        parts = [part._within(region) for part, region in zip(parts, regions, strict=True)]
-        clusters = cls._clusters(parts, regions)
+        assert size is not None  # whoever calls asked for it
+        clusters = cls._clusters(parts, regions, shares)
         counts = []
         for cluster in clusters:
-            views = [parts[view]._soft(k, float(parts[view].scores[k]), regions[view]) for view, k in cluster.members]
+            views = []
+            for view, k in cluster.members:
+                weight = 1.0 if shares is None else float(shares[view, cluster.label])
+                views.append(parts[view]._soft(k, weight * float(parts[view].scores[k]), regions[view]))
             counts.append(encode_window(*average(views), size))
         return cls._outlined(cls._merged(parts, clusters), ObjectMasks(tuple(counts), size))
 
@@ -155,10 +181,10 @@ class InstancePrediction(BoxPrediction):
         return self.pasted.rles()
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw the objects from ``DRAWN_SCORE`` on, mask and box, onto a copy of the image, uint8 [3, H, W]."""
+        """Draw the objects from ``drawn`` on, mask and box, onto a copy of the image, uint8 [3, H, W]."""
         from visionkit.prediction.draw import draw_masks
 
-        shown = self.at_least(DRAWN_SCORE)
+        shown = self.at_least(self.drawn)
         return super().draw(draw_masks(image, shown.pasted, shown.labels), names)
 
     def record(self, names: Sequence[str]) -> dict[str, Any]:

@@ -39,7 +39,11 @@ class Cluster:
 
 
 def merge_boxes(
-    boxes: Sequence[Tensor], scores: Sequence[Tensor], labels: Sequence[Tensor], regions: Sequence[Region]
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    regions: Sequence[Region],
+    shares: Tensor | None = None,
 ) -> list[Cluster]:
     """Return the objects that the boxes of several views show, the most certain first.
 
@@ -57,17 +61,23 @@ def merge_boxes(
     those that see nearly as much of it as the best of them does. What a window shows a small part of, or nothing, does
     not count against it.
 
+    Of several models in place of views both means are weighted by what each counts for the class: a model that does not
+    know it has no say, and its silence does not count against the object.
+
     Args:
         boxes: Of each view, float [N, 4] xyxy in pixels of the picture.
         scores: Of each view, float [N], 0..1.
         labels: Of each view, int64 [N].
         regions: The pixels of the picture that each view shows.
+        shares: What each view counts for each class, float [V, K] from 0 on; None is the same for all.
     """
     size = (max(r[2] for r in regions), max(r[3] for r in regions))
     inside, values, kinds, place = [], [], [], []
     for view, region in enumerate(regions):
         within = _within(boxes[view].detach().double().cpu(), region)
         shown = ((within[:, 2:] - within[:, :2]) > 0).all(1)  # the others lie outside, or nowhere
+        if shares is not None:
+            shown &= shares[view][labels[view].cpu()] > 0
         inside.append(within[shown])
         values.append(scores[view].detach().double().cpu()[shown])
         kinds.append(labels[view].cpu()[shown])
@@ -77,7 +87,7 @@ def merge_boxes(
     flat = _Boxes(torch.cat(inside), torch.cat(cuts), torch.cat(values), torch.cat(kinds), place)
     groups = _groups(flat, _pairs(inside, reach, cuts, kinds))
     shown = torch.tensor(regions, dtype=torch.float64)[:, [1, 0, 3, 2]]  # [V, 4] xyxy
-    found = [_cluster(flat, group, shown) for group in groups]
+    found = [_cluster(flat, group, shown, shares) for group in groups]
     return sorted(found, key=lambda c: (-c.score, c.label, c.box))
 
 
@@ -195,11 +205,13 @@ def _groups(flat: _Boxes, pairs: Sequence[dict[int, float]]) -> list[list[int]]:
     return [group for group in groups if group]
 
 
-def _cluster(flat: _Boxes, group: Sequence[int], regions: Tensor) -> Cluster:
+def _cluster(flat: _Boxes, group: Sequence[int], regions: Tensor, shares: Tensor | None) -> Cluster:
     """Return the object that a group of boxes shows."""
     whole = [k for k in group if not flat.cuts[k].any()]
     used = whole or list(group)
-    boxes, scores = flat.boxes[used], flat.scores[used]
+    label = int(flat.labels[group[0]])
+    counts = torch.ones(len(regions), dtype=torch.float64) if shares is None else shares[:, label].double()  # [V]
+    boxes, scores = flat.boxes[used], flat.scores[used] * counts[[flat.place[k][0] for k in used]]
     if whole:
         share = (scores if scores.sum() > 0 else torch.ones_like(scores))[:, None]
         box = (boxes * share).sum(0) / share.sum()
@@ -208,5 +220,6 @@ def _cluster(flat: _Boxes, group: Sequence[int], regions: Tensor) -> Cluster:
     seen = intersection(box, regions) / area(box).clamp(min=1e-9)  # share of the object that each view shows, [V]
     views = [flat.place[k][0] for k in group]
     judges = seen >= NEARLY_AS_WELL * seen[views].max()
-    total = sum(float(flat.scores[k]) for k in group if judges[flat.place[k][0]])
-    return Cluster([flat.place[k] for k in used], box.tolist(), total / int(judges.sum()), int(flat.labels[group[0]]))
+    counts = torch.where(judges, counts, 0.0)
+    total = sum(float(flat.scores[k] * counts[flat.place[k][0]]) for k in group)
+    return Cluster([flat.place[k] for k in used], box.tolist(), total / float(counts.sum()), label)

@@ -33,6 +33,8 @@ class Detector(Task):
         metric: Judges the predictions and says which checkpoint is the best: a TaskMetric; none takes the head's.
         multi_scale: MultiScale gives each training batch a random size; none leaves them.
         seed: Seed of dropout, stochastic depth, sampling and sizes; the command line takes it from seed_everything.
+        teacher: A checkpoint, the folder of a run, or a list of them: bigger models, or several together, that it
+            learns from beside its labels, as recipe.teacher_weight says; none learns from labels alone.
     """
 
     config = "detect.yaml"
@@ -49,6 +51,7 @@ class Detector(Task):
         metric: Callable[[Sequence[str]], TaskMetric] | None = None,
         multi_scale: MultiScale | None = None,
         seed: int = 0,
+        teacher: list[str] | str | None = None,
     ) -> None:
         model = VisionModel(backbone, head, classes, neck, preprocessing=preprocessing)
-        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed)
+        super().__init__(model, metric, recipe=recipe, batch_transform=multi_scale, seed=seed, teacher=teacher)

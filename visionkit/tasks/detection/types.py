@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import DataError
+from visionkit.core.errors import DataError, UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
@@ -191,6 +192,9 @@ class BoxTarget:
         )
 
 
+P = TypeVar("P", bound="BoxPrediction")
+
+
 @dataclass(frozen=True)
 class BoxPrediction(Prediction):
     """What a detector says of an image: boxes, the most certain first.
@@ -202,6 +206,7 @@ class BoxPrediction(Prediction):
         size: Height and width of the original image; known once the prediction is restored to it.
         same: Intersection over union, 0..1, above which the head keeps but one of the boxes of a class: so it is with
             boxes that become alike where the image's edges cut them. None keeps all.
+        drawn: Lowest score, 0..1, of the boxes that are drawn.
     """
 
     boxes: Tensor
@@ -209,6 +214,7 @@ class BoxPrediction(Prediction):
     labels: Tensor
     size: tuple[int, int] | None = None
     same: float | None = None
+    drawn: float = DRAWN_SCORE
 
     def __len__(self) -> int:
         """Return the number of boxes, N."""
@@ -233,16 +239,31 @@ class BoxPrediction(Prediction):
         return found.select(order)
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
-        """Draw the boxes from ``DRAWN_SCORE`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
+        """Draw the boxes from ``drawn`` on, with class and score, onto a copy of the image, uint8 [3, H, W]."""
         from visionkit.prediction.draw import draw_boxes
 
-        shown = self.at_least(DRAWN_SCORE)
+        shown = self.at_least(self.drawn)
         texts = [f"{names[k]} {s:.0%}" for k, s in zip(shown.labels.tolist(), shown.scores.tolist(), strict=True)]
         return draw_boxes(image, shown.boxes, shown.labels, texts)
 
     def at_least(self, score: float) -> Self:
         """Return the boxes alone that have at least this score, 0..1."""
         return self.select(self.scores >= score)
+
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the boxes alone that reach their class's threshold; all of them then are drawn.
+
+        Of a class of which nothing is promised those from ``DRAWN_SCORE`` on stay: what would be drawn anyway.
+
+        Args:
+            thresholds: Class name -> score, 0..1, or None; a class that is not named keeps all.
+            names: Class names, in the order of the ids of this prediction.
+        """
+        if not any(name in thresholds for name in names):
+            return self
+        chosen = (thresholds.get(name, 0.0) for name in names)
+        least = self.scores.new_tensor([DRAWN_SCORE if value is None else value for value in chosen])  # [K]
+        return replace(self.select(self.scores >= least[self.labels]), drawn=0.0)
 
     def select(self, which: Tensor) -> Self:
         """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""
@@ -253,7 +274,7 @@ class BoxPrediction(Prediction):
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
-        """Return the objects of an image from those of several views or models; what they show is one box an object.
+        """Return the objects of an image from those of several views; what they show is one box an object.
 
         See :func:`visionkit.tasks.detection.merging.merge_boxes`. The head's limit on detections is one a view: many
         windows may show many objects.
@@ -265,9 +286,48 @@ class BoxPrediction(Prediction):
         seen = [part._within(region) for part, region in zip(parts, regions, strict=True)]
         return cls(**cls._merged(seen, cls._clusters(seen, regions)))
 
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the objects of an image from those of several models, each with at most one box in an object.
+
+        A score is the weighted mean over the models that know the class, 0 for those that have no such box. Each
+        model's own suppression stands before it.
+
+        Args:
+            parts: That of each model, restored to the image.
+            joining: The classes and weights of the models.
+
+        Raises:
+            UsageError: A part is not restored.
+        """
+        named = cls._named(parts, joining)
+        if len(named) == 1:
+            return named[0]
+        regions = [named[0]._whole()] * len(named)
+        return cls(**cls._merged(named, cls._clusters(named, regions, joining.shares)))
+
     @staticmethod
-    def _clusters(parts: Sequence[BoxPrediction], regions: Sequence[Region]) -> list[Cluster]:
-        return merge_boxes([p.boxes for p in parts], [p.scores for p in parts], [p.labels for p in parts], regions)
+    def _named(parts: Sequence[P], joining: Joining) -> list[P]:
+        """Return the objects of several models with the class ids of all."""
+        pairs = zip(parts, joining.ids, strict=True)
+        return [part._with_labels(part.labels.new_tensor(ids)) for part, ids in pairs]
+
+    def _with_labels(self, new: Tensor) -> Self:
+        """Return the same objects with other class ids, int64 [K]: that of each class."""
+        return replace(self, labels=new[self.labels])
+
+    def _whole(self) -> Region:
+        """Return the region that is all of the image."""
+        if self.size is None:
+            raise UsageError("predictions are put together in the original picture: call restore(info) first")
+        return (0, 0, *self.size)
+
+    @staticmethod
+    def _clusters(
+        parts: Sequence[BoxPrediction], regions: Sequence[Region], shares: Tensor | None = None
+    ) -> list[Cluster]:
+        boxes, scores, labels = ([getattr(p, name) for p in parts] for name in ("boxes", "scores", "labels"))
+        return merge_boxes(boxes, scores, labels, regions, shares)
 
     @staticmethod
     def _merged(parts: Sequence[BoxPrediction], clusters: Sequence[Cluster]) -> dict[str, Any]:
@@ -292,7 +352,7 @@ class BoxPrediction(Prediction):
         """
         new = self.labels.new_full((len(names),), -1)
         new[ids_of(names, kept)] = torch.arange(len(kept), device=new.device)
-        left = replace(self, labels=new[self.labels])
+        left = self._with_labels(new)
         return left.select(left.labels >= 0)
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from visionkit.core.distributed import order_of_images
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget
 from visionkit.training.metric import TaskMetric
-from visionkit.training.redraw import RedrawnMetric
+from visionkit.training.redraw import Counted, RedrawnMetric, taken
 
 __all__ = ["MultiTaskMetric"]
 
@@ -86,6 +86,59 @@ class MultiTaskMetric(RedrawnMetric[Array, dict[str, Array]]):
             owners[name] = place[np.flatnonzero(labelled)[own]]
         return owners
 
+    def pack(self, part: Array) -> dict[str, Array]:
+        """Return which images count for which heads, and what they add to these, as ``head/array``.
+
+        Raises:
+            UsageError: A head's metric does not keep what each image adds.
+        """
+        packed = {"labelled": part}
+        for name, metric in self.redrawn().items():
+            packed |= {f"{name}/{key}": array for key, array in metric.arrays().items()}
+        return packed
+
+    def unpack(self, arrays: Mapping[str, Array], images: int) -> Array:
+        """Return the part of so many images that :meth:`pack` told; each head's metric takes what is its own.
+
+        Raises:
+            DataError: These are no such arrays, or they do not fit the heads and their classes.
+            UsageError: A head's metric does not keep what each image adds.
+        """
+        metrics = self.redrawn()
+        part = taken(arrays, "labelled", (images, 1 + len(metrics)), "iu", below=max(images, 2))
+        if (part[:, 0] != np.arange(images)).any() or (part[:, 1:] > 1).any():
+            raise DataError("the array 'labelled' does not say which images count for which heads")
+        for (name, metric), labelled in zip(metrics.items(), part[:, 1:].T, strict=True):
+            own = {key.removeprefix(f"{name}/"): v for key, v in arrays.items() if key.startswith(f"{name}/")}
+            metric.take_arrays(own)
+            if metric.images != labelled.sum():
+                raise DataError(f"head {name}: {metric.images} images, {labelled.sum()} are labelled for it")
+        return part.astype(np.int64)
+
+    def redrawn(self) -> dict[str, RedrawnMetric[Any, Any]]:
+        """Return the metrics by head.
+
+        Raises:
+            UsageError: One does not keep what each image adds.
+        """
+        found = {name: metric for name, metric in self.each().items() if isinstance(metric, RedrawnMetric)}
+        for name in self.each().keys() - found:
+            raise UsageError(f"head {name}: {type(self.each()[name]).__name__} does not keep what each image adds")
+        return found
+
+    def count(self, ready: dict[str, Array], images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield what the values of each head rest on, as ``head/value``."""
+        for name, metric in self.redrawn().items():
+            for key, own in metric.counted():
+                hits = None if own.hits is None else _placed(own.hits, ready[name], images)
+                yield f"{name}/{key}", Counted(_placed(own.of, ready[name], images), hits, own.unit)
+
+    def find_faults(self, ready: dict[str, Array], images: int) -> Array:
+        """Return the faults of all heads together."""
+        faults = [_placed(m.faults(), ready[name], images) for name, m in self.redrawn().items() if len(ready[name])]
+        together: Array = np.stack([np.zeros(images), *faults]).sum(0)
+        return together
+
     def compute(self) -> dict[str, Tensor]:
         """Return the values of all heads, and "combined"."""
         self._ready = self.gather()
@@ -127,3 +180,10 @@ class MultiTaskMetric(RedrawnMetric[Array, dict[str, Array]]):
             if own:
                 drawn += metric.plot(own, folder, f"{prefix}{name}_")
         return drawn
+
+
+def _placed(values: Array, place: Array, images: int) -> Array:
+    """Return what is known of some images [n] among all, [images]; 0 of the others."""
+    among = np.zeros(images, values.dtype)
+    among[place] = values
+    return among

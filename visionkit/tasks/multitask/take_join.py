@@ -11,6 +11,7 @@ from torch import nn
 
 from visionkit.core.component import parameters_of, spec_of
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head
@@ -44,7 +45,9 @@ def take_head(model: VisionModel, name: str) -> VisionModel:
         raise UsageError(f"the model has no head {name!r}; it has {', '.join(heads)}")
     head = heads[name]
     taken: Neck = neck.neck if head.reads == "neck" else IdentityNeck(model.backbone.features)
-    return _put_together(model, names_of(name, model.classes), taken, head)
+    made = _put_together(model, names_of(name, model.classes), taken, head)
+    made.thresholds = None if model.thresholds is None else model.thresholds.part(name)
+    return made
 
 
 def join_heads(models: Mapping[str, VisionModel]) -> VisionModel:
@@ -93,7 +96,9 @@ def join_heads(models: Mapping[str, VisionModel]) -> VisionModel:
         levels=len(first.backbone.features.strides),
     )
     whole = MultiTaskNeck(first.backbone.features, lambda features: neck)
-    return _put_together(first, flat_classes(classes), whole, head)
+    made = _put_together(first, flat_classes(classes), whole, head)
+    made.thresholds = Thresholds.joined({name: model.thresholds for name, model in single.items()})
+    return made
 
 
 def single_heads(models: Mapping[str, VisionModel]) -> dict[str, VisionModel]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, recorded
 from visionkit.core.sample import ImageInfo, SpatialTarget, Target, is_spatial
 
@@ -141,6 +142,21 @@ class MultiTaskPrediction(Prediction):
         """Return the prediction with the objects alone that have at least this score, 0..1."""
         return self._each(lambda _, part: part.at_least(score))
 
+    def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
+        """Return the prediction as each head's own thresholds leave it.
+
+        Args:
+            thresholds: ``head/class`` -> score, 0..1, or None.
+            names: Class names of all heads, as ``head/class``.
+        """
+
+        def one(head: str, part: Any) -> Any:
+            start = f"{head}/"
+            own = {name.removeprefix(start): v for name, v in thresholds.items() if name.startswith(start)}
+            return part.over(own, names_of(head, names)) if own else part
+
+        return self._each(one)
+
     def agreement(self, other: Self) -> dict[str, Agreement | None]:
         """Return how far each head says the same, None for one whose predictions cannot be compared."""
         found: dict[str, Agreement | None] = {}
@@ -189,13 +205,30 @@ class MultiTaskPrediction(Prediction):
 
     @classmethod
     def merge(cls, parts: Sequence[Self], regions: Sequence[Region]) -> Self:
-        """Return one prediction of an image from those of several views or models: head by head.
+        """Return one prediction of an image from those of several views: head by head.
 
         Args:
             parts: Each restored to the image, and of the same heads.
             regions: The pixels of the image that each speaks of.
         """
         return parts[0]._each(lambda head, part: type(part).merge([p.parts[head] for p in parts], regions))
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return one prediction of an image from those of several models of the same heads: head by head.
+
+        Args:
+            parts: That of each model.
+            joining: The classes, as ``head/class``, and weights of the models.
+        """
+
+        def combined(head: str, part: Any) -> Prediction:
+            names = tuple(names_of(head, own) for own in joining.names)
+            own = Joining(names_of(head, joining.classes), names, joining.weights)
+            found: Prediction = type(part).combine([p.parts[head] for p in parts], own)
+            return found
+
+        return parts[0]._each(combined)
 
     def select_classes(self, names: Sequence[str], kept: Sequence[str]) -> Self:
         """Return the prediction restricted to some classes; a head of which none is kept is left out.

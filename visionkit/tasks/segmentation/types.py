@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
+from visionkit.core.joining import Joining
 from visionkit.core.prediction import Agreement, Prediction, Region, ids_of, reading_record, recorded
 from visionkit.core.sample import ImageInfo
 from visionkit.core.tally import Tally
 from visionkit.data.labels.masks import IGNORE, place_mask
+from visionkit.tasks.segmentation.sampling import MIN_VIEW_WEIGHT, View, common, sample, taper
 
 __all__ = ["MAX_CLASSES", "MaskPrediction", "MaskTarget", "View"]
 
 MAX_CLASSES = 255
 CHUNK_VALUES = 2**22  # values of all classes that are computed at a time
 SURE_LOGIT = 100  # of a class that is read, beside 0 of all others
-MIN_VIEW_WEIGHT = 1e-3  # least weight of a view within its region
 
 
 @dataclass(frozen=True)
@@ -87,25 +88,18 @@ class MaskTarget:
 
 
 @dataclass(frozen=True)
-class View:
-    """What the network says of an image, or of a part of it.
-
-    A pixel (y, x) of the image lies at ``(y * scale[0] + offset[0], x * scale[1] + offset[1])`` of what the network
-    saw; a negative scale is a mirror.
+class Said:
+    """What one of several models says of an image.
 
     Args:
-        scores: Float [K, h, w], logits of cells of ``stride`` pixels.
-        stride: Side of a cell in pixels of what the network saw.
-        scale: Vertical and horizontal factor.
-        offset: Vertical and horizontal shift in pixels.
-        region: Top, left, bottom and right of the pixels that it speaks of, or None for all.
+        prediction: The model's own.
+        ids: Of each of its classes, the id among those of all.
+        share: float32 [K], what the model counts for each of the K classes of all; 0 for those that it does not know.
     """
 
-    scores: Tensor
-    stride: int
-    scale: tuple[float, float] = (1.0, 1.0)
-    offset: tuple[float, float] = (0.0, 0.0)
-    region: Region | None = None
+    prediction: MaskPrediction
+    ids: tuple[int, ...]
+    share: Tensor
 
 
 @dataclass(frozen=True)
@@ -115,12 +109,16 @@ class MaskPrediction(Prediction):
     Args:
         views: One, or several that are averaged where they overlap.
         size: Height and width of the image.
-        kept: Rows of the views' scores that it speaks of, in order; None for all.
+        kept: Rows of the views' scores, or ids of all classes where several models speak, that it speaks of, in order;
+            None for all.
+        models: What several models say, whose weighted mean it is; empty for one model. The views then are those of
+            all of them.
     """
 
     views: tuple[View, ...]
     size: tuple[int, int]
     kept: tuple[int, ...] | None = None
+    models: tuple[Said, ...] = ()
 
     @classmethod
     def of(cls, scores: Tensor, stride: int) -> Self:
@@ -141,13 +139,37 @@ class MaskPrediction(Prediction):
             regions: The pixels of the image that each speaks of.
 
         Raises:
-            UsageError: They speak of different classes.
+            UsageError: They speak of different classes, or are of several models already.
         """
+        if any(p.models for p in parts):
+            raise UsageError("merge the views of each model, then combine the models")
         pairs = zip(parts, regions, strict=True)
-        views = [replace(v, region=_common(v.region, region)) for p, region in pairs for v in p.views]
+        views = [replace(v, region=common(v.region, region)) for p, region in pairs for v in p.views]
         if len({p.kept for p in parts}) > 1:
             raise UsageError("predictions that were restricted to different classes cannot be put together")
         return cls(tuple(views), parts[0].size, parts[0].kept)
+
+    @classmethod
+    def combine(cls, parts: Sequence[Self], joining: Joining) -> Self:
+        """Return the weighted mean of the models' probabilities, that of each class over the models that know it.
+
+        Where models know different classes, the means of a pixel are brought to a sum of 1 again.
+
+        Args:
+            parts: That of each model, restored to the image.
+            joining: The classes and weights of the models.
+
+        Raises:
+            UsageError: One is restricted to some classes, or there are more than 255 in all.
+        """
+        if any(p.kept is not None for p in parts):
+            raise UsageError("predictions that were restricted to some classes cannot be put together")
+        if len(joining.classes) > MAX_CLASSES:
+            raise UsageError(f"the models know {len(joining.classes)} classes together; a mask holds {MAX_CLASSES}")
+        if len(parts) == 1 and joining.ids[0] == tuple(range(len(joining.classes))):
+            return parts[0]
+        said = map(Said, parts, joining.ids, joining.shares)
+        return cls(tuple(v for p in parts for v in p.views), parts[0].size, None, tuple(said))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], names: Sequence[str]) -> Self:
@@ -201,7 +223,8 @@ class MaskPrediction(Prediction):
             )
             for v in self.views
         )
-        return replace(self, views=moved, size=info.size)
+        models = tuple(replace(m, prediction=m.prediction.restore(info)) for m in self.models)
+        return replace(self, views=moved, size=info.size, models=models)
 
     @cached_property
     def labels(self) -> Tensor:
@@ -211,12 +234,29 @@ class MaskPrediction(Prediction):
 
     def probabilities(self) -> Tensor:
         """Return the probability of each class at each pixel, float32 [K, H, W]; large."""
-        several = len(self.views) > 1
-        parts = torch.cat([s if several else s.softmax(0) for s in self._scores()], 1)
-        if not several or self.kept is None:
+        parts = torch.cat([s if self._averaged else s.softmax(0) for s in self._scores()], 1)
+        if not self._averaged or self.kept is None:
             return parts
         total = parts.sum(0)
         return torch.where(total > 0, parts / total, 1 / len(parts))
+
+    def probabilities_of(self, pixels: Tensor) -> Tensor:
+        """Return the probability of each class at some pixels, float32 [P, K].
+
+        Args:
+            pixels: int64 [P], their places, row by row, never falling.
+        """
+        found, done = [], 0
+        for scores in self._scores():
+            flat = scores.flatten(1)  # [K, pixels]
+            own = pixels[(pixels >= done) & (pixels < done + flat.shape[1])] - done
+            found.append(flat[:, own.to(flat.device)].T)
+            done += flat.shape[1]
+        some = torch.cat(found)
+        if len(self.views) == 1:
+            return some.softmax(1)
+        total = some.sum(1, keepdim=True)
+        return torch.where(total > 0, some / total, 1 / some.shape[1])
 
     def draw(self, image: Tensor, names: Sequence[str]) -> Tensor:
         """Lay the classes, with the names of the larger regions, over a copy of the image, uint8 [3, H, W]."""
@@ -245,11 +285,31 @@ class MaskPrediction(Prediction):
     def _scores(self) -> Iterator[Tensor]:
         """Yield scores, float32 [K, rows, W], rows by rows: logits of one view, mean probabilities of several."""
         height, width = self.size
-        step = max(1, CHUNK_VALUES // (width * len(self.views[0].scores)))
+        step = max(1, CHUNK_VALUES // (width * max(len(view.scores) for view in self.views)))
         for top in range(0, height, step):
             rows = range(top, min(top + step, height))
-            scores = _sample(self.views[0], rows, range(width)) if len(self.views) == 1 else self._mean(rows)
+            scores = self._chances(rows) if self._averaged else sample(self.views[0], rows, range(width))
             yield scores if self.kept is None else scores[list(self.kept)]
+
+    @property
+    def _averaged(self) -> bool:
+        """Whether scores are mean probabilities, not logits."""
+        return len(self.views) > 1 or bool(self.models)
+
+    def _chances(self, rows: range) -> Tensor:
+        """Return the probabilities of all classes at some rows, float32 [K, rows, W]."""
+        if not self.models:
+            several = len(self.views) > 1
+            return self._mean(rows) if several else sample(self.views[0], rows, range(self.size[1])).softmax(0)
+        first = self.views[0].scores
+        total = first.new_zeros((len(self.models[0].share), len(rows), self.size[1]), dtype=torch.float32)
+        for model in self.models:
+            place = torch.tensor(model.ids, device=first.device)
+            chances = model.prediction._chances(rows)
+            total.index_add_(0, place, chances * model.share.to(first.device)[place][:, None, None])
+        if all(len(model.ids) == len(total) for model in self.models):
+            return total
+        return total / total.sum(0).clamp(min=MIN_VIEW_WEIGHT**2)
 
     def _mean(self, rows: range) -> Tensor:
         height, width = self.size
@@ -261,47 +321,9 @@ class MaskPrediction(Prediction):
             seen, columns = range(max(top, rows.start), min(bottom, rows.stop)), range(left, right)
             if not seen or not columns:
                 continue
-            share = _taper(seen, (top, bottom), height)[:, None] * _taper(columns, (left, right), width)
+            share = taper(seen, (top, bottom), height)[:, None] * taper(columns, (left, right), width)
             share = share.to(first.device)
             here = slice(seen.start - rows.start, seen.stop - rows.start), slice(left, right)
-            total[:, *here] += _sample(view, seen, columns).softmax(0) * share
+            total[:, *here] += sample(view, seen, columns).softmax(0) * share
             weight[here] += share
         return total / weight.clamp(min=MIN_VIEW_WEIGHT**2 / 2)
-
-
-def _sample(view: View, rows: range, columns: range) -> Tensor:
-    """Return the scores of some pixels of the image, float32 [K, rows, columns], bilinear between centres of cells."""
-    y0, y1, fy = _neighbours(view, rows, 0)
-    x0, x1, fx = _neighbours(view, columns, 1)
-    first, last = int(torch.minimum(y0[0], y0[-1])), int(torch.maximum(y1[0], y1[-1])) + 1
-    seen = view.scores[:, first:last].float()
-    lines = torch.lerp(seen.index_select(2, x0), seen.index_select(2, x1), fx)  # [K, h, columns]
-    return torch.lerp(lines.index_select(1, y0 - first), lines.index_select(1, y1 - first), fy[:, None])
-
-
-def _neighbours(view: View, pixels: range, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each pixel the two cells around its centre, int64 [n] each, and the second's share, float32 [n]."""
-    last = view.scores.shape[1 + axis] - 1
-    centre = torch.arange(pixels.start, pixels.stop, device=view.scores.device, dtype=torch.float64) + 0.5
-    place = ((centre * view.scale[axis] + view.offset[axis]) / view.stride - 0.5).clamp(0, last)
-    low = place.floor().to(torch.int64)
-    return low, (low + 1).clamp(max=last), (place - low).float()
-
-
-def _common(first: Region | None, second: Region) -> Region:
-    """Return the pixels of both regions; None stands for all."""
-    if first is None:
-        return second
-    return (*map(max, first[:2], second[:2]), *map(min, first[2:], second[2:]))  # type: ignore[return-value]  # four
-
-
-def _taper(pixels: range, region: tuple[int, int], length: int) -> Tensor:
-    """Return the weight of pixels of a region along one axis: falling towards ends that other regions may overlap."""
-    place = torch.arange(pixels.start, pixels.stop) + 0.5
-    half = (region[1] - region[0]) / 2
-    weight = torch.ones(len(pixels))
-    if region[0] > 0:
-        weight = torch.minimum(weight, (place - region[0]) / half)
-    if region[1] < length:
-        weight = torch.minimum(weight, (region[1] - place) / half)
-    return weight.clamp(MIN_VIEW_WEIGHT, 1.0)

@@ -33,6 +33,7 @@ class FeatureCache:
         trainer: The training.
         data: The pictures; :meth:`view` can stand in its ``ready``.
         batch_transform: Changes each training batch, or None.
+        taught: Whether a teacher sees the training pictures, too.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class FeatureCache:
         data: VisionDataModule[Any],
         *,
         batch_transform: object = None,
+        taught: bool = False,
     ) -> None:
         self.model = model
         self.recipe = recipe
         self.trainer = trainer
         self.data = data
         self.batch_transform = batch_transform
+        self.taught = taught
         self._views: dict[str, FeatureView[Any]] | None = None  # by split, none where pictures have to be read
 
     def view(self, split: str) -> FeatureView[Any] | None:
@@ -83,6 +86,8 @@ class FeatureCache:
         data = self.data
         if type(data).train_dataloader is not VisionDataModule.train_dataloader:
             raise CacheError(f"{type(data).__name__} makes batches in a way of its own")
+        if self.taught:
+            raise CacheError("the teacher sees the pictures in each: set model.teacher null")
         if self.recipe.progressive is not None:
             raise CacheError("training pictures grow: set model.recipe.progressive null")
         changing = map(setting_without, (data.augmentation, data.combine, self.batch_transform))

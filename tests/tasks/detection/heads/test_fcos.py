@@ -147,9 +147,9 @@ def test_outputs_losses_and_detections_are_torchvisions(size, empty):
 def test_losses_of_boxes_are_the_same_from_positive_and_from_all_locations(monkeypatch, settings, training):
     targets = [truth(seed=5), BoxTarget.make([], []), truth(seed=6)]
     found = []
-    plain = fcos._learning
+    plain = fcos.learning_of
     for every in (False, True):
-        monkeypatch.setattr(fcos, "_learning", lambda *a, every, e=every: plain(*a, every=e))
+        monkeypatch.setattr(fcos, "learning_of", lambda *a, every, e=every: plain(*a, every=e))
         made = head(**settings).train(training)
         losses = made.loss(made(levels(3)), targets)
         sum(losses.values()).backward()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visionkit.tasks.detection.metrics.average_precision import RECALLS, _curves, _falling, _needed, match_coco
+from visionkit.tasks.detection.metrics.average_precision import RECALLS, _curves, _falling, match_coco, needed_hits
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 
 
@@ -18,7 +18,7 @@ def test_scores_become_numbers_that_rise_as_they_fall():
 
 def test_right_detections_that_reach_a_recall():
     objects = np.arange(1, 400)
-    needed = _needed(objects)
+    needed = needed_hits(objects)
     for n, row in zip(objects, needed, strict=True):
         recall = np.arange(1, n + 1) / n
         assert row.tolist() == (np.searchsorted(recall, RECALLS, "left") + 1).tolist()
@@ -26,7 +26,7 @@ def test_right_detections_that_reach_a_recall():
 
 def test_a_curve_by_hand():
     """Right, wrong, right, right, wrong: precisions of 1, 2/3 and 3/4; the second is raised to the third."""
-    found = _curves(np.array([0, 1, 1]), np.ones(3, np.int64), np.array([0, 3]), _needed(np.array([2, 4])))
+    found = _curves(np.array([0, 1, 1]), np.ones(3, np.int64), np.array([0, 3]), needed_hits(np.array([2, 4])))
     assert (found[0] == 0).all()
     assert found[1, [0, 25]] == pytest.approx([1, 1])
     assert found[1, [26, 50, 75]] == pytest.approx([0.75] * 3)

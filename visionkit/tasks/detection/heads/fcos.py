@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.evidence import Evidence, Subject
-from visionkit.models.head import Head
-from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, box_loss, clip, iou
+from visionkit.models.head import Head, Lesson
+from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, area, box_loss, clip, iou
 from visionkit.models.ops.nms import NMS, suppress
 from visionkit.tasks.detection.heads.assign import (
     Assignment,
@@ -26,6 +26,8 @@ from visionkit.tasks.detection.heads.assign import (
 )
 from visionkit.tasks.detection.heads.checks import check_choice, check_counts, check_shares, check_weights
 from visionkit.tasks.detection.heads.evidence import box_subjects, place_of
+from visionkit.tasks.detection.heads.imitation import binary_divergence, nearest_locations, sure_of
+from visionkit.tasks.detection.heads.locations import FCOSOutputs, grid_of, learning_of, rows_of
 from visionkit.tasks.detection.heads.losses import distribution_focal_loss, focal_loss, quality_focal_loss
 from visionkit.tasks.detection.heads.tower import Tower
 from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, BoxTarget
@@ -38,24 +40,6 @@ __all__ = ["FCOSHead", "FCOSOutputs"]
 
 MAX_DEPTH = 1000
 PRIOR_PROBABILITY = 0.01  # probability of an object at a location before anything is learnt (Lin et al., ICCV 2017)
-
-
-class FCOSOutputs(NamedTuple):
-    """B images, A locations of all levels (fine to coarse, row by row), K classes.
-
-    Args:
-        logits: [B, A, K], class scores before the sigmoid.
-        edges: [B, A, 4], distances left, top, right, bottom in cells; with bins [B, A, 4 * bins] logits of them.
-        centerness: [B, A, 1] before the sigmoid; [B, A, 0] where the class score says it.
-        centres: float32 [A, 2], x and y of the locations in pixels.
-        strides: float32 [A], edge of a location's cell in pixels.
-    """
-
-    logits: Tensor
-    edges: Tensor
-    centerness: Tensor
-    centres: Tensor
-    strides: Tensor
 
 
 class FCOSHead(Head):
@@ -179,10 +163,10 @@ class FCOSHead(Head):
         logits, edges, centerness, centres, strides = [], [], [], [], []
         for level, (x, stride) in enumerate(zip(features, self.strides, strict=True)):
             classes, boxes = self.class_tower(x, level), self.box_tower(x, level)
-            logits.append(_rows(self.classes(classes)))
-            edges.append(_rows(self.edges(boxes)))
-            centerness.append(logits[-1][..., :0] if self.centerness is None else _rows(self.centerness(boxes)))
-            grid = _grid(x.shape[-2], x.shape[-1], self.cell, x.device)
+            logits.append(rows_of(self.classes(classes)))
+            edges.append(rows_of(self.edges(boxes)))
+            centerness.append(logits[-1][..., :0] if self.centerness is None else rows_of(self.centerness(boxes)))
+            grid = grid_of(x.shape[-2], x.shape[-1], self.cell, x.device)
             centres.append(grid * stride)  # [H * W, 2]
             strides.append(grid.new_full((grid.shape[0],), stride))
         return FCOSOutputs(
@@ -220,7 +204,7 @@ class FCOSHead(Head):
             truth.scatter_(2, assigned.labels[..., None], assigned.quality[..., None])
         loss = quality_focal_loss if self.class_loss == "quality" else focal_loss
         losses = {"classification": (loss(logits, truth).sum(-1) * counted * share).sum()}
-        learning, goals, share = _learning(outputs, assigned, share, every=logits.device.type != "cpu")  # N locations
+        learning, goals, share = learning_of(outputs, assigned, share, every=logits.device.type != "cpu")  # N locations
         weight = goals.quality * share  # [N]
         losses["box"] = self.box_weight * (box_loss(self.box_loss, self.boxes(learning), goals.boxes) * weight).sum()
         if self.bins:
@@ -228,6 +212,57 @@ class FCOSHead(Head):
         if self.centerness is not None:
             losses["centerness"] = (self._centerness_loss(learning, goals) * goals.positive * share).sum()
         return losses
+
+    def check_teacher(self, teacher: Head, shared: int) -> None:
+        """Refuse all but dense detectors of this kind."""
+        if not isinstance(teacher, FCOSHead):
+            raise UsageError(f"a {type(teacher).__name__} says nothing of each location: give a model with FCOSHead")
+
+    def imitate(self, outputs: FCOSOutputs, targets: Sequence[BoxTarget], lesson: Lesson) -> dict[str, Tensor]:
+        """Return "classification" and "box", and "centerness" where both have it, as :meth:`loss` does.
+
+        The class scores of all locations follow the teacher's by the quality focal loss, and where it is sure, boxes
+        follow its boxes, weighted by its scores (Zheng et al., "Localization Distillation", CVPR 2022, with their
+        valuable region). Of other strides or sizes, the nearest of its locations teaches.
+
+        Args:
+            outputs: What ``forward`` returned.
+            targets: They say nothing here: the teacher speaks of all that it sees.
+            lesson: Of a head that passed :meth:`check_teacher`.
+        """
+        teacher, taught = lesson.head, lesson.outputs
+        assert isinstance(teacher, FCOSHead)
+        both = self.centerness is not None and teacher.centerness is not None
+        with torch.no_grad():
+            shrink = outputs.centres.new_tensor(lesson.scale[::-1])  # x, y
+            theirs = Points(taught.centres / shrink, taught.strides / shrink[0])
+            rows = nearest_locations(Points(outputs.centres, outputs.strides), theirs)
+            certain = teacher.scores(taught)[..., lesson.theirs]  # [B, A', S]
+            classes = taught.logits.float().sigmoid()[..., lesson.theirs] if both else certain
+            boxes = teacher.boxes(taught) / shrink.repeat(2)
+            middle = taught.centerness.float().sigmoid()
+            if rows is not None:
+                certain, classes, boxes, middle = (x[:, rows] for x in (certain, classes, boxes, middle))
+            sure = sure_of(certain)  # [B, A]
+            share = self._shares(sure)  # [B, 1]
+        logits = outputs.logits.float()[..., lesson.own]
+        losses = {"classification": (quality_focal_loss(logits, classes).sum(-1) * share).sum()}
+        real = torch.where(area(boxes) > 0, sure, 0.0)
+        lessons = Assignment(real > 0, boxes, torch.zeros_like(real, dtype=torch.int64), real)
+        learning, goals, shares = learning_of(outputs, lessons, share, every=logits.device.type != "cpu")
+        weight = goals.quality * shares  # [N]
+        losses["box"] = self.box_weight * (box_loss(self.box_loss, self.boxes(learning), goals.boxes) * weight).sum()
+        if both:
+            unlike = binary_divergence(outputs.centerness, middle)[..., 0]  # [B, A]
+            losses["centerness"] = (unlike * sure * share).sum()
+        return losses
+
+    def scores(self, outputs: FCOSOutputs) -> Tensor:
+        """Return the score of each class at each location, float32 [B, A, K], 0..1."""
+        scores = outputs.logits.float().sigmoid()
+        if self.centerness is None:
+            return scores
+        return (scores * outputs.centerness.float().sigmoid()).sqrt()
 
     def metric(self, classes: Sequence[str]) -> TaskMetric:
         """Return a DetectionMetric."""
@@ -238,9 +273,7 @@ class FCOSHead(Head):
     @torch.no_grad()
     def decode(self, outputs: FCOSOutputs) -> list[BoxPrediction]:
         """Return the boxes of each image, in pixels of the image that the model saw and cut off at it."""
-        scores = outputs.logits.float().sigmoid()  # [B, A, K]
-        if self.centerness is not None:
-            scores = (scores * outputs.centerness.float().sigmoid()).sqrt()
+        scores = self.scores(outputs)  # [B, A, K]
         count = min(self.candidates_before_nms, scores[0].numel())
         best, index = scores.flatten(1).topk(count, 1)  # [B, count]
         location = index // self.num_classes
@@ -323,55 +356,9 @@ class FCOSHead(Head):
         return 1 / (quality.sum(1, keepdim=True).clamp(min=1) * len(quality))
 
 
-def _learning(
-    outputs: FCOSOutputs, assigned: Assignment, share: Tensor, *, every: bool
-) -> tuple[FCOSOutputs, Assignment, Tensor]:
-    """Return what the losses of boxes need of the locations that learn one, N of all images in one row.
-
-    Those are the positive ones, one in twenty. On a CPU they are picked; elsewhere ``every`` location comes along, as
-    their number would have to come from the device, and everything would wait for it.
-
-    Args:
-        outputs: Of B images and A locations; the logits stay as they are.
-        assigned: What each location learns.
-        share: float32 [B, 1], what a location of each image adds to a loss.
-        every: Whether all locations are returned; those that are not positive have no weight.
-
-    Returns:
-        Outputs, goals, and shares [N].
-    """
-    images, locations = assigned.positive.shape
-    flat = assigned.positive.flatten()
-    rows = torch.arange(len(flat), device=flat.device) if every else flat.nonzero()[:, 0]
-
-    def take(x: Tensor) -> Tensor:
-        return x.flatten(0, 1) if every else x.flatten(0, 1).index_select(0, rows)
-
-    place = rows % locations
-    learning = outputs._replace(
-        edges=take(outputs.edges),
-        centerness=take(outputs.centerness),
-        centres=outputs.centres[place],
-        strides=outputs.strides[place],
-    )
-    return learning, Assignment(*map(take, assigned)), take(share.expand(images, locations))
-
-
 def _last(channels: int, out: int, bias: float) -> nn.Conv2d:
     conv = nn.Conv2d(channels, out, 3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     assert conv.bias is not None
     nn.init.constant_(conv.bias, bias)
     return conv
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return [B, C, H, W] as [B, H * W, C]; no copy in channels_last order."""
-    return x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _grid(height: int, width: int, cell: float, device: torch.device) -> Tensor:
-    """Return x and y of the locations in cells, float32 [height * width, 2]."""
-    y = torch.arange(height, device=device, dtype=torch.float32) + cell
-    x = torch.arange(width, device=device, dtype=torch.float32) + cell
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)

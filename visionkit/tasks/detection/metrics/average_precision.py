@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes, Pairs, box_pairs, match_greedily, starts_of
 
-__all__ = ["ALL", "AREAS", "LARGE", "MEDIUM", "LAST_NUMBER", "OVERLAPS", "SMALL", "ImageMasks", "Matches", "match_coco"]
+__all__ = [
+    *("ALL", "AREAS", "LARGE", "LAST_NUMBER", "MAX_DETECTIONS", "MEDIUM", "OVERLAPS", "RECALLS", "SMALL", "WORLDS"),
+    *("ImageMasks", "Matches", "bits_of", "match_coco", "needed_hits"),
+]
 
 Array = NDArray[Any]
 
@@ -63,6 +66,7 @@ class Matches(NamedTuple):
         truth_labels: int64 [M], of the objects.
         truth_image: int64 [M].
         truth_inside: bool [4, M], ranges of area in which the objects count.
+        scores: float32 [D].
     """
 
     classes: int
@@ -76,6 +80,7 @@ class Matches(NamedTuple):
     truth_labels: Array
     truth_image: Array
     truth_inside: Array
+    scores: Array
 
     def evaluate(self, weight: Array) -> tuple[Array, Array]:
         """Return COCO's precision [10, 101, K, 4] and recall [10, K, 4, 3] by IoU, recall, class, area and number.
@@ -95,10 +100,10 @@ class Matches(NamedTuple):
         matching = np.flatnonzero(hits)  # those that match somewhere
         for area, shift in enumerate(WORLDS):
             counted = np.flatnonzero(objects[:, area])
-            needed = _needed(objects[counted, area])  # [C, 101]
+            needed = needed_hits(objects[counted, area])  # [C, 101]
             ours = times * inside[area]
             before = np.concatenate([[0], ours.cumsum()])  # detections of this size, along the curves
-            overlap, own = np.nonzero(_bits(hits[matching], shift))
+            overlap, own = np.nonzero(bits_of(hits[matching], shift))
             own = matching[own]  # [T], detections that match, overlap by overlap
             curve = overlap * self.classes + labels[own]
             # wrong are the detections of this size that match nothing: all of them without those that match
@@ -195,11 +200,11 @@ def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | 
     runs = np.flatnonzero(np.concatenate([np.ones(min(1, len(score)), bool), np.any(differs, 0)]))
     return Matches(
         classes, labels, image, found.rank[found.curve], hits[found.curve], right[found.curve],
-        inside[:, found.curve], runs, boxes.truth_labels, boxes.truth_image, ~np.stack(outside),
+        inside[:, found.curve], runs, boxes.truth_labels, boxes.truth_image, ~np.stack(outside), boxes.scores[origin],
     )  # fmt: skip
 
 
-def _bits(worlds: Array, shift: np.uint64) -> Array:
+def bits_of(worlds: Array, shift: np.uint64) -> Array:
     """Return the worlds of an area one by one, bool [10, D]."""
     bits: Array = (worlds >> (shift + np.arange(len(OVERLAPS), dtype=np.uint64)[:, None]) & np.uint64(1)) > 0
     return bits
@@ -273,7 +278,7 @@ def _match(found: _Found, pairs: Pairs, outside: Sequence[Array], crowd: Array) 
     return hits, right
 
 
-def _needed(objects: Array) -> Array:
+def needed_hits(objects: Array) -> Array:
     """Return how many right detections reach each recall, int64 [C, 101] from 1 on, for numbers of objects [C]."""
     number = np.ceil(RECALLS * objects[:, None])
     number -= (number - 1) / objects[:, None] >= RECALLS  # as COCO compares: rounding may have gone either way

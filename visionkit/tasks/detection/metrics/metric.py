@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.tasks.detection.instances import InstancePrediction
 from visionkit.tasks.detection.metrics.average_precision import (
     ALL,
@@ -23,11 +23,13 @@ from visionkit.tasks.detection.metrics.average_precision import (
     Matches,
     match_coco,
 )
-from visionkit.tasks.detection.metrics.error_types import ErrorCounts, count_errors
+from visionkit.tasks.detection.metrics.batch import Batch
+from visionkit.tasks.detection.metrics.draws import AveragePrecisionDraws
+from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES, ErrorCounts, count_errors, error_table
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
 from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
 from visionkit.training.plots import write_confusion_matrix
-from visionkit.training.redraw import ImageCounts, RedrawnMetric
+from visionkit.training.redraw import Counted, ImageCounts, RedrawnMetric, taken
 
 __all__ = ["DetectionMetric"]
 
@@ -36,30 +38,16 @@ Array = NDArray[Any]
 BOX_ALONE = ("mar_1", "mar_10", "mar_small", "mar_medium", "mar_large")  # not told of masks: a table has its limits
 
 
-class _Batch(NamedTuple):
-    """What one update brought, of B images."""
-
-    found: Array
-    """float32 [N, 6]: box, score and label of the predictions."""
-    found_counts: Array
-    """int64 [B], how many of them belong to each image."""
-    truth: Array
-    """float32 [M, 7]: box, label, crowd and area of the objects."""
-    truth_counts: Array
-    """int64 [B]."""
-    masks: list[ImageMasks]
-    """B, or none where masks are not compared."""
-
-
 class _Ready(NamedTuple):
     """What values are computed from."""
 
+    images: int
     errors: ImageCounts
     boxes: Matches
     masks: Matches | None
 
 
-class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
+class DetectionMetric(RedrawnMetric[Batch, _Ready]):
     """Compares boxes with the truth over a whole data set, in pixels of the original images.
 
     COCO's twelve numbers (Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014, and the rules of its
@@ -89,6 +77,8 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
     Raises:
         UsageError: A threshold is out of range.
     """
+
+    settings: ClassVar[tuple[str, ...]] = ("score_threshold", "iou_threshold")
 
     def __init__(
         self,
@@ -134,27 +124,46 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
         if not finite.all():
             image = np.repeat(np.arange(len(counts)), counts)[finite]
             found, counts = found[finite], np.bincount(image, minlength=len(counts))
-        self.keep(len(counts), _Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
+        self.keep(len(counts), Batch(found, counts, truth, np.array([len(t) for t in targets]), masks))
 
-    def join(self, parts: Sequence[_Batch]) -> _Batch:
+    def boxes(self) -> DataSetBoxes:
+        """Return what was predicted and what is true, of the images of this process in their order.
+
+        Raises:
+            UsageError: There are no images.
+        """
+        if not self._parts:
+            raise UsageError("a metric that has no images has no boxes: update it first")
+        return self.join(self._parts).in_order(np.arange(self._held))[0]
+
+    def join(self, parts: Sequence[Batch]) -> Batch:
         """Return one batch of all, which is quicker to send."""
-        found, found_counts, truth, truth_counts, masks = zip(*parts, strict=True)
-        every = [m for some in masks for m in some]
-        joined = (
-            np.concatenate(found),
-            np.concatenate(found_counts),
-            np.concatenate(truth),
-            np.concatenate(truth_counts),
-        )
-        return _Batch(*joined, every)
+        return Batch.of(parts)
 
-    def prepare(self, part: _Batch, order: Array) -> _Ready:
+    def prepare(self, part: Batch, order: Array) -> _Ready:
         """Match what is found with the truth, in all images."""
-        boxes, masks = _in_order(part, order)
+        boxes, masks = part.in_order(order)
         thresholds = {"score_threshold": self.score_threshold, "iou_threshold": self.iou_threshold}
         errors = count_errors(boxes, len(self.classes), **thresholds)
         of_masks = match_coco(boxes, len(self.classes), masks) if self.masks else None
-        return _Ready(errors, match_coco(boxes, len(self.classes)), of_masks)
+        return _Ready(len(order), errors, match_coco(boxes, len(self.classes)), of_masks)
+
+    def pack(self, part: Batch) -> dict[str, Array]:
+        """Return a part as plain arrays, and the thresholds."""
+        return {**part.arrays(), "thresholds": np.array([self.score_threshold, self.iou_threshold])}
+
+    def unpack(self, arrays: Mapping[str, Array], images: int) -> Batch:
+        """Return the part of so many images that :meth:`pack` told, and take over the thresholds.
+
+        Raises:
+            DataError: These are no such arrays, or they do not fit the classes.
+        """
+        score, overlap = taken(arrays, "thresholds", (2,), "f").tolist()
+        if not (0 <= score <= 1 and 0.1 < overlap <= 1):
+            raise DataError(f"the array 'thresholds' holds {score} and {overlap}, which are none")
+        part = Batch.recalled(arrays, images, len(self.classes), masks=self.masks)
+        self.score_threshold, self.iou_threshold = score, overlap
+        return part
 
     def values(self, ready: _Ready, weight: Array) -> dict[str, Tensor]:
         """Return the values when each image counts as often as its weight says."""
@@ -166,7 +175,9 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
             values_of_masks = {"map": 0.0} | _coco_values(*of_masks)
             scalars |= {f"mask_{k}": v for k, v in values_of_masks.items() if k not in BOX_ALONE}
             scalars |= self._class_values(of_masks[0], ("mask_ap",))
-        scalars |= _rates(counts.confusion) | {f"errors/{kind}": float(n) for kind, n in counts.errors.items()}
+        found = counts.confusion
+        scalars |= _rates(np.trace(found[:-1, :-1]), found[:, :-1].sum(), found[:-1].sum())
+        scalars |= {f"errors/{kind}": float(n) for kind, n in counts.errors.items()}
         values = torch.tensor(list(scalars.values()), dtype=torch.float32, device=self.device).unbind()
         curve = np.where(precision[0, :, :, ALL] < 0, np.nan, precision[0, :, :, ALL]).T  # [K, 101]
         return {
@@ -176,11 +187,52 @@ class DetectionMetric(RedrawnMetric[_Batch, _Ready]):
             "recall_grid": torch.tensor(np.linspace(0, 1, curve.shape[1]), dtype=torch.float32, device=self.device),
         }
 
+    def drawer(self, ready: _Ready) -> Callable[[Array], dict[str, float]]:
+        """Return what gives the numbers for weights of the images, without tables and curves."""
+        table = error_table(ready.errors, len(self.classes), ready.images)
+        boxes = AveragePrecisionDraws(ready.boxes, ready.images)
+        masks = None if ready.masks is None else AveragePrecisionDraws(ready.masks, ready.images)
+
+        def draw(weight: Array) -> dict[str, float]:
+            drawn = boxes(weight)
+            scalars = {"map": 0.0} | drawn.values() | drawn.of_classes(self.classes, ("ap", "ap_50"))
+            if masks is not None:
+                drawn = masks(weight)
+                scalars |= {f"mask_{k}": v for k, v in ({"map": 0.0} | drawn.values()).items() if k not in BOX_ALONE}
+                scalars |= drawn.of_classes(self.classes, ("mask_ap",))
+            hits, predicted, truths, *kinds = (weight @ table).tolist()
+            scalars |= _rates(hits, predicted, truths)
+            return scalars | {f"errors/{kind}": float(n) for kind, n in zip(ERROR_TYPES, kinds, strict=True)}
+
+        return draw
+
+    def count(self, ready: _Ready, images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield precision and recall, shares of boxes and objects, and what stands of a class or size: its objects."""
+        hits, predicted, truths = error_table(ready.errors, len(self.classes), images)[:, :3].T
+        yield "precision", Counted(predicted, hits, "detections")
+        yield "recall", Counted(truths, hits, "objects")
+        boxes = ready.boxes
+        for key, area in (("small", SMALL), ("medium", MEDIUM), ("large", LARGE)):
+            of = np.bincount(boxes.truth_image[boxes.truth_inside[area]], minlength=images)
+            for kind in ("map", "mar", "mask_map"):
+                yield f"{kind}_{key}", Counted(of, None, f"{key} objects")
+        counted = boxes.truth_inside[ALL]
+        place, label = boxes.truth_image[counted], boxes.truth_labels[counted]
+        for c, name in enumerate(self.classes):
+            of = np.bincount(place[label == c], minlength=images)
+            for kind in ("ap", "ap_50", "mask_ap"):
+                yield f"{kind}/{name}", Counted(of, None, "objects of the class")
+
+    def find_faults(self, ready: _Ready, images: int) -> Array:
+        """Return how many predicted boxes are wrong and objects missed in each image, at the score threshold."""
+        hits, predicted, truths = error_table(ready.errors, len(self.classes), images)[:, :3].T
+        faults: Array = (predicted + truths - 2 * hits).astype(np.float64)
+        return faults
+
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, and precision-recall curves and kinds of errors as .png."""
         if not values:
             return []
-        from visionkit.tasks.detection.metrics.error_types import ERROR_TYPES
         from visionkit.tasks.detection.metrics.plots import write_curves, write_errors
 
         counts = values["confusion_matrix"]
@@ -238,9 +290,8 @@ def _coco_values(precision: Array, recall: Array) -> dict[str, float]:
     return {name: float(part[part >= 0].mean()) for name, part in means.items() if (part >= 0).any()}
 
 
-def _rates(confusion: Array) -> dict[str, float]:
+def _rates(hits: float, predicted: float, truths: float) -> dict[str, float]:
     """Return precision, recall and F1 over all objects; 0 where there is nothing to count."""
-    hits, predicted, truths = np.trace(confusion[:-1, :-1]), confusion[:, :-1].sum(), confusion[:-1].sum()
     return {
         "precision": float(hits / max(predicted, 1)),
         "recall": float(hits / max(truths, 1)),
@@ -253,17 +304,3 @@ def _rows(items: Sequence[Any], fields: Sequence[str]) -> Array:
     columns = [torch.cat([getattr(item, name) for item in items]).float() for name in fields]
     rows: Array = torch.column_stack(columns).detach().cpu().numpy()
     return rows
-
-
-def _in_order(batch: _Batch, order: Array) -> tuple[DataSetBoxes, list[ImageMasks]]:
-    """Return the images of a batch in an order, int64 [B]."""
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))  # of each image
-    image, truth_image = np.repeat(place, batch.found_counts), np.repeat(place, batch.truth_counts)
-    ways = np.argsort(image, kind="stable"), np.argsort(truth_image, kind="stable")
-    found, image, truth, truth_image = batch.found[ways[0]], image[ways[0]], batch.truth[ways[1]], truth_image[ways[1]]
-    boxes = DataSetBoxes(
-        len(order), found[:, :4], found[:, 4], found[:, 5].astype(np.int64), image,
-        truth[:, :4], truth[:, 4].astype(np.int64), truth_image, truth[:, 5] > 0, truth[:, 6],
-    )  # fmt: skip
-    return boxes, [batch.masks[k] for k in order] if batch.masks else []

@@ -16,10 +16,11 @@ from visionkit.data.labels.faults import attempt, fault
 from visionkit.data.labels.masks import Outline
 from visionkit.tasks.detection.readers.box_cleaning import Correction
 
-__all__ = ["YoloObject", "doubt", "read_lines"]
+__all__ = ["YoloObject", "doubt", "read_lines", "read_numbers", "refuse_commas"]
 
 _FAR = 2.0  # shares of the picture; a box that reaches this far is in another unit
 _OUT = 0.01  # shares of the picture that a box reaches out by no rounding
+_FORM = "class cx cy w h"
 _SURE_LINES = 5  # alike in their form, before it is taken for one of key points
 
 
@@ -116,10 +117,7 @@ def _lines(file: Path, points: tuple[int, int] | None) -> Lines:
 
 
 def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) -> tuple[float, ...]:
-    if any(mark in cell for cell in cells for mark in ",;"):
-        raise DataError(
-            f"{where}: holds a comma or semicolon; YOLO parts columns by blanks and writes 0.5: class cx cy w h"
-        )
+    refuse_commas(cells, where, _FORM)
     if points is not None and len(cells) not in (5, 5 + points[0] * points[1]):
         raise DataError(
             f"{where}: {len(cells)} columns; with kpt_shape {list(points)} a line has {5 + points[0] * points[1]} "
@@ -134,12 +132,35 @@ def _values(cells: Sequence[str], where: str, points: tuple[int, int] | None) ->
             f"{where}: {len(cells)} columns; write class cx cy w h, or a class and the points of a polygon; for class "
             "cx cy w h and key points, write kpt_shape: [points, 2 or 3] into data.yaml"
         )
+    return read_numbers(cells, where, _FORM)
+
+
+def refuse_commas(cells: Sequence[str], where: str, form: str) -> None:
+    """Refuse a line whose columns or decimals are written with commas, before its columns are counted.
+
+    Args and errors are those of :func:`read_numbers`.
+    """
+    if any(mark in cell for cell in cells for mark in ",;"):
+        raise DataError(f"{where}: holds a comma or semicolon; YOLO parts columns by blanks and writes 0.5: {form}")
+
+
+def read_numbers(cells: Sequence[str], where: str, form: str) -> tuple[float, ...]:
+    """Return the numbers of a line, the first of which is the id of a class.
+
+    Args:
+        cells: The columns, at least one.
+        where: Its place, for messages.
+        form: What to write, for messages.
+
+    Raises:
+        DataError: One is no number, or the class is no whole number from 0 on.
+    """
     values = []
     for cell in cells:
         try:
             values.append(float(cell.replace("_", "?")))  # Python takes 1_0 for 10
         except ValueError:
-            raise DataError(f"{where}: {cell!r:.40} is no number; write class cx cy w h") from None
+            raise DataError(f"{where}: {cell!r:.40} is no number; write {form}") from None
     if not (values[0] >= 0 and values[0].is_integer()):
         raise DataError(f"{where}: class {cells[0]} is no whole number from 0; correct the line")
     return tuple(values)

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
 from visionkit.models.evidence import Evidence, Subject
-from visionkit.models.head import Head
+from visionkit.models.head import Head, Lesson
 from visionkit.models.ops.fused_norm import ConvNormReLU
 from visionkit.models.ops.norm import BatchNorm2d
 from visionkit.tasks.segmentation.heads.evidence import component_evidence, components
+from visionkit.tasks.segmentation.heads.imitation import cell_divergence, cell_weights, same_cells, taught_pixels
 from visionkit.tasks.segmentation.heads.losses import (
     cross_entropy_and_dice,
     dice_loss,
@@ -84,6 +85,7 @@ class SegmentationHead(Head):
     writers = WRITERS
     standard = ("mask",)
     reads: ClassVar[Literal["neck", "backbone"]] = "backbone"
+    teacher_temperature = 1.0
 
     stride: int
     """Side of a cell of the logits in pixels of the image that the model saw."""
@@ -208,6 +210,30 @@ class SegmentationHead(Head):
     def evidence(self, outputs: SegmentationOutputs, subject: Subject) -> Evidence:
         """Return the sum of the class's logits over the component, and its mean probability there."""
         return component_evidence(outputs.logits, subject)
+
+    def check_teacher(self, teacher: Head, shared: int) -> None:
+        """Refuse what is no segmenter, and one class, which is told from no other."""
+        if not isinstance(teacher, SegmentationHead):
+            raise UsageError(f"a {type(teacher).__name__} says no classes of pixels: give a segmenter's")
+        if shared < 2:
+            raise UsageError("it knows one of the data's classes, and tells it from no other of them: two are needed")
+
+    def imitate(self, outputs: SegmentationOutputs, targets: Sequence[MaskTarget], lesson: Lesson) -> dict[str, Tensor]:
+        """Return the divergence from the teacher's probabilities of the classes that both know, on the finer cells.
+
+        Args:
+            outputs: Logits [B, K, h, w].
+            targets: The mask of each image; pixels without a label count where the picture shows something.
+            lesson: Of a head that passed :meth:`check_teacher`.
+        """
+        assert isinstance(lesson.head, SegmentationHead)
+        strides = (lesson.head.stride / lesson.scale[0], lesson.head.stride / lesson.scale[1])
+        taught = lesson.outputs.logits[:, lesson.theirs]
+        logits, taught, cell = same_cells(outputs.logits[:, lesson.own], self.stride, taught, strides)
+        mask = torch.stack([t.mask for t in targets]).to(logits.device)
+        pixels = taught_pixels(lesson.images, mask, lesson.own)
+        weights = cell_weights(pixels, (logits.shape[2], logits.shape[3]), cell)
+        return {"imitation": cell_divergence(logits, taught, weights, temperature=lesson.temperature)}
 
     def _value(self, loss: Loss, pixels: Sequence[Tensor], mask: Tensor) -> Tensor:
         if self.training:

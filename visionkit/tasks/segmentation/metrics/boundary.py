@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionkit.data.labels.masks import IGNORE
 
-__all__ = ["boundary_counts"]
+__all__ = ["boundary_band", "boundary_counts"]
 
 WORDS = {8: torch.uint8, 16: torch.int16, 32: torch.int32, 64: torch.int64}  # a bit a class
 
@@ -47,6 +47,16 @@ def boundary_counts(prediction: Tensor, truth: Tensor, classes: int, tolerance_p
             hits = edges[one] & ((near & bits[one]) != 0)
             matched[one] += _histogram(masks[one], hits, classes)
     return torch.stack([matched[0], totals[0], matched[1], totals[1]], 1)
+
+
+def boundary_band(truth: Tensor, tolerance_pixels: float) -> Tensor:
+    """Return the pixels that lie near a boundary between two classes: bool [H, W].
+
+    Args:
+        truth: uint8 [H, W], class ids and 255 for pixels that are ignored, which have no boundary.
+        tolerance_pixels: Greatest distance from a boundary pixel, from 0 on.
+    """
+    return _dilate(_edges(truth).to(torch.uint8), tolerance_pixels) > 0
 
 
 def _edges(mask: Tensor) -> Tensor:

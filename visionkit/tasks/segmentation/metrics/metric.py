@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.data.labels.masks import IGNORE
 from visionkit.tasks.segmentation.metrics.boundary import boundary_counts
 from visionkit.tasks.segmentation.types import MAX_CLASSES, MaskPrediction, MaskTarget
 from visionkit.training.plots import write_confusion_matrix
-from visionkit.training.redraw import ImageCounts, RedrawnMetric
+from visionkit.training.redraw import Counted, ImageCounts, RedrawnMetric, taken
 
 __all__ = ["SegmentationMetric"]
 
@@ -57,6 +57,8 @@ class SegmentationMetric(RedrawnMetric[Part, ImageCounts]):
         UsageError: The tolerance is out of range, or there are more than 255 classes.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("boundary_tolerance",)
+
     def __init__(self, classes: Sequence[str], *, boundary_tolerance: float = 0.0075) -> None:
         super().__init__(classes)
         if not 0 <= boundary_tolerance <= 1:
@@ -93,6 +95,25 @@ class SegmentationMetric(RedrawnMetric[Part, ImageCounts]):
         place[order] = np.arange(len(order))
         return ImageCounts.make(np.repeat(place, lengths), cells[:, 0], cells[:, 1])
 
+    def pack(self, part: Part) -> dict[str, Array]:
+        """Return a part as plain arrays, and the tolerance of boundaries."""
+        return {"boundary_tolerance": np.array(self.boundary_tolerance), "cells": part[0], "lengths": part[1]}
+
+    def unpack(self, arrays: Mapping[str, Array], images: int) -> Part:
+        """Return the part of so many images that :meth:`pack` told, and take over the tolerance of boundaries.
+
+        Raises:
+            DataError: These are no such arrays, or they do not fit the classes.
+        """
+        tolerance = float(taken(arrays, "boundary_tolerance", (), "f"))
+        lengths = taken(arrays, "lengths", (images,), "iu", below=len(self.classes) ** 2 + 4 * len(self.classes) + 1)
+        cells = taken(arrays, "cells", (int(lengths.sum()), 2), "i", below=2**31)
+        taken({"cells": cells[:, 0]}, "cells", (len(cells),), "i", below=len(self.classes) * (len(self.classes) + 4))
+        if not 0 <= tolerance <= 1:
+            raise DataError(f"the array 'boundary_tolerance' holds {tolerance}, outside of 0 to 1")
+        self.boundary_tolerance = tolerance
+        return cells.astype(np.int32), lengths.astype(np.int64)
+
     def values(self, ready: ImageCounts, weight: Array) -> dict[str, Tensor]:
         """Return the values when each image counts as often as its weight says."""
         k = len(self.classes)
@@ -117,6 +138,26 @@ class SegmentationMetric(RedrawnMetric[Part, ImageCounts]):
             scalars |= {f"{kind}/{self.classes[i]}": values[i] for i in which.nonzero().flatten().tolist()}
         rounded = torch.stack(list(scalars.values())).float().to(self.device).unbind()
         return {**dict(zip(scalars, rounded, strict=True)), "confusion_matrix": confusion.to(self.device)}
+
+    def count(self, ready: ImageCounts, images: int) -> Iterator[tuple[str, Counted]]:
+        """Yield "iou", "dice" and "boundary_f1" of each class: the pictures in which it is true or predicted."""
+        k = len(self.classes)
+        cell, image = ready.cell.numpy(), ready.image.numpy()
+        inner = cell < k * k
+        seen = np.zeros((k, images), bool)
+        seen[cell[inner] // k, image[inner]] = True
+        seen[cell[inner] % k, image[inner]] = True
+        for name, of in zip(self.classes, seen.astype(np.int64), strict=True):
+            for kind in ("iou", "dice", "boundary_f1"):
+                yield f"{kind}/{name}", Counted(of, None, "pictures of the class")
+
+    def find_faults(self, ready: ImageCounts, images: int) -> Array:
+        """Return the share of wrong pixels among those that count, 0..1, of each image."""
+        k, cell = len(self.classes), ready.cell
+        inner = cell < k * k
+        pixels = ready.by_image(inner, images)
+        wrong = ready.by_image(inner & (cell % k != cell // k), images)
+        return wrong / np.maximum(pixels, 1)
 
     def plot(self, values: dict[str, Tensor], folder: Path, prefix: str) -> list[Path]:
         """Write the confusion matrix as .png and .csv, and the IoU of each class as .png."""

@@ -1,0 +1,193 @@
+"""What a page is made of: an evaluation, a run, or both."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from visionkit.core.errors import DataError, VisionkitError
+from visionkit.core.files import open_binary, read_text
+from visionkit.evaluation.folder import NUMBERS, PREDICTIONS, Evaluation, read_evaluation
+from visionkit.evaluation.report.marks import Facts
+from visionkit.models.run_folder import BEST, FOLDER, LAST
+
+__all__ = ["Run", "Source", "find_source"]
+
+CURVES, CONFIG, VALUES = "metrics.csv", "config.yaml", "metrics.json"
+"""What a run folder holds."""
+_LIMIT = 20_000_000  # bytes of one of these
+_LONGEST = 50_000_000  # bytes of a record
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the folder of a training knows.
+
+    Args:
+        folder: The folder.
+        rows: metrics.csv, a mapping an epoch.
+        config: Text of config.yaml; "" where there is none.
+        best: metrics.json.
+        checkpoint: Its best checkpoint, or its last one; None where there is none.
+    """
+
+    folder: Path
+    rows: tuple[Mapping[str, float], ...] = ()
+    config: str = ""
+    best: Mapping[str, float] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Run:
+        """Read a run folder.
+
+        Raises:
+            DataError: A file in it cannot be read.
+        """
+        best = _json(folder / VALUES)
+        numbers = {k: float(v) for k, v in best.items() if isinstance(v, int | float) and math.isfinite(v)}
+        config = read_text(folder / CONFIG, limit=_LIMIT) if (folder / CONFIG).is_file() else ""
+        found = (folder / FOLDER / name for name in (BEST, LAST))
+        return cls(folder, _rows(folder / CURVES), config, numbers, next((p for p in found if p.is_file()), None))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a page is made of.
+
+    Args:
+        given: The folder that was named.
+        folder: Where the evaluation lies; None without one.
+        evaluation: The evaluation, or None.
+        facts: Its numbers as they stand in ``evaluation.json``; empty without one.
+        run: The training, where it is known.
+        remarks: What should be said of the choice, a line each.
+    """
+
+    given: Path
+    folder: Path | None
+    evaluation: Evaluation | None
+    facts: Facts
+    run: Run | None
+    remarks: tuple[str, ...] = ()
+
+    def records(self, wanted: Collection[int] | None = None) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield what was predicted: position and record of each picture; nothing where no file of them is there.
+
+        A record has its ``line``, from 0 on, beside what it says.
+
+        Args:
+            wanted: Positions that are asked for; None for all.
+
+        Raises:
+            DataError: A line is none that ``evaluate`` wrote.
+        """
+        if self.folder is None or self.evaluation is None or not (self.folder / PREDICTIONS).is_file():
+            return
+        path = self.folder / PREDICTIONS
+        places = {image.id: k for k, image in enumerate(self.evaluation.images)}
+        with open_binary(path) as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST), b"")):
+                try:
+                    record = json.loads(line)
+                except (ValueError, RecursionError) as e:
+                    raise DataError(
+                        f"{path}:{number + 1}: is no record of a prediction ({e}); evaluate again"
+                    ) from None
+                if not isinstance(record, dict) or not isinstance(record.get("image"), str):
+                    raise DataError(f"{path}:{number + 1}: is no record of a prediction; evaluate again")
+                position = places.get(record["image"])
+                if position is not None and (wanted is None or position in wanted):
+                    yield position, {**record, "line": number}
+
+
+def find_source(path: str | os.PathLike[str]) -> Source:
+    """Return what a folder holds: an evaluation, or a run, with the newest evaluation that lies in it.
+
+    To an evaluation belongs the run of its checkpoint, where that is there still and has not changed.
+
+    Args:
+        path: A folder that ``evaluate`` wrote, or a run folder.
+
+    Raises:
+        DataError: It is neither, or something in it is damaged.
+    """
+    given = Path(path)
+    if not given.exists():
+        raise DataError(f"{given}: no such folder; give the --out of visionkit evaluate, or the folder of a run")
+    if given.is_file():
+        given = given.parent
+    if (given / NUMBERS).is_file():
+        evaluation = read_evaluation(given)
+        facts = Facts(evaluation.record())
+        return Source(given, given, evaluation, facts, _run_of(facts))
+    if not any((given / name).is_file() for name in (CURVES, VALUES)):
+        raise DataError(
+            f"{given}: holds neither {NUMBERS} of visionkit evaluate nor {CURVES} of a training; give such a folder"
+        )
+    run = Run.read(given)
+    inside = sorted(given.glob(f"*/{NUMBERS}"), key=lambda p: (p.stat().st_mtime, p), reverse=True)
+    if not inside:
+        return Source(given, None, None, Facts({}), run)
+    folder = inside[0].parent
+    others = ", ".join(p.parent.name for p in inside[1:])
+    remarks = (
+        (f"{given} holds several evaluations: the newest is shown, {folder.name} (not {others})",) if others else ()
+    )
+    evaluation = read_evaluation(folder)
+    return Source(given, folder, evaluation, Facts(evaluation.record()), run, remarks)
+
+
+def _run_of(facts: Facts) -> Run | None:
+    """Return the run of the first checkpoint, where the file that was measured lies there still."""
+    path, sha256 = facts.text("model", "checkpoints", 0, "path"), facts.text("model", "checkpoints", 0, "sha256")
+    folder = Path(path).parent.parent
+    try:
+        if not path or Path(path).parent.name != FOLDER or not (folder / CURVES).is_file() or _sha256(path) != sha256:
+            return None
+        return Run.read(folder)
+    except (VisionkitError, OSError, ValueError):
+        return None
+
+
+def _sha256(path: str) -> str:
+    with open_binary(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(read_text(path, limit=_LIMIT))
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"{path}: is no JSON ({e}); it is what a training writes, remove it") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _rows(path: Path) -> tuple[Mapping[str, float], ...]:
+    """Return the rows of metrics.csv; what is no finite number is left out."""
+    if not path.is_file():
+        return ()
+    rows = []
+    for row in csv.DictReader(io.StringIO(read_text(path, limit=_LIMIT))):
+        numbers = {k: n for k, v in row.items() if k and (n := _number(v)) is not None}
+        if "epoch" in numbers:
+            rows.append(numbers)
+    return tuple(rows)
+
+
+def _number(text: object) -> float | None:
+    try:
+        value = float(str(text))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
