@@ -149,3 +149,12 @@ def test_what_is_not_there(parted, tmp_path):
         data_for(parted, split="all")
     with pytest.raises(DataError, match="no such folder or file"):
         data_for(tmp_path / "none", task="detection")
+
+
+@pytest.mark.parametrize("name", [n for n in corpus.FORMATS if not n.startswith("YOLO")])
+def test_pictures_to_measure_on_alone(tmp_path, monkeypatch, name):
+    make, task = corpus.FORMATS[name]
+    monkeypatch.setattr(corpus, "COUNTS", {"val": 30})
+    found = data_for(make(tmp_path / "data"), task=task)  # without a model their own labels name the classes
+    assert len(found.dataset) == 30
+    assert set(corpus.NAMES) <= set(found.dataset.classes)

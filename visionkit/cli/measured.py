@@ -118,9 +118,10 @@ def _read(
     if multilabel is not None:
         options["multilabel"] = multilabel
     options["masks"] = candidate.task == "instance"
+    request = Request(candidate.root, classes, channels, (), options, own_names=not trainings)
     try:
         with gathering() as faults:
-            found = read_labels(TABLES[candidate.task], Request(candidate.root, classes, channels, (), options))
+            found = read_labels(TABLES[candidate.task], request)
     except DataError as e:
         if not any("--data.ignore" in line for line in e.lines):
             raise

@@ -60,12 +60,12 @@ def measure(
     Raises:
         UsageError: The metric does not hold one image for each group.
     """
-    values = {key: float(value) for key, value in metric.compute().items() if _is_scalar(key, value)}
     groups = range(metric.images) if groups is None else groups
     if len(groups) != metric.images:
         raise UsageError(f"{len(groups)} groups of {metric.images} images: one for each")
-    if not values:
+    if not metric.images:
         return {}
+    values = {key: float(value) for key, value in metric.compute().items() if _is_scalar(key, value)}
     drawn = resample(metric, bootstrap_weights(groups, draws, seed))
     number = group_numbers(groups)
     counted = {key: (_basis(c, number), None if c.hits is None else share_interval(c.hits, c.of, number))
