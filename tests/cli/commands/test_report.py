@@ -1,10 +1,12 @@
 """visionkit report from outside: what it writes and says, and how it ends."""
 
+import json
 import re
 
 import pytest
 
-from tests import evaluations
+import visionkit
+from tests import corpus, evaluations
 from visionkit.cli.main import run
 
 
@@ -65,3 +67,41 @@ def test_true_pixels_come_from_the_data(tmp_path):
         run(["report", str(tmp_path / "out"), "--out", str(out), "--overwrite", "--data", str(tmp_path / "moved")]) == 0
     )
     assert out.read_text().count('alt="truth: ') == 3
+
+
+def test_evidence(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpus, "COUNTS", {"val": 4})
+    corpus.class_folders(tmp_path / "data")
+    backbone = visionkit.ResNet(layers=(1, 1, 1, 1), block="basic")
+    small = visionkit.Preprocessing(64)
+    model = visionkit.VisionModel(backbone, visionkit.LinearHead, corpus.NAMES, preprocessing=small)
+    visionkit.save(model.eval(), "a.ckpt")
+    assert run(["evaluate", "--ckpt", "a.ckpt", "--data", "data", "--out", "out"]) == 0
+    assert run(["report", "out", "--out", "plain.html"]) == 0
+    assert run(["report", "out", "--out", "a.html", "--explain", "--explain-pictures", "3"]) == 0
+    plain, page = ((tmp_path / name).read_text() for name in ("plain.html", "a.html"))
+    assert page.count("<img ") == plain.count("<img ") + 3
+    assert "What the model goes by" in page
+    assert "What the model goes by" not in plain
+    assert page.count("where the evidence for ") == 3
+    assert "On 3 pictures the maps score " in page
+
+    capsys.readouterr()
+    (tmp_path / "a.ckpt").write_bytes((tmp_path / "a.ckpt").read_bytes() + b"x")
+    assert run(["report", "out", "--out", "b.html", "--explain"]) == 1
+    assert capsys.readouterr().err.startswith("error: a.ckpt: holds another model than the one that was evaluated")
+
+
+def test_nothing_to_explain(evaluated, tmp_path, capsys):
+    asked = ["report", str(evaluated), "--out", str(tmp_path / "a.html")]
+    assert run([*asked, "--explain"]) == 1
+    assert capsys.readouterr().err == "error: runs/a/checkpoints/best.ckpt: no such file; check the path\n"
+    told = json.loads((evaluated / "evaluation.json").read_text())
+    for models, words in (([], "no model"), (told["model"]["checkpoints"] * 2, "an ensemble")):
+        told["model"]["checkpoints"] = models
+        (evaluated / "evaluation.json").write_text(json.dumps(told))
+        assert run([*asked, "--explain"]) == 2
+        assert f"is an evaluation of {words}" in capsys.readouterr().err
+    assert run([*asked, "--explain-pictures", "3"]) == 2
+    assert "--explain explains: add that" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from visionkit.core.text import say
 if TYPE_CHECKING:
     from visionkit.evaluation.report.gallery import PixelTruth
     from visionkit.evaluation.report.source import Source
+    from visionkit.prediction.explain import Explainer
 
 __all__ = ["main", "parser"]
 
@@ -36,6 +37,14 @@ def parser() -> Parser:
                    help="most pictures in the page; 200 make 1.5 MB at most (default: 200)")  # fmt: skip
     p.add_argument("--data", metavar="ROOT",
                    help="where the pictures lie now (default: where they were measured)")  # fmt: skip
+    p.add_argument("--explain", action="store_true",
+                   help="also show where in the worst pictures the evidence lies for what the model says, as predict "
+                   "--explain does; the checkpoint must be the one that was evaluated")  # fmt: skip
+    p.add_argument("--explain-pictures", type=int, metavar="N",
+                   help="most pictures that --explain explains (default: 20)")  # fmt: skip
+    p.add_argument("--trust", action="append", default=[], metavar="PACKAGE",
+                   help="with --explain: a package beside visionkit whose classes the checkpoint may name "
+                   "(repeatable)")  # fmt: skip
     p.add_argument("--overwrite", action="store_true", help="replace FILE.html where it exists")
     return p
 
@@ -45,6 +54,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.pictures < 0:
         raise UsageError(f"--pictures {options.pictures}: a number from 0 on")
+    if options.explain_pictures is not None and not (options.explain and options.explain_pictures > 0):
+        what = "a number from 1 on" if options.explain else "it says how many pictures --explain explains: add that"
+        raise UsageError(f"--explain-pictures {options.explain_pictures}: {what}")
     from visionkit.cli.commands.backbone import new_file
 
     out = new_file(options.out, ".html", "a page", overwrite=options.overwrite)
@@ -52,17 +64,52 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if options.data is not None and not os.path.exists(options.data):
         raise DataError(f"--data {missing(options.data, 'folder or file')}")
 
-    from visionkit.evaluation.report.page import write_report
+    from visionkit.evaluation.report.page import EXPLAINED, write_report
     from visionkit.evaluation.report.source import find_source
 
     source = find_source(options.folder)
     left_out = write_report(
-        source, out, pictures=options.pictures, data=options.data, truth=_truth(source, options.data)
+        source,
+        out,
+        pictures=options.pictures,
+        data=options.data,
+        truth=_truth(source, options.data),
+        explainer=_explainer(source, options.trust) if options.explain else None,
+        explained=options.explain_pictures or EXPLAINED,
     )
     for line in (*source.remarks, *left_out):
         say(f"note     {line}")
     say(f"report   {out} ({out.stat().st_size / 1e6:.1f} MB)")
     return 0
+
+
+def _explainer(source: Source, trust: Sequence[str]) -> Explainer:
+    """Return what explains the model that was evaluated.
+
+    Raises:
+        UsageError: There is none, there are several, or it has several heads.
+        DataError: Its file is gone, or holds another model now.
+    """
+    from visionkit.cli.predicting import told_checkpoint
+    from visionkit.models import checkpoint
+    from visionkit.prediction.explain import Explainer
+    from visionkit.tasks.multitask.head import MultiTaskHead
+
+    models = source.facts.rows("model", "checkpoints")
+    if len(models) != 1:
+        what = "an ensemble: it explains what one model goes by" if models else "no model: there is nothing to explain"
+        raise UsageError(f"--explain: {source.given} is an evaluation of {what}")
+    path, digest = (source.facts.text("model", "checkpoints", 0, key) for key in ("path", "sha256"))
+    if told_checkpoint(path)["sha256"] != digest:
+        raise DataError(
+            f"{path}: holds another model than the one that was evaluated; evaluate again, or leave --explain out"
+        )
+    model = checkpoint.load(path, trust=trust)
+    if isinstance(model.head, MultiTaskHead):
+        raise UsageError(
+            f"--explain: {path} has several heads; take out the one with visionkit heads take and evaluate it"
+        )
+    return Explainer(model, thresholds=model.thresholds)
 
 
 def _truth(source: Source, data: str | None) -> PixelTruth | None:

@@ -17,6 +17,7 @@ from visionkit.core.files import read_text, write_text
 from visionkit.core.page import document
 from visionkit.core.text import printable
 from visionkit.data.images.reading import load_image
+from visionkit.evaluation.report.evidence import make_evidence
 from visionkit.evaluation.report.files import PictureFiles
 from visionkit.evaluation.report.gallery import PixelTruth, encode, make_gallery
 from visionkit.evaluation.report.marks import Number, counted, join, name, pointer, say
@@ -25,12 +26,15 @@ from visionkit.evaluation.report.sections import Section, evaluation_sections, r
 from visionkit.evaluation.report.source import CURVES, Run, Source
 from visionkit.evaluation.report.style import script, style
 from visionkit.evaluation.report.words import main_metric, sentence
+from visionkit.prediction.explain import Explainer
 from visionkit.prediction.thumbnails import address, shrunk, webp
 
-__all__ = ["PICTURES", "ROOM", "page", "write_report"]
+__all__ = ["EXPLAINED", "PICTURES", "ROOM", "page", "write_report"]
 
 PICTURES = 200
 """Most pictures in a page, unless others are asked for."""
+EXPLAINED = 20
+"""Most pictures with maps of the evidence, unless others are asked for."""
 ROOM = 1_500_000
 """Bytes that a page with so many pictures has at most; with more pictures, more in proportion."""
 _PLOTS, _PLOT = 8, 900  # plots of a run folder that are shown, and their longer side in pixels
@@ -44,6 +48,8 @@ def write_report(
     pictures: int = PICTURES,
     data: str | os.PathLike[str] | None = None,
     truth: PixelTruth | None = None,
+    explainer: Explainer | None = None,
+    explained: int = EXPLAINED,
 ) -> tuple[str, ...]:
     """Write an evaluation or a training as one page that loads nothing.
 
@@ -53,6 +59,8 @@ def write_report(
         pictures: Most pictures in it.
         data: Where the pictures lie now; None for where they were measured.
         truth: Of an evaluation of pixels, the true classes of a picture; None where they are not known.
+        explainer: Of the evaluated model: its maps of the evidence are shown, too.
+        explained: Most pictures with maps.
 
     Returns:
         What could not be shown, in lines.
@@ -60,7 +68,7 @@ def write_report(
     Raises:
         DataError: The records of predictions are damaged, or the file cannot be written.
     """
-    text, left_out = page(source, pictures=pictures, data=data, truth=truth)
+    text, left_out = page(source, pictures=pictures, data=data, truth=truth, explainer=explainer, explained=explained)
     write_text(out, text)
     return left_out
 
@@ -71,6 +79,8 @@ def page(
     pictures: int = PICTURES,
     data: str | os.PathLike[str] | None = None,
     truth: PixelTruth | None = None,
+    explainer: Explainer | None = None,
+    explained: int = EXPLAINED,
 ) -> tuple[str, tuple[str, ...]]:
     """Return the page as HTML, and what could not be shown; arguments as in :func:`write_report`."""
     if source.evaluation is None:
@@ -78,14 +88,18 @@ def page(
         return _run_page(source.run), ()
     files = PictureFiles(source.facts.text("data", "root"), data)
     gallery = make_gallery(source, pictures, files, truth=truth, found=predicted_pixels(source))
-    every = [one for shot in gallery.pictures for _, one in shot]
+    evidence = make_evidence(source, gallery.shots, files, explainer, explained)
+    shown = [one for shot in gallery.pictures for _, one in shot]
+    every = [*shown, *(picture for _, picture in evidence.maps)]
     passport = _passport(source.run)
-    bare = _evaluation_page(
-        source, evaluation_sections(source, gallery, gallery.figures(source, [""] * len(every)), passport)
-    )
+
+    def made(addresses: list[str]) -> str:
+        figures, maps = gallery.figures(source, addresses[: len(shown)]), evidence.part(addresses[len(shown) :])
+        return _evaluation_page(source, evaluation_sections(source, gallery, figures, maps, passport))
+
+    bare = made([""] * len(every))
     addresses = encode(every, round(ROOM * max(1.0, pictures / PICTURES)) - len(bare.encode()))
-    sections = evaluation_sections(source, gallery, gallery.figures(source, addresses), passport)
-    return _evaluation_page(source, sections), gallery.left_out
+    return made(addresses), gallery.left_out
 
 
 def _evaluation_page(source: Source, sections: list[Section]) -> str:

@@ -42,13 +42,16 @@ class Section(NamedTuple):
     content: Markup
 
 
-def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, passport: str) -> list[Section]:
+def evaluation_sections(
+    source: Source, gallery: Gallery, pictures: Markup, evidence: Markup, passport: str
+) -> list[Section]:
     """Return the parts of the page of an evaluation.
 
     Args:
         source: The evaluation.
         gallery: Its pictures.
         pictures: The same as HTML.
+        evidence: Maps of what the model goes by.
         passport: Of the weights that the training started from; "" where it is not known.
     """
     facts, evaluation = source.facts, source.evaluation
@@ -66,6 +69,7 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
         Section("errors", "Kinds of errors", _errors(facts, gallery)),
         Section("curves", "Precision and reliability", _reliability(facts)),
         Section("pictures", "Pictures", _pictures(source, gallery, pictures)),
+        Section("evidence", "What the model goes by", evidence),
         Section("labels", "Suspected labels", _suspects(source, gallery)),
         Section("thresholds", "Thresholds", thresholds_part(facts)),
         Section("gains", "Views and ensemble", join((views_part(facts), ensemble_part(facts)), "")),
