@@ -98,15 +98,15 @@ def test_equal_detectors_are_seldom_told_apart_and_better_ones_often(run):
     [
         (["--what", "top1", "--images", "50", "--right", "0.98"], 0.9, 0.99),
         (["--what", "top1", "--images", "153", "--right", "0.95"], 0.92, 0.99),
-        (["--what", "miou", "--images", "18"], 0.88, 0.98),
-        (["--what", "miou", "--images", "50"], 0.92, 0.98),
-        (["--what", "map", "--images", "40"], 0.88, 0.98),
-        (["--what", "map", "--images", "100"], 0.92, 0.98),
+        (["--what", "miou", "--images", "18", "--sets", "500"], 0.88, 0.98),
+        (["--what", "miou", "--images", "50", "--sets", "500"], 0.92, 0.98),
+        (["--what", "map", "--images", "40", "--sets", "400"], 0.88, 0.98),
+        (["--what", "map", "--images", "100", "--sets", "400"], 0.92, 0.98),
         (["--what", "equal", "--images", "60", "--sets", "500"], 0.02, 0.07),
     ],
 )
 def test_intervals_and_comparisons_keep_their_word(run, given, least, most):
-    assert least <= simulated(run, *given)["share"] <= most
+    assert least <= simulated(run, *given, "--draws", "250")["share"] <= most
 
 
 def test_a_comparison_runs_prints_ratios_and_writes_its_figures(run, tmp_path, monkeypatch, capsys):

@@ -31,6 +31,8 @@ PUBLIC: dict[str, str] = {
     "save": "visionkit.models.checkpoint",
     "predict_files": "visionkit.prediction.files",
     "FilePrediction": "visionkit.prediction.files",
+    "explain": "visionkit.prediction.explain",
+    "Explanation": "visionkit.prediction.explain",
     "convert": "visionkit.prediction.backends.convert",
     "ImageInfo": "visionkit.core.sample",
     "Sample": "visionkit.core.sample",

@@ -39,6 +39,8 @@ from visionkit.models.weights.file import read_weights as read_weights
 from visionkit.models.weights.load import WeightsReport as WeightsReport
 from visionkit.models.weights.load import load_weights as load_weights
 from visionkit.prediction.backends.convert import convert as convert
+from visionkit.prediction.explain import Explanation as Explanation
+from visionkit.prediction.explain import explain as explain
 from visionkit.prediction.files import FilePrediction as FilePrediction
 from visionkit.prediction.files import predict_files as predict_files
 from visionkit.prediction.predictor import Predictor as Predictor

@@ -121,6 +121,18 @@ def test_faults_of_other_splits_do_not_matter(parted, tmp_path):
     assert raised.value.lines[-1].startswith(f"{root}: a label names a class that the model does not know")
 
 
+def test_pixels_of_a_class_that_the_model_does_not_know(tmp_path):
+    root = corpus.mask_folders(tmp_path / "data")
+    classes = ("background", "cat")
+    with pytest.raises(DataError, match="class 'dog' is not one of background, cat") as raised:
+        data_for(root, task="segmentation", classes=classes, trainings={"m": None})
+    assert raised.value.lines[-1] == "data.ignore stands in a config here: give one as --data in place of the folder"
+    config = tmp_path / "c.yaml"
+    config.write_text(f"data: {{class_path: SegmentationData, init_args: {{root: {root}, ignore: [dog]}}}}\n")
+    found = data_for(config, task="segmentation", classes=classes, trainings={"m": None})
+    assert set(found.dataset[1].target.mask.unique().tolist()) == {0, 255}
+
+
 def test_a_config_in_place_of_a_folder(flat, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text(f"data: {{class_path: ClassificationData, init_args: {{root: {flat}, val_fraction: 0.4}}}}\n")
@@ -137,3 +149,12 @@ def test_what_is_not_there(parted, tmp_path):
         data_for(parted, split="all")
     with pytest.raises(DataError, match="no such folder or file"):
         data_for(tmp_path / "none", task="detection")
+
+
+@pytest.mark.parametrize("name", [n for n in corpus.FORMATS if not n.startswith("YOLO")])
+def test_pictures_to_measure_on_alone(tmp_path, monkeypatch, name):
+    make, task = corpus.FORMATS[name]
+    monkeypatch.setattr(corpus, "COUNTS", {"val": 30})
+    found = data_for(make(tmp_path / "data"), task=task)  # without a model their own labels name the classes
+    assert len(found.dataset) == 30
+    assert set(corpus.NAMES) <= set(found.dataset.classes)

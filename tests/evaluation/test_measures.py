@@ -37,8 +37,8 @@ def test_shares_of_pictures_have_wilsons_interval():
 
 
 def test_too_few_is_said():
-    few = measure(evaluated.classified([0] * 20 + [1] * 9, [0] * 29).metric, draws=20)
-    assert few["top1"].few == few["accuracy/cat"].few == "too few to say: 29 images"
+    few = measure(evaluated.classified([0] * 40 + [1] * 9, [0] * 49).metric, draws=20)
+    assert few["top1"].few == few["accuracy/cat"].few == "too few to say: 49 images"
     enough = measure(evaluated.classified([0] * 40 + [1] * 9 + [2], [0] * 50).metric, draws=20)
     assert enough["top1"].few is enough["accuracy/cat"].few is None
     assert enough["accuracy/dog"].few == "too few to say: 9 pictures of the class"

@@ -83,7 +83,7 @@ def test_what_the_other_parts_found_and_names_of_strangers():
     told.views = {"views": "--flip", "monitor": "top1", "cost": 2.04, "metrics": {
         "top1": {"plain": 0.9, "several": 0.91, "gain": 0.01, "low": -0.01, "high": 0.03}}}  # fmt: skip
     told.ensemble = {"monitor": "top1", "gain_over_mean": {"value": 0.02, "low": 0.01, "high": 0.03}, "cost": 3.1,
-                     "gain_over_best": {"value": 0.001, "low": -0.01, "high": 0.01, "best": "runs/a"},
+                     "gain_over_best": {"value": 0.001, "low": -0.0001, "high": 0.01, "best": "runs/a"},
                      "reason": "weights of 0.5 each: nothing else was better on val"}  # fmt: skip
     lines = summary_of(told, "out")
     said = " ".join(" ".join(lines).split())
@@ -91,7 +91,7 @@ def test_what_the_other_parts_found_and_names_of_strangers():
     assert all(len(line) <= 80 for line in lines)
     assert "views no gain is shown: +0.010 [-0.010, +0.030] in top-1 against one view (0.900)" in said
     assert "together +0.020 [+0.010, +0.030] in top-1 against the mean of its members" in said
-    assert "+0.001 [-0.010, +0.010] in top-1 against the best of them, runs/a (no gain is shown)" in said
+    assert "+0.001 [+0.000, +0.010] in top-1 against the best of them, runs/a (no gain is shown)" in said
     assert "scores scores can be believed" in said
     assert "errors the most is lost" in said
     assert "2 of the 3 classes are in none of the pictures" in said

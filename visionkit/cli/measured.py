@@ -118,8 +118,16 @@ def _read(
     if multilabel is not None:
         options["multilabel"] = multilabel
     options["masks"] = candidate.task == "instance"
-    with gathering() as faults:
-        found = read_labels(TABLES[candidate.task], Request(candidate.root, classes, channels, (), options))
+    request = Request(candidate.root, classes, channels, (), options, own_names=not trainings)
+    try:
+        with gathering() as faults:
+            found = read_labels(TABLES[candidate.task], request)
+    except DataError as e:
+        if not any("--data.ignore" in line for line in e.lines):
+            raise
+        raise DataError(
+            *e.lines, "data.ignore stands in a config here: give one as --data in place of the folder"
+        ) from e
     return found, candidate, faults
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from visionkit.core.tally import Tally, joined
@@ -21,7 +22,7 @@ LONGEST_NAME = 36  # characters of a picture's path
 
 
 def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: bool = True) -> list[str]:
-    """Return ten lines at most, of 80 columns where names of files and classes are not longer.
+    """Return ten lines at most and what explanations are worth, of 80 columns where names are not longer.
 
     Args:
         run: What was done.
@@ -39,6 +40,8 @@ def summary_of(run: PredictionRun, out: str, *, save_images: bool, drawable: boo
         lines.append(_line("" if k else "first", start + joined(printable(said).split(", "), WIDTH - 9 - len(start))))
     if run.files and run.count:
         lines += _files(run.files, Path(out))
+    for k, words in enumerate(wrap(run.explained or "", WIDTH - 9)):
+        lines.append(_line("" if k else "maps", words))
     if run.thresholds is not None:
         lines += _chosen(run.thresholds)
     elif run.count and drawable and not save_images:  # ten lines are enough

@@ -42,6 +42,7 @@ class Request:
         channels: 3 for RGB, 1 for gray, another number for multi-band files.
         need: The splits that must be there.
         options: What the readers of one task alone know, such as ``masks``.
+        own_names: Whether other splits may say the class names where there are no training images: nothing is trained.
     """
 
     root: Path | None
@@ -49,6 +50,7 @@ class Request:
     channels: int
     need: Collection[str]
     options: Mapping[str, Any]
+    own_names: bool = False
 
     @property
     def place(self) -> Path:
@@ -283,12 +285,12 @@ def require_train(parts: Collection[str], request: Request) -> None:
 
     Args:
         parts: The splits that are there; "" for images of no split.
-        request: What is asked; with classes all is well.
+        request: What is asked; with classes, or where others may name them, all is well.
 
     Raises:
         UsageError: It is so.
     """
-    if request.classes is None and not {"train", ""} & set(parts):
+    if request.classes is None and not request.own_names and not {"train", ""} & set(parts):
         raise UsageError(
             f"{request.root}: has no train split to take the class names from; add it or give a checkpoint"
         )

@@ -23,8 +23,10 @@ Array = NDArray[Any]
 RARE = 0.25
 """Share of rare classes from which on a mean over classes says "too few"."""
 _PLURAL = re.compile(r"s\b")
-FEWEST, FEWEST_OF_A_CLASS = 30, 10
+FEWEST, FEWEST_OF_A_CLASS = 50, 10
 """Images or groups, and objects of a class, below which an interval says "too few"."""
+FEWEST_PAIRED = 30
+"""Images or groups below which a difference of two models on the same ones does."""
 
 
 class Basis(NamedTuple):
@@ -60,12 +62,12 @@ def measure(
     Raises:
         UsageError: The metric does not hold one image for each group.
     """
-    values = {key: float(value) for key, value in metric.compute().items() if _is_scalar(key, value)}
     groups = range(metric.images) if groups is None else groups
     if len(groups) != metric.images:
         raise UsageError(f"{len(groups)} groups of {metric.images} images: one for each")
-    if not values:
+    if not metric.images:
         return {}
+    values = {key: float(value) for key, value in metric.compute().items() if _is_scalar(key, value)}
     drawn = resample(metric, bootstrap_weights(groups, draws, seed))
     number = group_numbers(groups)
     counted = {key: (_basis(c, number), None if c.hits is None else share_interval(c.hits, c.of, number))
@@ -84,14 +86,15 @@ def measure(
 
 
 def bases(metric: RedrawnMetric[Any, Any], groups: Sequence[Hashable]) -> dict[str, Basis]:
-    """Return what each value rests on; "" stands for all that are not named.
+    """Return what each difference of two models rests on; "" stands for all that are not named.
 
     Args:
         metric: Holds what each of N images adds.
         groups: The group of each image, N.
     """
     number = group_numbers(groups)
-    return {"": _whole(number), **{key: _basis(counted, number) for key, counted in metric.counted()}}
+    counted = {key: _basis(one, number, FEWEST_PAIRED) for key, one in metric.counted()}
+    return {"": _whole(number, FEWEST_PAIRED), **counted}
 
 
 def lower_is_better(key: str) -> bool:
@@ -143,14 +146,14 @@ def _bootstrap(value: float, draws: Array, units: int, *, is_share: bool) -> Int
     return None
 
 
-def _whole(number: Array) -> Basis:
+def _whole(number: Array, fewest: int = FEWEST) -> Basis:
     units = int(number.max()) + 1
     unit = "images" if units == len(number) else "groups"
-    return Basis(units, unit, units, _few(units, unit, FEWEST))
+    return Basis(units, unit, units, _few(units, unit, fewest))
 
 
-def _basis(counted: Counted, number: Array) -> Basis:
-    whole = _whole(number)
+def _basis(counted: Counted, number: Array, fewest: int = FEWEST) -> Basis:
+    whole = _whole(number, fewest)
     n = int(counted.of.sum())
     if counted.unit == "images":
         return whole

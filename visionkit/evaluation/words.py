@@ -106,9 +106,9 @@ def views_in_words(entry: Mapping[str, Any]) -> str:
     gain, low, high = told["gain"], told["low"], told["high"]
     name = in_words(key)
     if low is None:
-        return f"{name} {gain:+.3f} against one view ({told['plain']:.3f}){cost}"
+        return f"{name} {_signed(gain)} against one view ({told['plain']:.3f}){cost}"
     verb = "gain" if low > 0 else "lose" if high < 0 else ""
-    ends = f"{gain:+.3f} [{low:+.3f}, {high:+.3f}] in {name} against one view ({told['plain']:.3f})"
+    ends = f"{_signed(gain)} [{_signed(low)}, {_signed(high)}] in {name} against one view ({told['plain']:.3f})"
     return f"they {verb} {ends}{cost}" if verb else f"no gain is shown: {ends}{cost}"
 
 
@@ -191,12 +191,12 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
         told = entry.get(key)
         if isinstance(told, Mapping) and told.get("value") is not None:
             low, high = told.get("low"), told.get("high")
-            ends = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+            ends = "" if low is None or high is None else f" [{_signed(low)}, {_signed(high)}]"
             sure = "" if low is not None and (low > 0 or (high is not None and high < 0)) else " (no gain is shown)"
             best = f", {printable(told['best'])}" if told.get("best") else ""
             name = in_words(str(entry.get("monitor", "")))
             lines += _line(
-                "" if lines else "together", f"{told['value']:+.3f}{ends} in {name} against {against}{best}{sure}"
+                "" if lines else "together", f"{_signed(told['value'])}{ends} in {name} against {against}{best}{sure}"
             )
     if entry.get("cost") is not None:
         lines += _line("" if lines else "together", f"at {entry['cost']:.1f} times the time of one model")
@@ -220,6 +220,11 @@ def _joined(parts: Sequence[str]) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def _signed(value: float) -> str:
+    """Return a difference with its sign; none is +0.000."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _short(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.prediction import Prediction, Recorded
 from visionkit.core.tally import Tally
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 
 __all__ = ["Head", "HeadFactory", "Lesson"]
 
@@ -62,6 +63,9 @@ class Head(Component, nn.Module):
     scored: bool = False
     """Whether its predictions hold objects with scores, which ``at_least`` filters."""
 
+    says_one: bool = False
+    """Whether it says one thing alone of any image: one label. Explanations of such need no numbers."""
+
     reads: ClassVar[Literal["neck", "backbone"]] = "neck"
     """Which levels it takes where several heads share a backbone and a neck: the neck's, or the backbone's own."""
 
@@ -91,6 +95,35 @@ class Head(Component, nn.Module):
     def decode(self, outputs: Any) -> Sequence[Prediction]:
         """Turn outputs into predictions, length B, in pixels of the image that the model saw."""
         raise NotImplementedError
+
+    def subjects(
+        self, outputs: Any, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+    ) -> list[Subject]:
+        """Return what it says of the first image that can be explained, the most certain or largest first.
+
+        A head that is to be explained defines this and :meth:`evidence`.
+
+        Args:
+            outputs: What ``forward`` returned, in evaluation mode.
+            most: How many are returned at most.
+            min_score: Of objects, the lowest score, 0..1; None takes the one from which on they are drawn.
+            without: Ids of classes of which nothing is to be explained: a background.
+
+        Raises:
+            UsageError: This head's answers cannot be explained.
+        """
+        raise UsageError(
+            f"{type(self).__name__} cannot be explained: it defines no subjects(outputs) and evidence(outputs, subject)"
+        )
+
+    def evidence(self, outputs: Any, subject: Subject) -> Evidence:
+        """Return what speaks for a subject in each of B images of one size, with gradients to the features.
+
+        Args:
+            outputs: What ``forward`` returned for these images, in evaluation mode.
+            subject: What :meth:`subjects` returned for one of them, or for an image like them.
+        """
+        raise UsageError(f"{type(self).__name__} cannot be explained: it defines no evidence(outputs, subject)")
 
     def fit(self, features: Sequence[Tensor], targets: Sequence[Any]) -> str:
         """Set the weights to what solves the task best on features that do not change, without steps.

@@ -17,6 +17,7 @@ from visionkit.core.thresholds import Thresholds
 from visionkit.data.images.given import Pictures, is_one_picture, is_picture, samples_of
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head, HeadFactory
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
@@ -190,6 +191,16 @@ class VisionModel(nn.Module):
         """
         self._refuse_training()
         return self.head.decode(self(images))
+
+    @torch.no_grad()
+    def evidence(self, images: Tensor, subject: Subject) -> Evidence:
+        """Return what speaks for a subject in each of B images, without gradients.
+
+        Args:
+            images: uint8 [B, C, H, W], preprocessed, of one size.
+            subject: What the head's ``subjects`` returned for one of them, or for an image like them.
+        """
+        return self.head.evidence(self(images), subject)
 
     def _refuse_training(self) -> None:
         if self.training:

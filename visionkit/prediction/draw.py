@@ -17,7 +17,7 @@ from visionkit.core.errors import UsageError
 from visionkit.data.labels.masks import ObjectMasks
 from visionkit.prediction.fonts import Font, font_for
 
-__all__ = ["PALETTE", "draw_boxes", "draw_classes", "draw_masks", "draw_text", "palette"]
+__all__ = ["PALETTE", "draw_boxes", "draw_classes", "draw_masks", "draw_text", "is_background", "palette"]
 
 Colour = tuple[int, int, int]
 
@@ -182,7 +182,7 @@ def draw_classes(image: Tensor, labels: Tensor, names: Sequence[str]) -> Tensor:
     if present and present[-1] >= len(names):
         raise UsageError(f"labels with class id {present[-1]} for {len(names)} class names")
     colours = palette(len(names))
-    plain = [k for k in present if _is_background(names[k])]
+    plain = [k for k in present if is_background(names[k])]
     mixed = _mix(pixels, ids, colours, plain)
     mixed[_lines(ids, max(1, round(shorter / 350)))] //= 3
     picture = Image.fromarray(mixed)
@@ -267,7 +267,7 @@ def _colours() -> tuple[Colour, ...]:
     return tuple(chosen[1:])
 
 
-def _is_background(name: str) -> bool:
+def is_background(name: str) -> bool:
     """Return whether a class is what no other class is; of a joined model its name stands behind that of the head."""
     return name.rpartition("/")[2].strip().lower() == "background"
 

@@ -23,8 +23,9 @@ from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.backends.calibration import spaced
 from visionkit.prediction.ensemble import Ensemble, make_applied
+from visionkit.prediction.explanations.writing import ExplanationWriter, refuse_unexplained
 from visionkit.prediction.in_force import thresholds_in_force
-from visionkit.prediction.members import Checkpoints, Members
+from visionkit.prediction.members import Checkpoints, Members, listed
 from visionkit.prediction.pictures import ImageFile, Remarks
 from visionkit.prediction.resuming import GoingOn, alone, digest, facts_of
 from visionkit.prediction.run_output import RECORDS, Results, outputs_of, refuse_existing, refuse_unwritable
@@ -50,6 +51,7 @@ class PredictionRun:
         first: The first pictures, each with its prediction in a few words.
         remarks: What should be said of the pictures, a line each: pages and frames that were left out.
         thresholds: Those that the predictions went by; None where they went by none.
+        explained: What the maps of explanations are worth, in a sentence; None where there are none.
     """
 
     records: Path
@@ -61,6 +63,7 @@ class PredictionRun:
     first: Sequence[tuple[str, str]] = ()
     remarks: Sequence[str] = ()
     thresholds: Thresholds | None = None
+    explained: str | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,7 @@ def predict_to_folder(
     reduced: bool = False,
     resume: bool = False,
     weights: Sequence[float] | None = None,
+    explain: int | None = None,
 ) -> PredictionRun:
     """Write ``predictions.jsonl``, one record a picture, and ``predictions.csv``, one row a picture or object.
 
@@ -234,6 +238,8 @@ def predict_to_folder(
             whose file is another one now (by its bytes and its time), new ones included; records of pictures that are
             not given any more stay. Where there are none it starts.
         weights: What each of several checkpoints counts, from 0 on; None is the same for all.
+        explain: How many things of a picture are explained at most, from 1 on, with maps in ``out/explanations``; None
+            explains nothing. Not with ``views``, ``reduced``, "int8" or another backend than torch.
 
     Raises:
         UsageError: ``out`` holds results already, or, to resume, results of another model, of other options or of
@@ -247,6 +253,8 @@ def predict_to_folder(
     if resume and overwrite:
         raise UsageError("--resume keeps the predictions that are there, --overwrite replaces them: give one of them")
     refuse_existing(folder, outputs_of(folder, save_images=save_images), overwrite or resume)
+    if explain is not None:
+        refuse_unexplained(backend, precision, views, reduced=reduced, models=len(listed(ckpt)))
     where = choose_device(device, backend)
     check_backend(backend, where, precision)
     members = Members.load(ckpt, weights=weights, trust=trust, device=where)
@@ -266,6 +274,7 @@ def predict_to_folder(
         "--save-crops": save_crops or None,  # as where nothing is said of it
         "--save-images": save_images,
         "--reduced-decode": reduced,
+        "--explain": explain,
     }
     if precision == "int8":  # nothing else depends on pictures beside the one that is predicted
         learnt = [facts_of(p.path, {}) for p in spaced(pictures if calibrate is None else calibrate)]
@@ -283,7 +292,8 @@ def predict_to_folder(
     results = Results(folder, head, members.classes, min_score, chosen_by, save_images)
     given = None if annotations is None else Path(annotations)
     job = WriterJob(folder, members.classes, going.images, given, min_score)
-    results.open_writers(formats, job, overwrite=overwrite or resume)
+    explaining = [] if explain is None else [ExplanationWriter(members.models[0], job, explain, chosen_by)]
+    results.open_writers(formats, job, overwrite=overwrite or resume, further=explaining)
     if results.files_of_pictures:
         going.refuse_renamed()
     workers, remarks = _workers(num_workers, pictures), Remarks()
@@ -294,7 +304,7 @@ def predict_to_folder(
     coming = [pictures[place] for place in left]
     found = sample_results(predictor, coming, workers, keep=keep, reduced=reduced, remarks=remarks)
     if tell is not None:
-        for line in (*members.lines(), *going.lines()):
+        for line in (*members.lines(), *going.lines(), *(writer.cost() for writer in explaining)):
             tell(line)
     problems = []
     with alone(records, None if overwrite else going.read):
@@ -323,6 +333,7 @@ def predict_to_folder(
         first=results.first,
         remarks=remarks.lines(),
         thresholds=chosen_by,
+        explained=explaining[0].verdict if explaining else None,
     )
 
 

@@ -65,13 +65,16 @@ class Results:
         """The JSONL file."""
         return self.out / RECORDS
 
-    def open_writers(self, formats: Sequence[str], job: WriterJob, *, overwrite: bool) -> None:
+    def open_writers(
+        self, formats: Sequence[str], job: WriterJob, *, overwrite: bool, further: Sequence[Writer] = ()
+    ) -> None:
         """Make the writer of each format: those that such predictions are always written in, and those asked for.
 
         Args:
             formats: Names of those asked for.
             job: What their writers know.
             overwrite: Whether they may replace results.
+            further: Writers that are made already.
 
         Raises:
             UsageError: The predictions have no such format, or its results are there already.
@@ -83,6 +86,7 @@ class Results:
                 known = f"offer {', '.join(offered)}" if offered else "offer no further formats"
                 raise UsageError(f"--format {name}: this model's predictions {known}")
         self.writers = [offered[name](job) for name in dict.fromkeys([*self.head.standard, *formats])]
+        self.writers += further
         refuse_existing(self.out, [p for writer in self.writers for p in writer.outputs], overwrite)
 
     def written(self) -> list[Path]:

@@ -114,6 +114,7 @@ def test_what_is_done_is_said_and_faults_decide_the_status(tmp_path, monkeypatch
         "num_workers": 0, "device": "auto", "precision": "bf16", "save_images": False, "save_crops": False, "overwrite": False, "trust": ["x"],
         "formats": [], "annotations": None, "min_score": None, "views": None, "backend": "openvino", "resume": False,
         "calibrate": None, "tell": predict._tell, "progress": None, "reduced": False, "weights": None, "thresholds": None,
+        "explain": None,
     }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ def test_what_could_not_be_shown_is_said(evaluated, tmp_path, capsys):
         (["--out", "a.txt"], 2, "ends in .html"),
         (["--out", "a.html", "--pictures", "-1"], 2, "--pictures -1"),
         (["--out", "a.html", "--picture", "1"], 2, "did you mean --pictures"),
+        (["--out", "a.html", "--data", "none"], 1, "--data none: no such folder or file"),
         ([], 2, "--out"),
     ],
 )

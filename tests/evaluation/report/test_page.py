@@ -520,3 +520,47 @@ def test_two_hundred_photos(tmp_path, data_root):
     assert left_out == ()
     assert len(found.all("img")) == 200
     assert 500_000 < len(text.encode()) <= 1_500_000
+
+
+JUNK = (None, 3, -1.5, True, "x", [], {}, ["x"], {"x": 1}, [[1]], "9" * 400)
+
+
+def places(value, path=()):
+    """All places in a JSON value, but for the outermost one."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key)
+        if isinstance(one, dict | list):
+            yield from places(one, (*path, key))
+
+
+def mutants(told, seed, count):
+    rng = np.random.default_rng(seed)
+    every = [p for p in places(told) if p[0] not in ("metrics", "worst")]
+    for _ in range(count):
+        changed = json.loads(json.dumps(told))
+        for place in rng.choice(len(every), 2):
+            holder = changed
+            try:
+                for key in every[place][:-1]:
+                    holder = holder[key]
+                holder[every[place][-1]] = JUNK[rng.integers(len(JUNK))]
+            except (KeyError, IndexError, TypeError):  # the first one took its place away
+                pass
+        yield changed
+
+
+@pytest.mark.parametrize(("task", "count"), [("detection", 40), pytest.param("detection", 2000, marks=pytest.mark.slow),
+                                              pytest.param("classification", 500, marks=pytest.mark.slow)])  # fmt: skip
+def test_odd_values_are_shown_or_refused_in_one_line(task, count, tmp_path):
+    evaluations.make(task, tmp_path / "out", tmp_path / "data", **PARTS)
+    place = tmp_path / "out" / "evaluation.json"
+    told = json.loads(place.read_text())
+    ends = []
+    for changed in mutants(told, 0, count):
+        place.write_text(json.dumps(changed))
+        try:
+            ends.append(page(find_source(tmp_path / "out"), pictures=0)[0][-8:])
+        except DataError as e:
+            ends.append(len(e.lines))
+    assert set(ends) == {"</html>\n", 1}
+    assert ends.count(1) < 0.75 * count

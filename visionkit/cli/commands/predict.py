@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,15 @@ def parser() -> Parser:
     p.add_argument("--save-crops", action="store_true",
                    help="also cut each object that a detector finds out of its picture, in full size, into "
                    "DIR/crops/CLASS/; those from --min-score on, or the ones that are drawn")  # fmt: skip
+    p.add_argument("--explain", action="store_true",
+                   help="also write DIR/explanations/: maps of where in a picture the evidence lies for its label, for "
+                   "each of the first objects that are drawn, or for the largest regions of a class, as a picture and "
+                   "a record. Each map is scored beside a blob in the centre (insertion minus deletion), which takes "
+                   "some thirty times as long as the prediction: a map that scores no higher explains "
+                   "nothing")  # fmt: skip
+    p.add_argument("--explain-objects", type=int, metavar="N",
+                   help="objects, labels or regions of a picture that --explain explains at most (default: "
+                   "3)")  # fmt: skip
     p.add_argument("--reduced-decode", action="store_true",
                    help="decode large JPEGs at a half, a quarter or an eighth of their size where that is enough for "
                    "the model: several times as fast, and the last digits of scores can differ")  # fmt: skip
@@ -132,6 +142,20 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         ) from None
 
 
+def _check_explain(options: argparse.Namespace) -> None:
+    """Refuse options of explanations that cannot be meant."""
+    if options.explain_objects is not None:
+        if not options.explain:
+            raise UsageError("--explain-objects says how many objects --explain explains: add that, too")
+        if options.explain_objects < 1:
+            raise UsageError(f"--explain-objects must be at least 1, got {options.explain_objects}")
+    number = next((p for p in options.pictures if p.isdecimal() and not os.path.lexists(p)), None)
+    if options.explain and number is not None:
+        raise UsageError(
+            f"--explain takes no number, and no picture is called {number}: add --explain-objects {number}"
+        )
+
+
 def _tell(line: str) -> None:
     say(line, error=line.startswith("warning:"))
 
@@ -161,6 +185,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     for option, wanted in (("--save-images draws on", options.save_images), ("--save-crops cuts", options.save_crops)):
         if options.reduced_decode and wanted:
             raise UsageError(f"{option} all pixels of a picture: leave --reduced-decode out")
+    _check_explain(options)
     if not options.pictures and options.listed is None:
         raise UsageError("visionkit predict: which PICTURES? Give files, folders, globs, URLs, or --list FILE")
     if STDIN in options.pictures and (options.resume or options.listed == STDIN):
@@ -173,6 +198,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
     from visionkit.cli.counter import counting
     from visionkit.cli.summary import summary_of
+    from visionkit.prediction.explain import MOST
     from visionkit.prediction.files import predict_to_folder
     from visionkit.prediction.sources import find_images, from_stdin, read_list
 
@@ -208,6 +234,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 progress=progress,
                 reduced=options.reduced_decode,
                 resume=options.resume,
+                explain=(options.explain_objects or MOST) if options.explain else None,
                 weights=None if fitted is None else fitted.weights,
                 thresholds=None if fitted is None else fitted.thresholds,
             )

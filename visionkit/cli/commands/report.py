@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionkit.cli.commands.predict import Parser
-from visionkit.core.errors import UsageError, VisionkitError
+from visionkit.core.errors import DataError, UsageError, VisionkitError
+from visionkit.core.files import missing
 from visionkit.core.text import say
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.cli.commands.backbone import new_file
 
     out = new_file(options.out, ".html", "a page", overwrite=options.overwrite)
+
+    if options.data is not None and not os.path.exists(options.data):
+        raise DataError(f"--data {missing(options.data, 'folder or file')}")
 
     from visionkit.evaluation.report.page import write_report
     from visionkit.evaluation.report.source import find_source

@@ -61,7 +61,7 @@ def evaluation_sections(source: Source, gallery: Gallery, pictures: Markup, pass
             join((number_cards(facts), fold("all numbers", number_table(facts)), class_table(facts)), ""),
         ),
         Section("next", "What to do next", say('<ol class="next">{}</ol>', steps) if steps else Markup("")),
-        Section("training", "Training", _charts(training_charts(source.run)) if source.run else Markup("")),
+        Section("training", "Training", _training(source)),
         Section("confusion", "What is taken for what", _confusion(facts, gallery)),
         Section("errors", "Kinds of errors", _errors(facts, gallery)),
         Section("curves", "Precision and reliability", _reliability(facts)),
@@ -92,6 +92,16 @@ def run_sections(run: Run, plots: Markup, passport: str) -> list[Section]:
         Section("made", "How it was made", _made(Facts({}), run, passport)),
     ]
     return [part for part in parts if part.content]
+
+
+def _training(source: Source) -> Markup:
+    """Return the curves of the training; of several models those of the first, which is named."""
+    if source.run is None:
+        return Markup("")
+    several = len(source.facts.rows("model", "checkpoints")) > 1
+    first = say("<p class='soft'>of the first model, {}</p>", name(source.run.folder.name)) if several else Markup("")
+    charts = _charts(training_charts(source.run))
+    return say("{}{}", first, charts) if charts else charts
 
 
 def _charts(charts: Markup) -> Markup:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionkit.core.errors import UsageError
 from visionkit.core.machine import choose_precision
 from visionkit.core.prediction import Prediction
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.model import VisionModel
 from visionkit.prediction.backends.available import BackendName, check_backend
 from visionkit.prediction.backends.folding import fold_batch_norm
@@ -61,6 +62,17 @@ class PredictionModel(VisionModel):
         """
         with self._arithmetic():  # a second stage is a network, too
             return super().decode(images)
+
+    @torch.no_grad()
+    def evidence(self, images: Tensor, subject: Subject) -> Evidence:
+        """Return what speaks for a subject in each of B images.
+
+        Args:
+            images: uint8 [B, C, H, W], preprocessed, on the model's device.
+            subject: As for any model.
+        """
+        with self._arithmetic():
+            return super().evidence(images, subject)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         """Return what casts the maps; the weights are cast already."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head, Lesson
 from visionkit.tasks.classification.losses import (
     binary_cross_entropy,
@@ -66,6 +67,7 @@ class ClassificationHead(Head):
     ) -> None:
         super().__init__()
         self.multilabel = multilabel
+        self.says_one = not multilabel
         self.loss_name: LossName = loss or ("bce" if multilabel else "cross_entropy")
         if multilabel and self.loss_name == "cross_entropy":
             raise UsageError(
@@ -130,6 +132,28 @@ class ClassificationHead(Head):
         if self.loss_name == "bce":  # one label trained as K yes/no questions: the answers, scaled to sum to one
             return nn.functional.normalize(logits.sigmoid(), p=1.0, dim=1)
         return logits.softmax(dim=1)
+
+    def subjects(
+        self,
+        outputs: ClassificationOutputs,
+        *,
+        most: int,
+        min_score: float | None = None,
+        without: Collection[int] = (),
+    ) -> list[Subject]:
+        """Return the label, or of several labels those at or above the threshold; see :meth:`Head.subjects`.
+
+        Where none of several labels is, it is the most probable one. Labels are no objects: neither a lowest score nor
+        the name of a background leaves any of them out.
+        """
+        probabilities = self.probabilities(outputs.logits)[0].detach()
+        order = probabilities.argsort(descending=True, stable=True).tolist()
+        count = max(1, int((probabilities >= self.threshold).sum())) if self.multilabel else 1
+        return [Subject(k, float(probabilities[k])) for k in order[: min(count, most)]]
+
+    def evidence(self, outputs: ClassificationOutputs, subject: Subject) -> Evidence:
+        """Return the class's logits and probabilities."""
+        return Evidence(outputs.logits[:, subject.label].float(), self.probabilities(outputs.logits)[:, subject.label])
 
     def check_teacher(self, teacher: Head, shared: int) -> None:
         """Refuse what is no classifier, one of another kind of labels, and one class, which is told from no other."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from visionkit.core.errors import UsageError
 from visionkit.core.prediction import recorded
 from visionkit.core.tally import Tally
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head, HeadFactory
 from visionkit.tasks.multitask.types import MultiTaskPrediction, MultiTaskTarget, names_of
 from visionkit.tasks.multitask.writers import writers_of
@@ -100,6 +102,9 @@ class MultiTaskHead(Head):
         }
         for name, make in heads.items():
             self.heads[name] = _make(name, make, own, sizes[name])
+        starts = accumulate(sizes.values(), initial=0)
+        self.first_ids = dict(zip(sizes, starts, strict=False))
+        """Id of each head's first class among those of all heads."""
         self.weights = {name: float((weights or {}).get(name, 1.0)) for name in heads}
         self.log_variances = nn.Parameter(torch.zeros(len(heads))) if balance == "uncertainty" else None
         self.writers, self.standard = writers_of(self.each())
@@ -162,6 +167,23 @@ class MultiTaskHead(Head):
             for row, prediction in zip(rows, predictions, strict=True):
                 parts[row][name] = prediction
         return [MultiTaskPrediction(p) for p in parts]
+
+    def subjects(
+        self, outputs: MultiTaskOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+    ) -> list[Subject]:
+        """Return what each head says of the first image; ``most`` is that of each."""
+        found: list[Subject] = []
+        for name, head in self.each().items():
+            first = self.first_ids[name]
+            own = {k - first for k in without}
+            subjects = head.subjects(outputs.parts[name], most=most, min_score=min_score, without=own)
+            found += [Subject(first + s.label, s.score, (name, s), s.box, s.mask) for s in subjects]
+        return found
+
+    def evidence(self, outputs: MultiTaskOutputs, subject: Subject) -> Evidence:
+        """Return what speaks for a subject among the outputs of its head."""
+        name, own = subject.place
+        return self.each()[name].evidence(outputs.parts[name], own)
 
     def from_record(self, record: Mapping[str, Any], names: Sequence[str]) -> MultiTaskPrediction:
         """Return the prediction of which a line of ``predictions.jsonl`` was made: each head reads its own part.

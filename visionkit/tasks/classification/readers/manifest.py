@@ -219,7 +219,7 @@ def _read(file: Path, request: Request) -> DataSplits[ClassDataset]:
         return DataSplits(every, None, None, f"{len(every)} images of {file}")
     parts = {s: every.subset([i for i, e in enumerate(every.entries) if e.split == s]) for s in every.splits}
     require_train(parts, request)
-    if classes is None:
+    if classes is None and "train" in parts:
         trained = {i for labels in parts["train"].labels for i in labels}
         for name, part in parts.items():
             unknown = sorted({every.classes[i] for labels in part.labels for i in labels if i not in trained})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head
 from visionkit.models.ops.boxes import clip
 from visionkit.models.ops.fused_norm import rectified
@@ -18,6 +19,7 @@ from visionkit.models.ops.nms import NMS, suppress
 from visionkit.models.ops.roi_align import roi_align
 from visionkit.tasks.detection.heads.anchors import cell_anchors, decode_offsets, encode_offsets, grid_anchors
 from visionkit.tasks.detection.heads.checks import check_choice, check_counts, check_shares
+from visionkit.tasks.detection.heads.evidence import box_subjects, place_of
 from visionkit.tasks.detection.heads.rpn import choose, match_anchors, match_rois, propose
 from visionkit.tasks.detection.types import BOX_COLUMNS, BoxPrediction, BoxTarget
 from visionkit.tasks.detection.writers import BOX_WRITERS
@@ -268,6 +270,28 @@ class FasterRCNNHead(Head):
             )
             predictions.append(BoxPrediction(boxes[own][kept], value, label[own][kept], same=same))
         return predictions
+
+    @torch.no_grad()
+    def subjects(
+        self, outputs: FasterRCNNOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+    ) -> list[Subject]:
+        """Return the objects of the first image, each with the proposal that its box comes from."""
+        first = FasterRCNNOutputs(tuple(x[:1] for x in outputs.levels), outputs.objectness[:1], outputs.offsets[:1])
+        (proposals,) = self._propose(first)
+        logits, offsets = self._look(first.levels, [proposals])
+        scores, size = logits.softmax(1), self._size(outputs)
+        (found,) = FasterRCNNHead.decode(self, first)
+
+        def place(box: Tensor, label: int) -> Tensor:
+            boxes = clip(decode_offsets(offsets[:, label + 1], proposals, OFFSET_WEIGHTS), size)
+            return proposals[place_of(box, boxes, scores[:, label + 1])]
+
+        return box_subjects(found, most, min_score, place)
+
+    def evidence(self, outputs: FasterRCNNOutputs, subject: Subject) -> Evidence:
+        """Return the logits and probabilities of the object's class that the second stage reads in its proposal."""
+        logits, _ = self._look(outputs.levels, [subject.place[None]] * len(outputs.objectness))
+        return Evidence(logits[:, subject.label + 1], logits.softmax(1)[:, subject.label + 1])
 
     # ---- first stage
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head, Lesson
 from visionkit.models.ops.boxes import BOX_LOSSES, BoxLoss, area, box_loss, clip, iou
 from visionkit.models.ops.nms import NMS, suppress
@@ -24,6 +25,7 @@ from visionkit.tasks.detection.heads.assign import (
     pad_objects,
 )
 from visionkit.tasks.detection.heads.checks import check_choice, check_counts, check_shares, check_weights
+from visionkit.tasks.detection.heads.evidence import box_subjects, place_of
 from visionkit.tasks.detection.heads.imitation import binary_divergence, nearest_locations, sure_of
 from visionkit.tasks.detection.heads.locations import FCOSOutputs, grid_of, learning_of, rows_of
 from visionkit.tasks.detection.heads.losses import distribution_focal_loss, focal_loss, quality_focal_loss
@@ -292,6 +294,26 @@ class FCOSHead(Head):
             )
             predictions.append(BoxPrediction(some[kept], final, label[kept], same=same))
         return predictions
+
+    @torch.no_grad()
+    def subjects(
+        self, outputs: FCOSOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+    ) -> list[Subject]:
+        """Return the objects of the first image, each at the location that its box comes from."""
+        first = outputs._replace(logits=outputs.logits[:1], edges=outputs.edges[:1], centerness=outputs.centerness[:1])
+        boxes = clip(self.boxes(first)[0], self._size(outputs))  # [A, 4]
+        (found,) = self.decode(first)
+        return box_subjects(
+            found, most, min_score, lambda box, label: place_of(box, boxes, first.logits[0, :, label].float())
+        )
+
+    def evidence(self, outputs: FCOSOutputs, subject: Subject) -> Evidence:
+        """Return the logits and scores of the object's class at its location."""
+        logits = outputs.logits[:, subject.place, subject.label].float()
+        scores = logits.sigmoid()
+        if self.centerness is not None:
+            scores = (scores * outputs.centerness[:, subject.place, 0].float().sigmoid()).sqrt()
+        return Evidence(logits, scores)
 
     def _size(self, outputs: FCOSOutputs) -> tuple[int, int]:
         """Return height and width of the network's input, rounded up to cells of the finest level."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import FeatureSpec
+from visionkit.models.evidence import Evidence, Subject
 from visionkit.models.head import Head, Lesson
 from visionkit.models.ops.fused_norm import ConvNormReLU
 from visionkit.models.ops.norm import BatchNorm2d
+from visionkit.tasks.segmentation.heads.evidence import component_evidence, components
 from visionkit.tasks.segmentation.heads.imitation import cell_divergence, cell_weights, same_cells, taught_pixels
 from visionkit.tasks.segmentation.heads.losses import (
     cross_entropy_and_dice,
@@ -193,6 +195,21 @@ class SegmentationHead(Head):
     def decode(self, outputs: SegmentationOutputs) -> list[MaskPrediction]:
         """Return the prediction of each image, whose pixels are computed when they are asked for."""
         return [MaskPrediction.of(x, self.stride) for x in outputs.logits.detach()]
+
+    def subjects(
+        self,
+        outputs: SegmentationOutputs,
+        *,
+        most: int,
+        min_score: float | None = None,
+        without: Collection[int] = (),
+    ) -> list[Subject]:
+        """Return the largest connected components of the first image's classes, whatever their score."""
+        return components(outputs.logits[0], self.stride, most, without)
+
+    def evidence(self, outputs: SegmentationOutputs, subject: Subject) -> Evidence:
+        """Return the sum of the class's logits over the component, and its mean probability there."""
+        return component_evidence(outputs.logits, subject)
 
     def check_teacher(self, teacher: Head, shared: int) -> None:
         """Refuse what is no segmenter, and one class, which is told from no other."""

@@ -1,0 +1,1 @@
+"""Explanations of predictions: maps, how well they are borne out, drawings, files."""
