@@ -112,7 +112,6 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(fit, tmp_path, cut_off
         ("detect_two_stage", [], 2, "model.teacher t.ckpt: FasterRCNNHead learns from labels alone: classifiers, segm"),
         ("multitask", [], 2, "--model.teacher: MultiTask"),
         ("classify", ["--model.teacher=none.ckpt"], 1, "none.ckpt: no such file; check the path"),
-        ("detect", ["--model.recipe.teacher_temperature=2"], 2, "recipe.teacher_temperature: FCOSHead imitates scores"),
     ],
 )
 def test_what_cannot_be_taught_is_refused_in_a_line(fit, tmp_path, config, more, status, message):

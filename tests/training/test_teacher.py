@@ -9,7 +9,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import visionkit
-from visionkit import Classifier, DataError, LinearHead, MixUpCutMix, Preprocessing, ResNet, UsageError, VisionModel
+from visionkit import (
+    FPN,
+    Classifier,
+    DataError,
+    FCOSHead,
+    LinearHead,
+    MixUpCutMix,
+    Preprocessing,
+    ResNet,
+    UsageError,
+    VisionModel,
+)
 from visionkit.data.dataset import DataSplits
 from visionkit.models import checkpoint
 from visionkit.tasks.classification.readers.shapes import ShapesClassification
@@ -191,6 +202,12 @@ def test_a_file_that_is_none_is_named(tmp_path):
         with pytest.raises(UsageError, match="model.teacher needs a checkpoint"):
             Teacher(nothing)
     trainer().validate(one, datamodule=data(), verbose=False)  # which asks no teacher
+
+
+def test_a_temperature_is_refused_where_nothing_is_softened(tmp_path):
+    net = VisionModel(backbone(), FCOSHead, ["a"], lambda f: FPN(f, channels=16), preprocessing=Preprocessing(SIZE))
+    with pytest.raises(UsageError, match="recipe.teacher_temperature: FCOSHead imitates scores and boxes as they are"):
+        Teacher("none.ckpt").load(net, Recipe(teacher_temperature=2.0))
 
 
 @pytest.mark.parametrize("wrong", [{"teacher_weight": 0.0}, {"teacher_weight": 1.5}, {"teacher_temperature": 0.0}])
