@@ -120,6 +120,14 @@ class TestClasses:
                 assert fitted.reason.startswith("equal: fitted ones are not shown to be better (")
         assert taken <= 2
 
+    def test_models_that_nearly_agree_count_the_same(self):
+        """The first is better in each image, by next to nothing."""
+        found, targets = classified(60, (0.7, 0.7))
+        pairs = [(a, ClassPrediction(0.999 * a.probabilities + 0.001 / 3)) for a, _ in found]
+        fitted = fit_weights(Said(ClassPrediction, pairs), dataset(targets), workers=0)
+        assert fitted.weights == (0.5, 0.5)
+        assert fitted.reason.startswith("equal: ")
+
     def test_several_labels(self):
         found, targets = classified(200, (0.8, 0.35), several=True)
         fitted = fit_weights(Said(ClassPrediction, found), dataset(targets), workers=0)

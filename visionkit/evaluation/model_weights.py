@@ -38,6 +38,7 @@ Weights = tuple[float, ...]
 PRIOR = 20.0
 """Images that say "all count the same" before the first one is looked at."""
 LEAST = 20  # images or groups, from which on weights are fitted
+NEARLY = 0.02  # from equal weights, which is not worth another one
 MOST = 1000  # images that are looked at
 MOST_BOXED = 200  # where boxes are put together anew for each weight that is tried
 PIXELS = 500  # of an image
@@ -114,6 +115,8 @@ def fit_weights(
     if interval.low <= 0:
         return FittedWeights(equal(count), False, f"equal: fitted ones are not shown to be better ({said})")
     weights = fit.fit(np.arange(len(chosen)))
+    if max(abs(w - 1 / count) for w in weights) < NEARLY:
+        return FittedWeights(equal(count), False, f"equal: fitted ones are nearly so ({said})")
     told = ", ".join(f"{name} {w:.2f}" for name, w in zip(ensemble.names, weights, strict=True))
     return FittedWeights(weights, True, f"{told}: better than equal ones by {said}")
 
