@@ -115,6 +115,9 @@ class TestVerdict:
         assert verdict([[Scored(0.1, 0.2)]] * 3).endswith("no better than a blob in the centre: do not read anything "
                                                            "into them")  # fmt: skip
 
+    def test_what_reads_alike_is_no_better(self):
+        assert "no better than a blob" in verdict([[Scored(0.1004, 0.1001)]] * 20)
+
     def test_few_pictures_can_be_chance(self):
         assert verdict([[Scored(0.2, 0.1)]]).endswith("better here, but 1 picture can be chance: explain 10 or more")
 

@@ -155,7 +155,7 @@ def _written(legend: Legend, width: int, *, framed: bool) -> Pixels:
     """Return what is written below the picture, uint8 [h, width, 3]."""
     size = max(13, min(22, round(width / 26)))
     small = max(11, round(size * 0.75))
-    better = legend.scored.map > legend.scored.blob
+    better = round(legend.scored.map, 2) > round(legend.scored.blob, 2)  # as it reads
     worth = f"map {legend.scored.map:.2f}, a blob in the centre {legend.scored.blob:.2f}"
     cells = f"{legend.cells[0]} x {legend.cells[1]} cells, drawn smooth"
     lines: list[tuple[str, int, Colour]] = [

@@ -163,7 +163,7 @@ def verdict(pictures: Sequence[Sequence[Scored]]) -> str | None:
         f"on {n} {noun}{several} the maps score {ours:.2f}, a blob in the centre {blob:.2f} (insertion minus deletion, "
         "-1 to 1)"
     )
-    if mean <= 0:
+    if round(ours, 2) <= round(blob, 2):
         return f"{said}: no better than a blob in the centre: do not read anything into them"
     if n < FEWEST:
         return f"{said}: better here, but {n} {noun} can be chance: explain {FEWEST} or more"
