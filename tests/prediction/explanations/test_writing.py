@@ -31,7 +31,7 @@ def detector(tmp_path):
         lambda f, n: FCOSHead(f, n, channels=32, depth=0, score_threshold=0.0, nms_threshold=0.2),
         ["a", "b"],
         lambda f: visionkit.FPN(f, 32, max_level=5),
-        preprocessing=visionkit.Preprocessing(64),
+        preprocessing=visionkit.Preprocessing(32),
     ).eval()
     visionkit.save(model, tmp_path / "d.ckpt")
     return tmp_path / "d.ckpt"
@@ -78,18 +78,18 @@ def test_a_classifier_has_one_map_a_picture_and_the_records_stay_as_they_are(ckp
 
 def test_a_detector_has_a_map_an_object_and_no_two_pictures_share_a_file(detector, pictures, tmp_path):
     out = tmp_path / "out"
-    done = predict_to_folder(detector, pictures, out, num_workers=0, explain=2, min_score=0.0)
+    done = predict_to_folder(detector, pictures[:2], out, num_workers=0, explain=2, min_score=0.0)
     assert done.problems == []
-    assert written(out) == sorted(f"{name}_{k}.jpg" for name in ("a", "a_1", "b") for k in (1, 2))
+    assert written(out) == sorted(f"{name}_{k}.jpg" for name in ("a", "a_1") for k in (1, 2))
     found = {r["map"]: r for r in records(out)}
     assert found["a_1.jpg"]["image"] == pictures[0].path
     assert found["a_1_1.jpg"]["image"] == pictures[1].path
     first = json.loads(done.records.read_text().splitlines()[0])["objects"][0]
     assert found["a_1.jpg"]["box"] == pytest.approx(first["box"], abs=1)
     assert found["a_1.jpg"]["label"] == first["label"]
-    assert "(6 maps)" in done.explained
-    again = predict_to_folder(detector, pictures, out, num_workers=0, explain=1, min_score=0.0, overwrite=True)
-    assert written(out) == sorted(f"{name}_1.jpg" for name in ("a", "a_1", "b"))
+    assert "(4 maps)" in done.explained
+    again = predict_to_folder(detector, pictures[:2], out, num_workers=0, explain=1, min_score=0.0, overwrite=True)
+    assert written(out) == sorted(f"{name}_1.jpg" for name in ("a", "a_1"))
     assert "maps)" not in again.explained
 
 
