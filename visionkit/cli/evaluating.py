@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from visionkit.cli.measured import MeasuredData, data_for
+from visionkit.cli.measured import MeasuredData, NoSplitError, data_for
 from visionkit.cli.predicting import Source, open_checkpoints, told_checkpoint
 from visionkit.cli.trained_on import Training, training_of
-from visionkit.core.errors import DataError, UsageError
+from visionkit.core.errors import UsageError
 from visionkit.core.machine import choose_workers
 from visionkit.core.text import say, shortened
 from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
@@ -67,8 +67,8 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
     source = open_checkpoints(options, _tell)
     say(*source.lines, error=True)
     task = _task_of(source, options.task)
-    if rule is not None and task == "segmentation":
-        raise UsageError("--choose chooses thresholds of classes and objects: a class for each pixel has none")
+    if rule is not None:
+        _refuse_pixels(task)
     trainings = {ckpt: training_of(ckpt, options.head) for ckpt in source.ckpts}
     data = _data(options, source, task, trainings, options.split)
     _say_data(data)
@@ -126,7 +126,10 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
         UsageError: What is asked does not fit together.
     """
     rule = _rule(options)
+    _refuse_own(Path(options.predictions), Path(options.out))
     data = data_for(options.data, task=options.task, split=options.split)
+    if rule is not None:
+        _refuse_pixels(data.task)
     _say_data(data)
     classes = data.dataset.classes
     found = read_predictions(
@@ -156,6 +159,27 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
 
 def _rule(options: Namespace) -> Rule | None:
     return None if options.choose in (None, "none") else Rule.parse(options.choose)
+
+
+def _refuse_pixels(task: str) -> None:
+    """Refuse thresholds of pixels.
+
+    Raises:
+        UsageError: They are asked for.
+    """
+    if task == "segmentation":
+        raise UsageError("--choose chooses thresholds of classes and objects: a class for each pixel has none")
+
+
+def _refuse_own(predictions: Path, out: Path) -> None:
+    """Refuse predictions that lie where the results go.
+
+    Raises:
+        UsageError: They would be replaced while they are read.
+    """
+    place, folder = predictions.resolve(), out.resolve()
+    if place == folder or folder in place.parents:
+        raise UsageError(f"--out {out}: holds the predictions that are measured ({predictions}); choose another folder")
 
 
 def _tell(line: str) -> None:
@@ -199,13 +223,21 @@ def _say_data(data: MeasuredData) -> None:
 def _beside(
     options: Namespace, source: Source, task: Any, trainings: dict[str, Training | None], data: MeasuredData
 ) -> MeasuredData | None:
-    """Return the val split, where another one is measured and there is one: what is chosen is chosen there."""
+    """Return the val split, where another one is measured and there is one: what is chosen is chosen there.
+
+    None where there is none, or where pictures of it may have trained a model.
+    """
     if data.split in ("val", "all"):
         return None
     try:
-        return _data(options, source, task, trainings, "val")
-    except DataError:
+        beside = _data(options, source, task, trainings, "val")
+    except NoSplitError:
         return None
+    if beside.warnings:
+        say(*(f"warning: val split: {line}" for line in beside.warnings), error=True)
+        say("warning: so nothing is chosen on the val split", error=True)
+        return None
+    return beside
 
 
 def _metric(head: Head, data: MeasuredData, classes: Sequence[str]) -> RedrawnMetric[Any, Any]:
@@ -272,6 +304,9 @@ def _evidence(
     """Return what the val split says of thresholds."""
     counted = new_count(beside.dataset, _metric(source.head, beside, source.classes))
     count(predictor, beside.dataset, counted, workers=workers, progress=progress)
+    if counted.problems:
+        what = f"warning: {len(counted.problems)} pictures of the {beside.split} split had no part in the choice"
+        say(*(line for e in counted.problems for line in e.lines), what, error=True)
     return counted.evidence
 
 

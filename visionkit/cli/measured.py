@@ -17,7 +17,7 @@ from visionkit.data.formats import Request, read_labels
 from visionkit.data.formats import recognise as recognise_formats
 from visionkit.data.labels.faults import Fault, gathering
 
-__all__ = ["SPLITS", "MeasuredData", "Split", "data_for"]
+__all__ = ["SPLITS", "MeasuredData", "NoSplitError", "Split", "data_for"]
 
 Split: TypeAlias = Literal["test", "val", "train", "all"]
 SPLITS: tuple[Split, ...] = ("test", "val", "train", "all")
@@ -27,6 +27,10 @@ Data: TypeAlias = VisionDataset[Any]
 Trainings: TypeAlias = Mapping[str, Training | None]
 
 KNOWN_BY_HEART = "pictures of training are counted: these numbers say how well they are known by heart, no more"
+
+
+class NoSplitError(DataError):
+    """The data have no such split."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _choose(
     if train is None or asked == "test":
         there = [name for name in NAMES if getattr(found, name) is not None]
         choices = "|".join([*there, *(["all"] if len(there) == 1 else [])])
-        raise DataError(
+        raise NoSplitError(
             f"{candidate.root}: has no {asked or 'test'} split ({found.source}); choose another with --split {choices}"
         )
     if asked is None and (trainings is None or _is_foreign(train, candidate, channels, trainings)):
@@ -204,7 +208,7 @@ def _divided(
         return _Chosen(parts[0].get("train"), "train", (), (KNOWN_BY_HEART,))
     left = set.intersection(*(set(part.get("val").ids) for part in parts))
     if not left:
-        raise DataError(
+        raise NoSplitError(
             f"{candidate.root}: one of the checkpoints or another was trained on each of its pictures, since their "
             "runs divided them in different ways; give pictures that none has seen"
         )

@@ -324,6 +324,9 @@ WRONG = {
     "overlap": (["--ckpt", "@", "--data", "@d", "--out", "o", "--overlap", "0.5"], 2, "add --window, too"),
     "batch": (["--ckpt", "@", "--data", "@d", "--out", "o", "--batch-size", "0"], 2, "must be at least 1"),
     "rule": (["--ckpt", "@", "--data", "@d", "--out", "o", "--choose", "best"], 2, "best"),
+    "pixels": (["--predictions", "m", "--data", "@s", "--task", "segmentation", "--out", "o", "--choose", "f1"], 2,
+               "a class for each pixel has none"),
+    "own": (["--predictions", "o/predictions.csv", "--data", "@d", "--out", "o"], 2, "--out o: holds the predictions that"),
     "no option": (["--ckpt", "@", "--data", "@d", "--out", "o", "--spilt", "val"], 2, "did you mean --split?"),
 }  # fmt: skip
 
@@ -469,3 +472,16 @@ def test_what_a_run_validated_on_is_what_is_measured(places, evaluate, tmp_path)
     assert [image.id for image in told.images] == list(expected)
     best = json.loads((work / "metrics.json").read_text())
     assert told.metrics["top1"].value == pytest.approx(best["val/top1"], abs=1e-6)
+
+
+def test_nothing_is_chosen_on_pictures_that_may_have_trained(places, tmp_path, evaluate):
+    ckpt, root = places["classification"]
+    data = shutil.copytree(root, tmp_path / "parts")
+    (data / "val").rename(data / "test")  # what validated is taken from the training pictures: of which run?
+    shutil.copy(ckpt, tmp_path / "alone.ckpt")
+    said = evaluate("--ckpt", tmp_path / "alone.ckpt", "--data", data, "--choose", "f1").err
+    assert "warning: val split: " in said
+    assert "which pictures it was trained on is not known" in said
+    assert said.rstrip().endswith("warning: so nothing is chosen on the val split")
+    told = read_evaluation(tmp_path / "out")
+    assert told.thresholds["chosen_on"]["split"] == "test"
