@@ -327,9 +327,9 @@ def _scaled(weights: Weights, model: int, factor: float) -> Weights:
 
 
 def _probabilities(part: Any, places: Tensor | None = None) -> Tensor:
-    """Return the probabilities of the classes of an image [K], or of R rising pixels [R, K] (0s of a class), on the CPU.
+    """Return the probabilities of the classes of an image [K], or of R rising pixels [R, K] (each 0 of a class).
 
-    Those of all pixels of a photo would be gigabytes.
+    They are on the CPU. Those of all pixels of a photo would be gigabytes.
     """
     if places is not None and isinstance(part, MaskPrediction):
         found = part.probabilities_of(places)
