@@ -17,6 +17,7 @@ from visionkit import (
     ObjectMasks,
     UsageError,
 )
+from visionkit.core.joining import Joining
 from visionkit.evaluation.answers import Evidence
 
 NAMES = ("cat", "dog")
@@ -91,6 +92,15 @@ def test_a_box_is_right_once_at_an_overlap_of_one_half_and_crowds_do_not_count()
     assert unit.tolist() == [1, 0]
 
 
+def test_boxes_of_a_class_that_no_image_has_are_wrong():
+    evidence = Evidence(NAMES)
+    evidence.update([boxes((0, 0, 10, 10, 0.9, 0), (0, 0, 10, 10, 0.8, 1))], [BoxTarget.make([[0, 0, 10, 10]], [0])])
+    sure = evidence.certainty()
+    assert sorted(zip(sure.label.tolist(), sure.truth.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    assert evidence.answers()["dog"].right.tolist() == [False]
+    assert evidence.answers()["dog"].truths.tolist() == [0]
+
+
 def test_masks_are_compared_where_there_are_masks():
     dense = np.zeros((1, 20, 20), np.uint8)
     dense[0, :10, :10] = 1
@@ -133,11 +143,13 @@ def test_pixels_are_drawn_always_the_same_and_ignored_ones_never():
         evidence.answers()
 
 
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("several", ["", "views", "a model whose classes have another order"])
 def test_probabilities_of_some_pixels_are_those_of_all(several):
     generator = torch.Generator().manual_seed(0)
     found = MaskPrediction.of(torch.randn(3, 8, 8, generator=generator), 4)
-    if several:
+    if several.startswith("a model"):  # as Ensemble.alone makes it
+        found = MaskPrediction.combine([found], Joining.of([("a", "b", "c"), ("c", "a", "b")]).only(1))
+    elif several:
         found = MaskPrediction.merge([found, MaskPrediction.of(torch.randn(3, 8, 8), 4)], [(0, 0, 32, 32)] * 2)
     places = torch.tensor([0, 5, 31, 32, 700, 1023])
     torch.testing.assert_close(found.probabilities_of(places), found.probabilities().flatten(1)[:, places].T)

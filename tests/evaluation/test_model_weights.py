@@ -165,7 +165,8 @@ class TestClasses:
             fit_weights(said, dataset(targets), workers=0)
 
 
-def test_pixels():
+def test_pixels(monkeypatch):
+    monkeypatch.setattr(MaskPrediction, "probabilities", None)  # those of all pixels of a photo are gigabytes
     g = torch.Generator().manual_seed(0)
     found, targets = [], []
     for _ in range(24):

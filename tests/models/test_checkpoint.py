@@ -11,6 +11,7 @@ import visionkit
 from visionkit import DataError, UsageError
 from visionkit.models import checkpoint
 from visionkit.models.checkpoint import KEY
+from visionkit.tasks.multitask.take_join import join_heads, take_head
 
 
 def images():
@@ -206,3 +207,19 @@ def test_a_task_is_saved_as_its_model(tmp_path):
         with pytest.raises(visionkit.UsageError, match="takes a VisionModel or the Task that trains one, not a"):
             visionkit.save(other, tmp_path / "n.ckpt")
     assert not (tmp_path / "n.ckpt").exists()
+
+
+def test_what_taught_a_model_stays_with_it(tiny_model, tmp_path):
+    taught = [{"source": f"{k}.ckpt", "sha256": str(k) * 64} for k in (1, 2)]
+    tiny_model.teachers = tuple(taught)
+    visionkit.save(tiny_model, tmp_path / "a.ckpt")
+    visionkit.save(visionkit.load(tmp_path / "a.ckpt"), tmp_path / "b.ckpt")
+    assert checkpoint.read(tmp_path / "b.ckpt")[checkpoint.KEY]["teachers"] == taught
+    other = visionkit.load(tmp_path / "a.ckpt")
+    other.teachers = (taught[1], {"source": "3.ckpt", "sha256": "3" * 64})
+    joint = join_heads({"one": tiny_model, "two": other})
+    assert [one["source"] for one in joint.teachers] == ["1.ckpt", "2.ckpt", "3.ckpt"]
+    assert take_head(joint, "one").teachers == joint.teachers
+    checkpoint.adopt(other, {}, "of before")
+    assert other.teachers == ()
+    assert "teachers" not in checkpoint.spec_of_model(other)

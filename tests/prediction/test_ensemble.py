@@ -148,6 +148,12 @@ class TestEnsemble:
         assert ensemble.cost() is None
         ensemble.predict(pictures)
         assert ensemble.cost() > 1
+        (found,) = ensemble.each(ensemble.prepare(s, keep=False) for s in samples(pictures[:1]))
+        before = ensemble.seconds
+        ensemble.combine(found[1], (1, 0, 0))
+        assert ensemble.seconds == before, "other weights are being tried"
+        ensemble.combine(found[1])
+        assert ensemble.seconds > before > 0
         assert ensemble.cost_line().startswith("cost     3 models, about ")
 
     def test_joint_models_are_joined_head_by_head(self, tmp_path, pictures):

@@ -28,8 +28,10 @@ from visionkit.core.thresholds import Thresholds
 from visionkit.models.backbones.base import Backbone
 from visionkit.prediction.explain import Explainer, explain, explain_samples
 from visionkit.prediction.explanations.maps import contributions, look
+from visionkit.tasks.detection.types import BoxPrediction
 
 RED, BLUE = 0, 2
+COLOURS = ("red", "green", "blue")
 
 
 class Mean(Backbone):
@@ -221,6 +223,30 @@ class TestObjects:
         assert {e.label for e in found} == {"red"}
         assert explain(detector, picture((128, 128))) == []
 
+    @pytest.mark.parametrize("most", [1, 3])
+    @pytest.mark.parametrize(
+        ("values", "labels"),
+        [
+            ({"red": 0.9, "blue": None}, ["blue"]),
+            ({"red": 0.9, "blue": 0.5}, ["blue"]),
+            ({"red": 0.05, "blue": None}, ["red", "red", "red"]),
+            ({"red": 0.05}, ["red", "red", "red"]),
+        ],
+    )
+    def test_what_is_explained_is_what_the_records_hold(self, detector, monkeypatch, most, values, labels):
+        blue = (
+            0.6 if values["red"] == 0.9 else 0.1
+        )  # an unnamed class, or one of which nothing is promised: from 0.3 on
+        at = torch.tensor([[0.0, 0, 20, 20], [40, 0, 60, 20], [80, 0, 100, 20], [0, 60, 20, 80]])
+        said = BoxPrediction(at, torch.tensor([0.8, 0.8, 0.8, blue]), torch.tensor([RED, RED, RED, BLUE]))
+        monkeypatch.setattr(detector.head, "decode", lambda outputs: [said])
+        detector.thresholds = Thresholds("by hand", values)
+        assert [e.label for e in explain(detector, picture((128, 128)), most=most)] == labels[:most]
+        kept = detector.chosen(said)
+        assert [COLOURS[k] for k in kept.at_least(kept.drawn).labels] == labels
+        above = [e.label for e in explain(detector, picture((128, 128)), most=most, min_score=0.7)]
+        assert above == ["red", "red", "red"][:most], "a lowest score goes before the model's thresholds"
+
     def test_boxes_are_those_of_the_original(self, detector):
         large = F.interpolate(picture((128, 128), red=(16, 96))[None].float(), scale_factor=3)[0].to(torch.uint8)
         (found, *_) = explain(detector, large)
@@ -254,12 +280,16 @@ class TestRegions:
 
 
 class TestRefusals:
-    def test_what_cannot_be_explained_is_said_in_one_line(self):
+    def test_what_cannot_be_explained_is_said_in_one_line(self, tmp_path):
         model = classifier()
         with pytest.raises(UsageError, match=r"^the model is in training mode: call model.eval\(\) before explain$"):
             explain(classifier().train(), picture())
         with pytest.raises(UsageError, match="one that convert made has no gradients"):
             explain(convert(model), picture())
+        visionkit.save(model, tmp_path / "a.ckpt")
+        both = visionkit.load([tmp_path / "a.ckpt", tmp_path / "a.ckpt"], trust=["tests", __name__.split(".")[0]])
+        with pytest.raises(UsageError, match="^explain tells what one model goes by: load one checkpoint"):
+            explain(both, picture())
         for given in ({"most": 0}, {"steps": 1}):
             with pytest.raises(UsageError, match="from 1 on.*from 2 on"):
                 Explainer(model, **given)

@@ -148,6 +148,22 @@ def test_a_background_is_no_subject_of_a_segmenter_and_counts_by_the_head_in_a_j
     assert {s.place[1].label for s in own} == {1}
 
 
+def test_a_class_of_a_joint_model_has_the_threshold_of_its_own_head():
+    torch.manual_seed(0)
+    joint = MultiTaskHead(BOTH, 7, **JOINT).eval()
+    outputs = joint([torch.randn(1, c, 64 // s, 96 // s) for c, s in zip(BOTH.channels, BOTH.strides, strict=True)])
+
+    def things(**given):
+        return [s for s in joint.subjects(outputs, most=500, **given) if s.place[0] == "things"]
+
+    every = things(min_score=0.0)
+    assert {s.label for s in every} == {2, 3, 4}
+    assert [s.score for s in things(least={0: 0.0, 1: 0.0})] == [s.score for s in things()], (
+        "those of kind are no boxes'"
+    )
+    assert {s.label for s in things(min_score=2.0, least={3: 0.0})} == {3}
+
+
 def test_several_labels_are_those_from_the_threshold_on_and_one_where_there_is_none():
     features = [torch.ones(1, 8, 2, 2)]
     head = LinearHead(FeatureSpec((8,), (32,)), 3, multilabel=True, threshold=0.6).eval()
@@ -157,6 +173,8 @@ def test_several_labels_are_those_from_the_threshold_on_and_one_where_there_is_n
         linear.bias.copy_(torch.tensor([1.0, -1.0, 2.0]))
     assert [s.label for s in head.subjects(head(features), most=3)] == [2, 0]
     assert [s.label for s in head.subjects(head(features), most=1)] == [2]
+    own = {"most": 3, "least": {1: 0.2, 2: 0.95}}  # probabilities 0.73, 0.27 and 0.88
+    assert [s.label for s in head.subjects(head(features), **own)] == [0, 1]
     with torch.no_grad():
         linear.bias.sub_(10)
     assert [s.label for s in head.subjects(head(features), most=3)] == [2]

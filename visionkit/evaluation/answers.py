@@ -236,9 +236,7 @@ class _Objects:
 
     def _matched(self, unit: Array) -> tuple[Array, Array, Array, Array, Array]:
         """Return label, score, whether it is right, and unit of each detection that counts, and things [K, U]."""
-        _, ready = self._metric.gather()
-        assert ready is not None
-        matches = ready.boxes if ready.masks is None else ready.masks
+        matches = self._metric.matches()
         right = (matches.right & np.uint64(1)) > 0  # of the lowest overlap, one half, and any area
         counted = right | ((matches.hits & np.uint64(1)) == 0)  # others lie in crowds
         kept = matches.truth_inside[ALL]

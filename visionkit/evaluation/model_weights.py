@@ -223,12 +223,13 @@ class _Mixture(_Evidence):
         truth, several = self._truth(parts[0], target)
         columns = []
         for part, own in zip(parts, self.own, strict=True):
-            said = _probabilities(part)[own]  # [C, ...] of the classes that all know
             if several:
+                said = _probabilities(part)[own]  # [C] of the classes that all know
                 columns.append(torch.where(truth, said, 1 - said))
                 continue
-            said = said / said.sum(0).clamp(min=FLOOR)
-            columns.append(said.reshape(len(own), -1)[truth[1], truth[0]])
+            said = _probabilities(part, truth[0])[:, own]  # [R, C]
+            said = said / said.sum(1, keepdim=True).clamp(min=FLOOR)
+            columns.append(said.gather(1, truth[1][:, None])[:, 0])
         self.chances.append(torch.stack(columns, 1).double().clamp(FLOOR, 1.0).numpy())
 
     def _truth(self, part: Prediction, target: Any) -> tuple[Tensor, bool]:
@@ -325,7 +326,13 @@ def _scaled(weights: Weights, model: int, factor: float) -> Weights:
     return tuple(w / sum(raised) for w in raised)
 
 
-def _probabilities(part: Any) -> Tensor:
-    """Return the probabilities of classes [K], or of classes and pixels [K, H, W], on the CPU."""
-    found: Tensor = part.probabilities() if isinstance(part, MaskPrediction) else part.probabilities
+def _probabilities(part: Any, places: Tensor | None = None) -> Tensor:
+    """Return the probabilities of the classes of an image [K], or of R rising pixels [R, K] (each 0 of a class).
+
+    They are on the CPU. Those of all pixels of a photo would be gigabytes.
+    """
+    if places is not None and isinstance(part, MaskPrediction):
+        found = part.probabilities_of(places)
+    else:
+        found = part.probabilities if places is None else part.probabilities[None].expand(len(places), -1)
     return found.detach().float().cpu()

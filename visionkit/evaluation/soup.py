@@ -23,7 +23,7 @@ from visionkit.core.text import printable
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone
 from visionkit.models.head import Head
-from visionkit.models.model import VisionModel
+from visionkit.models.model import VisionModel, teachers_of
 from visionkit.models.weights.load import Generation, WeightsReport
 
 __all__ = ["Ingredient", "Soup", "average", "check_alike", "cook", "recompute_statistics"]
@@ -218,7 +218,7 @@ def _counting(norms: Sequence[_BatchNorm]) -> Any:
 
 
 def _pass_on(soup: Soup) -> None:
-    """Give the averaged model a passport that says what it is made of."""
+    """Give the averaged model a passport that says what it is made of, and all that taught its parts."""
     own = soup.made_of[0].model.backbone.weights_report
     parts = [Generation(Path(one.name).name, one.sha256, "visionkit checkpoint", 1.0) for one in soup.made_of]
     older = () if own is None else (Generation(own.source, own.sha256, own.kind, own.coverage), *own.lineage)
@@ -233,6 +233,7 @@ def _pass_on(soup: Soup) -> None:
         lineage=(*parts, *older),
     )  # fmt: skip
     soup.model.backbone.weights_report = report
+    soup.model.teachers = teachers_of(one.model for one in soup.made_of)
 
 
 def _refuse_other_start(first: Ingredient, other: Ingredient) -> None:

@@ -58,11 +58,12 @@ def spec_of_model(model: VisionModel, *, task: str | None = None) -> Spec:
     passport = None if (report := model.backbone.weights_report) is None else report.plain()
     about = {"format": FORMAT, "version": visionkit.__version__, "task": task}
     chosen = {} if model.thresholds is None else {"thresholds": model.thresholds.plain()}
-    return {**about, "model": model.spec(), "passport": passport, **chosen}
+    taught = {"teachers": [dict(one) for one in model.teachers]} if model.teachers else {}
+    return {**about, "model": model.spec(), "passport": passport, **chosen, **taught}
 
 
 def adopt(model: VisionModel, description: Mapping[str, Any], path: str | os.PathLike[str] = "the checkpoint") -> None:
-    """Take over what a checkpoint says of its backbone beside the weights: their passport and pixel statistics.
+    """Take over what a checkpoint says beside the weights: their passport, pixel statistics, and who taught the model.
 
     A mean or std that the backbone's constructor was given stays.
 
@@ -75,6 +76,7 @@ def adopt(model: VisionModel, description: Mapping[str, Any], path: str | os.Pat
         DataError: The passport or the statistics cannot be read.
     """
     backbone = model.backbone
+    model.teachers = tuple(description.get("teachers") or ())
     try:
         if "passport" in description:
             passport = description["passport"]

@@ -97,7 +97,13 @@ class Head(Component, nn.Module):
         raise NotImplementedError
 
     def subjects(
-        self, outputs: Any, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+        self,
+        outputs: Any,
+        *,
+        most: int,
+        min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
+        without: Collection[int] = (),
     ) -> list[Subject]:
         """Return what it says of the first image that can be explained, the most certain or largest first.
 
@@ -107,6 +113,8 @@ class Head(Component, nn.Module):
             outputs: What ``forward`` returned, in evaluation mode.
             most: How many are returned at most.
             min_score: Of objects, the lowest score, 0..1; None takes the one from which on they are drawn.
+            least: Class id -> the lowest score, 0..1, of objects, or of one of several labels, of that class: it goes
+                before what counts for all classes.
             without: Ids of classes of which nothing is to be explained: a background.
 
         Raises:

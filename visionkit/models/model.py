@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,7 +22,7 @@ from visionkit.models.head import Head, HeadFactory
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 
-__all__ = ["NeckFactory", "VisionModel"]
+__all__ = ["NeckFactory", "VisionModel", "teachers_of"]
 
 NeckFactory = Callable[[FeatureSpec], Neck]
 """Makes a neck for feature maps of this spec."""
@@ -47,6 +47,8 @@ class VisionModel(nn.Module):
     thresholds: Thresholds | None = None
     """From which score on each class counts, where ``visionkit evaluate --choose`` has chosen it; :meth:`predict` goes
     by it. A training drops them: they speak of the model as it was."""
+    teachers: tuple[Mapping[str, str], ...] = ()
+    """Names ("source") and hashes ("sha256") of the checkpoints that taught it, as far as its own checkpoint tells."""
 
     def __init__(
         self,
@@ -231,6 +233,11 @@ class VisionModel(nn.Module):
             lambda features: build(spec["neck"], trust=trust, features=features),
             preprocessing=build(spec["preprocessing"], trust=trust),
         )
+
+
+def teachers_of(models: Iterable[VisionModel]) -> tuple[Mapping[str, str], ...]:
+    """Return the checkpoints that taught any of the models, each once."""
+    return tuple({one["sha256"]: one for model in models for one in model.teachers}.values())
 
 
 def _check_channels(images: int, backbone: int) -> None:

@@ -55,7 +55,7 @@ class Ensemble:
         self.members = members
         self.predictors = tuple(predictors)
         self.seconds = 0.0
-        """That putting together has taken so far."""
+        """That putting together with its own weights has taken so far."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -149,7 +149,13 @@ class Ensemble:
             weights: What each counts; None takes those of the ensemble.
         """
         joining = self.members.joining
-        return type(parts[0]).combine(parts, joining if weights is None else joining.with_weights(weights))
+        if weights is not None:
+            return type(parts[0]).combine(parts, joining.with_weights(weights))
+        start = time.perf_counter()
+        try:
+            return type(parts[0]).combine(parts, joining)
+        finally:
+            self.seconds += time.perf_counter() - start
 
     def alone(self, model: int, prediction: Prediction) -> Prediction:
         """Return what one model said with the class ids of the ensemble."""
@@ -167,13 +173,11 @@ class Ensemble:
                 yield found
                 continue
             sample, parts = found
-            start = time.perf_counter()
             result: Result
             try:
                 result = (sample, self.combine(parts))
             except Exception as e:
                 result = problem_of(e, sample.info)
-            self.seconds += time.perf_counter() - start
             yield result
 
     def __call__(self, given: Any) -> Any:

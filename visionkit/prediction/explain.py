@@ -105,20 +105,22 @@ def explain(
     ``visionkit.explain(visionkit.load("runs/classify-1"), "photo.jpg")[0].record()``
 
     Args:
-        model: In evaluation mode, as ``visionkit.load`` returns it.
+        model: In evaluation mode, as ``visionkit.load`` returns it of one checkpoint.
         pictures: A picture, or several, as the model itself takes them.
         most: Things of a picture that are explained at most, from 1 on; those of each head where a model has several.
-        min_score: Lowest score of objects, 0..1; None takes the one from which on they are drawn.
+        min_score: Lowest score of objects, 0..1, in place of the model's thresholds; None goes by these, as
+            ``model.predict`` does, and where a class has none by the score from which on objects are drawn.
 
     Returns:
         A list a picture, the most certain (or largest) first, empty where there is nothing to explain; the list itself
         where one picture was given.
 
     Raises:
-        UsageError: The model's head cannot be explained, it is in training mode or made for prediction alone, or a
-            value is out of range.
+        UsageError: The model's head cannot be explained, it is in training mode or made for prediction alone, there
+            are several models, or a value is out of range.
         DataError: A picture cannot be read.
     """
+    check_explained(model)
     samples = samples_of(pictures, model.preprocessing.channels)
     found = list(explain_samples(model, samples, most=most, min_score=min_score))
     return found[0] if is_one_picture(pictures) else found
@@ -135,7 +137,9 @@ def explain_samples(
         most: As there.
         min_score: As there.
     """
-    explainer = Explainer(model, most=most, min_score=min_score)
+    check_explained(model)
+    thresholds = model.thresholds if min_score is None else None
+    explainer = Explainer(model, most=most, min_score=min_score, thresholds=thresholds)
     return (explainer(sample) for sample in samples)
 
 
@@ -148,8 +152,9 @@ class Explainer:
     Args:
         model: As in :func:`explain`.
         most: As there.
-        min_score: As there.
-        thresholds: Objects that do not reach their class's are not explained; None goes by ``min_score`` alone.
+        min_score: Lowest score of objects, 0..1; None takes the one from which on they are drawn.
+        thresholds: Objects, and of several labels those, that do not reach their class's are not explained; a class
+            without one goes by ``min_score``, labels by the head's own threshold. None has none.
         steps: Parts in which pixels come and go when a map is judged, 2 or more.
 
     Raises:
@@ -174,21 +179,14 @@ class Explainer:
         self.most, self.min_score, self.steps = most, min_score, steps
         chosen = {} if thresholds is None else thresholds.values
         self.least = {k: v for k, name in enumerate(model.classes) if (v := chosen.get(name)) is not None}
-        if self.least and min_score is None:
-            self.min_score = min(self.least.values())
         self.without = frozenset(k for k, name in enumerate(model.classes) if is_background(name))
 
     def __call__(self, sample: Sample[Any]) -> list[Explanation]:
         """Return the explanations of a sample as read, the most certain (or largest) first."""
         seen = self.model.preprocessing(sample.replace(target=None))
         looked = look(self.model, seen.image.to(self.model.scale.device))
-        subjects = looked.subjects(most=self.most, min_score=self.min_score, without=self.without)
-        return [self._explained(looked, seen, subject) for subject in subjects if self._counts(subject)]
-
-    def _counts(self, subject: Subject) -> bool:
-        """Return whether an object reaches its class's threshold; labels and regions have no other than the head's."""
-        is_object = subject.box is not None and subject.mask is None
-        return not is_object or subject.score >= self.least.get(subject.label, 0.0)
+        subjects = looked.subjects(most=self.most, min_score=self.min_score, least=self.least, without=self.without)
+        return [self._explained(looked, seen, subject) for subject in subjects]
 
     def _explained(self, looked: Looked, seen: Sample[Any], subject: Subject) -> Explanation:
         """Return the map of a subject, and what it is worth."""
@@ -216,9 +214,13 @@ def check_explained(model: VisionModel) -> None:
     """Refuse a model that cannot be explained.
 
     Raises:
-        UsageError: It is in training mode, was made for prediction alone, or a head of it does not say what speaks for
-            its answers.
+        UsageError: It is in training mode, was made for prediction alone, is an ensemble, or a head of it does not say
+            what speaks for its answers.
     """
+    if not isinstance(model, VisionModel):
+        raise UsageError(
+            f"explain tells what one model goes by: load one checkpoint ({type(model).__name__} is no model)"
+        )
     if isinstance(model, PredictionModel):
         raise UsageError("explain takes a model as it was loaded: one that convert made has no gradients")
     if model.training:

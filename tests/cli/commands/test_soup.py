@@ -7,7 +7,10 @@ import torch
 
 import visionkit
 from visionkit.cli.main import run
+from visionkit.core.sample import collate
+from visionkit.data.images.given import samples_of
 from visionkit.models import checkpoint
+from visionkit.tasks.classification.types import ClassTarget
 
 
 @pytest.fixture
@@ -25,20 +28,39 @@ def trained(tiny_model, tmp_path):
     return paths
 
 
-def test_the_average_is_written_and_can_be_used(trained, photos, tmp_path, capsys):
+@pytest.fixture
+def apart(tiny_model, photos, tmp_path):
+    """Two checkpoints that are wrong in opposite directions: one says blue always, one never; half way is right."""
+    files = sorted(photos.rglob("*.png"))
+    seen = collate([tiny_model.preprocessing(sample) for sample in samples_of(files, 3)])
+    targets = [ClassTarget.make(tiny_model.classes.index(file.parent.name), 3) for file in files]
+    with torch.no_grad():
+        tiny_model.head.fit(tiny_model.backbone(tiny_model.normalise(seen.images)), targets)
+    paths = []
+    for k, sign in enumerate((1, -1)):
+        model = copy.deepcopy(tiny_model)
+        with torch.no_grad():
+            model.head.classifier[-1].bias[0] += 100 * sign
+        model.teachers = ({"source": f"teacher-{k}.ckpt", "sha256": str(k) * 64},)
+        visionkit.save(model, tmp_path / f"{k}.ckpt", task="visionkit.Classifier")
+        paths.append(str(tmp_path / f"{k}.ckpt"))
+    return paths
+
+
+def test_the_average_is_written_and_can_be_used(apart, photos, tmp_path, capsys):
     out = tmp_path / "soup.ckpt"
-    assert run(["soup", *trained, "--data", str(photos), "--out", str(out), "--num-workers", "0"]) == 0
+    assert run(["soup", *apart, "--data", str(photos), "--out", str(out), "--num-workers", "0"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0].endswith(" val pictures choose by top1")
-    assert [line.split(":")[0] for line in told[1:3]] == [f"member   {path}" for path in trained]
-    assert told[3].startswith("average  ")
-    assert told[-1].startswith(f"written  {out}: ")
+    assert [line.split(":")[0] for line in told[1:3]] == [f"member   {path}" for path in apart]
+    assert told[3] == f"average  {apart[1]} + {apart[0]}: 1.0000, {apart[0]} stays"
+    assert told[-1].startswith(f"written  {out}: average of 2 of 2")
     model = visionkit.load(out)
     assert checkpoint.read(out)[checkpoint.KEY]["task"] == "visionkit.Classifier"
-    if "average of 2" in told[-1]:
-        assert [g.source for g in model.backbone.weights_report.lineage] == ["0.ckpt", "1.ckpt"]
+    assert [g.source for g in model.backbone.weights_report.lineage] == ["1.ckpt", "0.ckpt"]
+    assert [one["source"] for one in model.teachers] == ["teacher-1.ckpt", "teacher-0.ckpt"]
     assert run(["predict", "--ckpt", str(out), "--out", str(tmp_path / "o"), str(photos), "--num-workers", "0"]) == 0
-    assert run(["soup", *trained, "--data", str(photos), "--out", str(out)]) == 2
+    assert run(["soup", *apart, "--data", str(photos), "--out", str(out)]) == 2
     assert "exists: choose another name, or add --overwrite" in capsys.readouterr().err
 
 

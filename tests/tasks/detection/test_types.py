@@ -116,6 +116,20 @@ class TestPrediction:
         assert kept.scores.tolist() == pytest.approx([0.9, 0.3])
         assert (kept.labels.tolist(), len(kept.boxes), kept.size) == ([1, 0], 2, (60, 80))
 
+    def test_classes_without_a_threshold_are_drawn_as_they_would_be_without_any(self):
+        boxes = torch.tensor([[0.0, 0, 10, 10]] * 3 + [[30, 30, 50, 50]])
+        found = BoxPrediction(boxes, torch.tensor([0.9, 0.5, 0.2, 0.05]), torch.tensor([0, 0, 1, 0]), (60, 80))
+        some = found.over({"dog": 0.1}, NAMES)
+        assert NAMES[1] == "dog"
+        assert some.scores.tolist() == found.scores.tolist(), "a class that is not named keeps all"
+        shown = some.at_least(some.drawn)
+        assert shown.scores.tolist() == pytest.approx([0.9, 0.5, 0.2])
+        assert some.select_classes(NAMES, ["dog"]).drawn.tolist() == [0.0]
+        image = torch.full((3, 60, 80), 128, dtype=torch.uint8)
+        picture = some.draw(image, NAMES)
+        assert torch.equal(picture, shown.draw(image, NAMES))
+        assert (picture[:, 30, 30:50] == 128).all()
+
     def test_weak_boxes_are_not_drawn(self):
         image = torch.full((3, 60, 80), 128, dtype=torch.uint8)
         picture = prediction().draw(image, NAMES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -41,9 +42,17 @@ class Looked:
     outputs: Any
     size: tuple[int, int]
 
-    def subjects(self, *, most: int, min_score: float | None, without: Collection[int]) -> list[Subject]:
+    def subjects(
+        self,
+        *,
+        most: int,
+        min_score: float | None,
+        least: Mapping[int, float] = MappingProxyType({}),
+        without: Collection[int],
+    ) -> list[Subject]:
         """Return what can be explained; see :meth:`visionkit.Head.subjects`."""
-        return self.model.head.subjects(self.outputs, most=most, min_score=min_score, without=without)
+        head = self.model.head
+        return head.subjects(self.outputs, most=most, min_score=min_score, least=least, without=without)
 
     def map_of(self, subject: Subject) -> EvidenceMap:
         """Return the evidence for a subject."""

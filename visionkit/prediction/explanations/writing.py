@@ -36,7 +36,7 @@ class ExplanationWriter:
         model: What predicts the pictures, in evaluation mode, on the device to use.
         job: What is to be written where.
         most: Things of a picture that are explained at most, from 1 on.
-        thresholds: Objects that do not reach their class's are not explained; None goes by the job's lowest score.
+        thresholds: What does not reach its class's is not explained; see :class:`Explainer`.
 
     Raises:
         UsageError: The model cannot be explained, or takes pictures that cannot be drawn on.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -139,16 +140,21 @@ class ClassificationHead(Head):
         *,
         most: int,
         min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
         without: Collection[int] = (),
     ) -> list[Subject]:
-        """Return the label, or of several labels those at or above the threshold; see :meth:`Head.subjects`.
+        """Return the label, or of several labels those at or above their threshold; see :meth:`Head.subjects`.
 
-        Where none of several labels is, it is the most probable one. Labels are no objects: neither a lowest score nor
-        the name of a background leaves any of them out.
+        That is the class's in ``least``, else the head's. Where no label reaches it, it is the most probable one.
+        Labels are no objects: neither ``min_score`` nor the name of a background leaves any of them out.
         """
         probabilities = self.probabilities(outputs.logits)[0].detach()
         order = probabilities.argsort(descending=True, stable=True).tolist()
-        count = max(1, int((probabilities >= self.threshold).sum())) if self.multilabel else 1
+        count = 1
+        if self.multilabel:
+            there = probabilities >= probabilities.new_tensor([least.get(k, self.threshold) for k in range(len(order))])
+            order = [k for k in order if there[k]] or order[:1]
+            count = len(order)
         return [Subject(k, float(probabilities[k])) for k in order[: min(count, most)]]
 
     def evidence(self, outputs: ClassificationOutputs, subject: Subject) -> Evidence:

@@ -206,7 +206,7 @@ class BoxPrediction(Prediction):
         size: Height and width of the original image; known once the prediction is restored to it.
         same: Intersection over union, 0..1, above which the head keeps but one of the boxes of a class: so it is with
             boxes that become alike where the image's edges cut them. None keeps all.
-        drawn: Lowest score, 0..1, of the boxes that are drawn.
+        drawn: Lowest score, 0..1, of the boxes that are drawn: of all, or float32 [N] of each.
     """
 
     boxes: Tensor
@@ -214,7 +214,7 @@ class BoxPrediction(Prediction):
     labels: Tensor
     size: tuple[int, int] | None = None
     same: float | None = None
-    drawn: float = DRAWN_SCORE
+    drawn: float | Tensor = DRAWN_SCORE
 
     def __len__(self) -> int:
         """Return the number of boxes, N."""
@@ -246,14 +246,15 @@ class BoxPrediction(Prediction):
         texts = [f"{names[k]} {s:.0%}" for k, s in zip(shown.labels.tolist(), shown.scores.tolist(), strict=True)]
         return draw_boxes(image, shown.boxes, shown.labels, texts)
 
-    def at_least(self, score: float) -> Self:
-        """Return the boxes alone that have at least this score, 0..1."""
+    def at_least(self, score: float | Tensor) -> Self:
+        """Return the boxes alone that have at least this score, 0..1; or float32 [N], one for each."""
         return self.select(self.scores >= score)
 
     def over(self, thresholds: Mapping[str, float | None], names: Sequence[str]) -> Self:
-        """Return the boxes alone that reach their class's threshold; all of them then are drawn.
+        """Return the boxes alone that reach their class's threshold; they then are drawn.
 
-        Of a class of which nothing is promised those from ``DRAWN_SCORE`` on stay: what would be drawn anyway.
+        Of a class of which nothing is promised those from ``DRAWN_SCORE`` on stay: what would be drawn anyway. Of one
+        without a threshold all stay, and are drawn from there on.
 
         Args:
             thresholds: Class name -> score, 0..1, or None; a class that is not named keeps all.
@@ -263,7 +264,8 @@ class BoxPrediction(Prediction):
             return self
         chosen = (thresholds.get(name, 0.0) for name in names)
         least = self.scores.new_tensor([DRAWN_SCORE if value is None else value for value in chosen])  # [K]
-        return replace(self.select(self.scores >= least[self.labels]), drawn=0.0)
+        drawn = self.scores.new_tensor([0.0 if name in thresholds else DRAWN_SCORE for name in names])
+        return replace(self, drawn=drawn[self.labels]).at_least(least[self.labels])
 
     def select(self, which: Tensor) -> Self:
         """Return some of the objects with all that is known of them: a bool mask [N] or int64 positions."""

@@ -169,14 +169,21 @@ class MultiTaskHead(Head):
         return [MultiTaskPrediction(p) for p in parts]
 
     def subjects(
-        self, outputs: MultiTaskOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+        self,
+        outputs: MultiTaskOutputs,
+        *,
+        most: int,
+        min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
+        without: Collection[int] = (),
     ) -> list[Subject]:
         """Return what each head says of the first image; ``most`` is that of each."""
         found: list[Subject] = []
         for name, head in self.each().items():
             first = self.first_ids[name]
             own = {k - first for k in without}
-            subjects = head.subjects(outputs.parts[name], most=most, min_score=min_score, without=own)
+            scores = {k - first: score for k, score in least.items()}
+            subjects = head.subjects(outputs.parts[name], most=most, min_score=min_score, least=scores, without=own)
             found += [Subject(first + s.label, s.score, (name, s), s.box, s.mask) for s in subjects]
         return found
 

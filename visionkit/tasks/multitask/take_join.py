@@ -15,7 +15,7 @@ from visionkit.core.thresholds import Thresholds
 from visionkit.data.transforms.preprocessing import Preprocessing
 from visionkit.models.backbones.base import Backbone, FeatureSpec
 from visionkit.models.head import Head
-from visionkit.models.model import VisionModel
+from visionkit.models.model import VisionModel, teachers_of
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
 from visionkit.tasks.multitask.head import MultiTaskHead
@@ -47,6 +47,7 @@ def take_head(model: VisionModel, name: str) -> VisionModel:
     taken: Neck = neck.neck if head.reads == "neck" else IdentityNeck(model.backbone.features)
     made = _put_together(model, names_of(name, model.classes), taken, head)
     made.thresholds = None if model.thresholds is None else model.thresholds.part(name)
+    made.teachers = model.teachers
     return made
 
 
@@ -98,6 +99,7 @@ def join_heads(models: Mapping[str, VisionModel]) -> VisionModel:
     whole = MultiTaskNeck(first.backbone.features, lambda features: neck)
     made = _put_together(first, flat_classes(classes), whole, head)
     made.thresholds = Thresholds.joined({name: model.thresholds for name, model in single.items()})
+    made.teachers = teachers_of(single.values())
     return made
 
 

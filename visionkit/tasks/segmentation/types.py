@@ -253,7 +253,7 @@ class MaskPrediction(Prediction):
             found.append(flat[:, own.to(flat.device)].T)
             done += flat.shape[1]
         some = torch.cat(found)
-        if len(self.views) == 1:
+        if not self._averaged:
             return some.softmax(1)
         total = some.sum(1, keepdim=True)
         return torch.where(total > 0, some / total, 1 / some.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,17 +17,24 @@ SAME = 1e-3  # pixels by which a box that was computed twice can differ
 
 
 def box_subjects(
-    prediction: BoxPrediction, most: int, min_score: float | None, place: Callable[[Tensor, int], Any]
+    prediction: BoxPrediction,
+    most: int,
+    min_score: float | None,
+    least: Mapping[int, float],
+    place: Callable[[Tensor, int], Any],
 ) -> list[Subject]:
     """Return the first objects of a prediction as subjects.
 
     Args:
         prediction: In pixels of the image that the model saw, as the head decodes it.
         most: How many at most.
-        min_score: Lowest score, or None for that of drawings.
+        min_score: Lowest score of classes without one of their own, or None for that of drawings.
+        least: Class id -> its own lowest score.
         place: Returns the place of a box, float32 [4], of a class.
     """
-    shown = prediction.at_least(DRAWN_SCORE if min_score is None else min_score)
+    lowest = DRAWN_SCORE if min_score is None else min_score
+    wanted = prediction.scores.new_tensor([least.get(k, lowest) for k in prediction.labels.tolist()])
+    shown = prediction.select(prediction.scores >= wanted)
     rows = list(zip(shown.boxes, shown.labels.tolist(), shown.scores.tolist(), strict=True))[:most]
     return [Subject(label, score, place(box, label), _corners(box)) for box, label, score in rows]
 

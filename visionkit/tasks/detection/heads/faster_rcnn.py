@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
 
 import torch
@@ -273,7 +274,13 @@ class FasterRCNNHead(Head):
 
     @torch.no_grad()
     def subjects(
-        self, outputs: FasterRCNNOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+        self,
+        outputs: FasterRCNNOutputs,
+        *,
+        most: int,
+        min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
+        without: Collection[int] = (),
     ) -> list[Subject]:
         """Return the objects of the first image, each with the proposal that its box comes from."""
         first = FasterRCNNOutputs(tuple(x[:1] for x in outputs.levels), outputs.objectness[:1], outputs.offsets[:1])
@@ -286,7 +293,7 @@ class FasterRCNNHead(Head):
             boxes = clip(decode_offsets(offsets[:, label + 1], proposals, OFFSET_WEIGHTS), size)
             return proposals[place_of(box, boxes, scores[:, label + 1])]
 
-        return box_subjects(found, most, min_score, place)
+        return box_subjects(found, most, min_score, least, place)
 
     def evidence(self, outputs: FasterRCNNOutputs, subject: Subject) -> Evidence:
         """Return the logits and probabilities of the object's class that the second stage reads in its proposal."""

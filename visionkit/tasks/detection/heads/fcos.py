@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -297,15 +298,23 @@ class FCOSHead(Head):
 
     @torch.no_grad()
     def subjects(
-        self, outputs: FCOSOutputs, *, most: int, min_score: float | None = None, without: Collection[int] = ()
+        self,
+        outputs: FCOSOutputs,
+        *,
+        most: int,
+        min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
+        without: Collection[int] = (),
     ) -> list[Subject]:
         """Return the objects of the first image, each at the location that its box comes from."""
         first = outputs._replace(logits=outputs.logits[:1], edges=outputs.edges[:1], centerness=outputs.centerness[:1])
         boxes = clip(self.boxes(first)[0], self._size(outputs))  # [A, 4]
         (found,) = self.decode(first)
-        return box_subjects(
-            found, most, min_score, lambda box, label: place_of(box, boxes, first.logits[0, :, label].float())
-        )
+
+        def place(box: Tensor, label: int) -> int:
+            return place_of(box, boxes, first.logits[0, :, label].float())
+
+        return box_subjects(found, most, min_score, least, place)
 
     def evidence(self, outputs: FCOSOutputs, subject: Subject) -> Evidence:
         """Return the logits and scores of the object's class at its location."""

@@ -168,7 +168,9 @@ class _Found(NamedTuple):
     curve: Array
 
 
-def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | None = None) -> Matches:
+def match_coco(
+    boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | None = None, *, every: bool = False
+) -> Matches:
     """Match the detections of a data set by COCO's rules.
 
     The overlap is that of the boxes, or of the masks where they are given. The area of an object is the one that its
@@ -178,10 +180,11 @@ def match_coco(boxes: DataSetBoxes, classes: int, masks: Sequence[ImageMasks] | 
         boxes: Predictions and truth of all images.
         classes: Number of classes, K.
         masks: Those of each image.
+        every: Whether detections of classes without any object are kept, too; they have no part in COCO's numbers.
     """
     wide = boxes.areas.astype(np.float64)
     outside = [(wide < low) | (wide > high) | boxes.crowd for low, high in AREAS]
-    wanted = np.bincount(boxes.truth_labels[~np.all(outside, 0)], minlength=classes) > 0
+    wanted = every | (np.bincount(boxes.truth_labels[~np.all(outside, 0)], minlength=classes) > 0)
     found = _sort(boxes, classes, wanted)
     truth_crowd = boxes.crowd[found.truth]
     if masks is None:
@@ -221,7 +224,7 @@ def _sort(boxes: DataSetBoxes, classes: int, wanted: Array) -> _Found:
     Args:
         boxes: Predictions and truth.
         classes: Number of classes, K.
-        wanted: bool [K], classes that the truth holds; others find nothing and cost time.
+        wanted: bool [K], classes whose detections are kept: where the truth holds none they find nothing and cost time.
     """
     origin = np.flatnonzero(wanted[boxes.labels])
     place = boxes.image[origin] * classes + boxes.labels[origin]

@@ -136,6 +136,14 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
             raise UsageError("a metric that has no images has no boxes: update it first")
         return self.join(self._parts).in_order(np.arange(self._held))[0]
 
+    def matches(self) -> Matches:
+        """Return the detections of all classes, also of those without an object, of the images of this process.
+
+        They are matched by their masks where these are compared, else by their boxes.
+        """
+        boxes, masks = self.join(self._parts).in_order(np.arange(self._held))
+        return match_coco(boxes, len(self.classes), masks if self.masks else None, every=True)
+
     def join(self, parts: Sequence[Batch]) -> Batch:
         """Return one batch of all, which is quicker to send."""
         return Batch.of(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -202,6 +203,7 @@ class SegmentationHead(Head):
         *,
         most: int,
         min_score: float | None = None,
+        least: Mapping[int, float] = MappingProxyType({}),
         without: Collection[int] = (),
     ) -> list[Subject]:
         """Return the largest connected components of the first image's classes, whatever their score."""
