@@ -20,6 +20,7 @@ from visionkit.evaluation.report.page import page, write_report
 from visionkit.evaluation.report.shots import size_of
 from visionkit.evaluation.report.source import find_source
 from visionkit.prediction.draw import palette
+from visionkit.prediction.resuming import note_images
 
 VOID = {"meta", "img", "br"}
 OWN = re.compile(  # digits of words, not of what was measured
@@ -426,6 +427,31 @@ def test_truth_and_prediction_of_pixels_lie_side_by_side(tmp_path):
     assert here[0] - here[1] == pytest.approx((colours[1] - colours[2]) / 2, abs=8)
     text = found.text
     assert text.index("truth: truth beside") < text.index("prediction: truth beside")
+
+
+def test_masks_lie_where_all_pictures_that_were_given_put_them(tmp_path):
+    source = made("segmentation", tmp_path)
+    masks = tmp_path / "out" / "masks"
+    (masks / "images").mkdir()
+    for mask in masks.glob("p*.png"):
+        mask.rename(masks / "images" / mask.name)
+    ids = [image.id for image in source.evaluation.images]
+    note_images(tmp_path / "out", [*ids, str(tmp_path / "data" / "other" / "not_counted.jpg")])
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ()
+    assert text.count('alt="prediction: ') == text.count('alt="truth: ') == 3
+
+
+def test_a_mask_that_is_gone_is_counted(tmp_path):
+    source = made("segmentation", tmp_path)
+    (tmp_path / "out" / "masks" / "p001.png").unlink()
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ("1 picture shown without the prediction: has no masks of it that could be read",)
+    assert "Truth on the left" in text
+    shutil.rmtree(tmp_path / "out" / "masks")
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ("3 pictures shown without the prediction: have no masks of it that could be read",)
+    assert "Truth on the left" not in text
 
 
 def test_a_training_without_an_evaluation(tmp_path):

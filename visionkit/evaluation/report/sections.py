@@ -195,9 +195,9 @@ def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
     elif task == "segmentation":
         classes = list(zip(source.evaluation.classes, palette(len(source.evaluation.classes)), strict=True))
         items = [say("<li>{} {}</li>", swatch(colour), name(one)) for one, colour in classes[:_LEGEND]]
-        legend = say(
-            '<p class="soft">Truth on the left, prediction on the right.</p><ul class="legend">{}</ul>', join(items, "")
-        )
+        both = any(len(drawn) > 1 for drawn in gallery.pictures)
+        sides = Markup('<p class="soft">Truth on the left, prediction on the right.</p>') if both else Markup("")
+        legend = say('{}<ul class="legend">{}</ul>', sides, join(items, ""))
     return say(
         '{}<div id="filters" class="filters" role="group" aria-label="filters" hidden>{}'
         '<button type="button" id="all" hidden>show all</button></div><p class="soft" id="said" role="status"></p>'
