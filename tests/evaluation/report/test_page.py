@@ -413,6 +413,24 @@ def test_each_error_of_boxes_is_cut_out_with_its_kind(tmp_path):
     assert set(buttons) == {"missed", "confused", "poorly_localised", "both", "duplicate", "background", "sure"}
 
 
+def test_a_wrong_box_on_an_object_that_is_found_lies_in_a_cell_that_counts_it(tmp_path):
+    cases = [
+        ([evaluations.BOX], [0], [evaluations.BOX, evaluations.NEAR], [0, 1], [0.9, 0.8]),  # confused, but found
+        (
+            [evaluations.BOX],
+            [2],
+            [evaluations.BOX, evaluations.HALF],
+            [2, 2],
+            [0.9, 0.7],
+        ),  # poorly localised, but found
+    ]
+    source = made("detection", tmp_path, cases=cases)
+    counts = source.facts.get("confusion", "counts")
+    assert (counts[0][1], counts[2][3], counts[3][1], counts[3][2]) == (0, 0, 1, 1)
+    found = {a["data-kinds"].split()[0]: a["data-cells"] for a in shown(source).all("figure")}
+    assert found == {"confused": "3,1", "poorly_localised": "3,2"}
+
+
 def test_truth_and_prediction_of_pixels_lie_side_by_side(tmp_path):
     source = made("segmentation", tmp_path)
     truth = [np.zeros((48, 64), np.uint8) for _ in range(3)]
