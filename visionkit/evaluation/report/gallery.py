@@ -133,14 +133,16 @@ def make_gallery(
     assert evaluation is not None
     makers = {"classification": class_shots, "segmentation": pixel_shots.pixel_shots}
     shots = chosen(makers.get(evaluation.task, box_shots.box_shots)(source, most), most)
-    read: dict[int, bytes | None] = {}
+    read: dict[int, bytes | None] = {}  # that are still to be shown once more
+    left = Counter(shot.image for shot in shots)
     shown, pictures, damaged, without = [], [], set(), 0
     lacking: Counter[str] = Counter()
     for shot in shots:
         image = evaluation.images[shot.image]
-        if shot.image not in read:
-            read[shot.image] = files.read(image)
-        data = read[shot.image]
+        data = read.pop(shot.image) if shot.image in read else files.read(image)
+        left[shot.image] -= 1
+        if left[shot.image]:
+            read[shot.image] = data
         if data is None:
             continue
         try:
