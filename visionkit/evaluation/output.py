@@ -12,7 +12,7 @@ from visionkit.core.sample import Sample
 from visionkit.evaluation.counting import Keep
 from visionkit.evaluation.folder import start_folder
 from visionkit.models.head import Head
-from visionkit.prediction.resuming import ASKED, SEEN, alone
+from visionkit.prediction.resuming import ASKED, alone, note_images
 from visionkit.prediction.run_output import Results
 from visionkit.prediction.writers import WriterJob
 from visionkit.tasks.classification.heads import ClassificationHead
@@ -51,9 +51,9 @@ def writing_predictions(
     results = Results(Path(out), head, tuple(classes))
     results.open_writers((), WriterJob(out, tuple(classes), tuple(images)), overwrite=overwrite)
     with alone(results.records, None):
-        for name in (ASKED, SEEN):  # of predictions that were there before
-            (out / name).unlink(missing_ok=True)
+        (out / ASKED).unlink(missing_ok=True)  # of predictions that were there before
         with results.opened(()) as files:
+            note_images(out, images)  # where masks lie goes by all, though some may not be counted
 
             def keep(sample: Sample[Any], prediction: Prediction, number: int) -> None:
                 files.add(sample, prediction, number)

@@ -17,13 +17,17 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import locked, make_folder, open_binary, read_bytes, read_text, unwritable, write_text
 from visionkit.prediction.writers import files_beside
 
-__all__ = ["ASKED", "SEEN", "Facts", "GoingOn", "alone", "digest", "facts_of", "recorded_images"]
+__all__ = [
+    *("ASKED", "SEEN", "Facts", "GoingOn"),
+    *("alone", "digest", "facts_of", "given_images", "note_images", "recorded_images"),
+]
 
 ASKED, SEEN = ".predictions.json", ".predictions.pictures.jsonl"
 """Files beside the records: what they were made with, and what they were made from, a line a picture."""
 LOCK = ".predictions.lock"
 """Held by the process that writes."""
 MAX_NAMED = 3  # pictures, in a line
+_LARGEST = 2**30  # bytes of a list of pictures
 
 Facts: TypeAlias = dict[str, Any]
 """What tells whether a picture is still the one that was predicted: its path, its bytes, when they were written, and
@@ -254,6 +258,25 @@ def _counted(images: Sequence[str], what: str, one: str, several: str) -> str:
     does = one if len(images) == 1 else several
     plural = "" if len(images) == 1 else "s"
     return f"{len(images)} picture{plural} {what} {does}: {', '.join(images[:MAX_NAMED])}{more}"
+
+
+def note_images(out: Path, images: Sequence[str]) -> None:
+    """Write down which pictures were given, for :func:`given_images`: without what they hold, nothing goes on here."""
+    write_text(out / SEEN, "".join(json.dumps({"image": image}) + "\n" for image in images))
+
+
+def given_images(out: Path, recorded: Sequence[str]) -> list[str]:
+    """Return all pictures that were given when a folder of predictions was written: files beside them go by these.
+
+    Args:
+        out: The folder.
+        recorded: Pictures with a record: the answer where nothing says which were given, or something else does.
+    """
+    try:
+        every = [json.loads(line)["image"] for line in read_text(out / SEEN, limit=_LARGEST).splitlines()]
+    except (DataError, ValueError, TypeError, KeyError, RecursionError):
+        return list(recorded)
+    return every if all(isinstance(one, str) for one in every) and set(recorded) <= set(every) else list(recorded)
 
 
 def recorded_images(records: Path) -> list[dict[str, Any]]:

@@ -16,10 +16,12 @@ from PIL import Image
 from tests import evaluations
 from visionkit.core.errors import DataError
 from visionkit.evaluation.report import page as page_module
+from visionkit.evaluation.report.files import PictureFiles
 from visionkit.evaluation.report.page import page, write_report
 from visionkit.evaluation.report.shots import size_of
 from visionkit.evaluation.report.source import find_source
 from visionkit.prediction.draw import palette
+from visionkit.prediction.resuming import note_images
 
 VOID = {"meta", "img", "br"}
 OWN = re.compile(  # digits of words, not of what was measured
@@ -412,6 +414,24 @@ def test_each_error_of_boxes_is_cut_out_with_its_kind(tmp_path):
     assert set(buttons) == {"missed", "confused", "poorly_localised", "both", "duplicate", "background", "sure"}
 
 
+def test_a_wrong_box_on_an_object_that_is_found_lies_in_a_cell_that_counts_it(tmp_path):
+    cases = [
+        ([evaluations.BOX], [0], [evaluations.BOX, evaluations.NEAR], [0, 1], [0.9, 0.8]),  # confused, but found
+        (
+            [evaluations.BOX],
+            [2],
+            [evaluations.BOX, evaluations.HALF],
+            [2, 2],
+            [0.9, 0.7],
+        ),  # poorly localised, but found
+    ]
+    source = made("detection", tmp_path, cases=cases)
+    counts = source.facts.get("confusion", "counts")
+    assert (counts[0][1], counts[2][3], counts[3][1], counts[3][2]) == (0, 0, 1, 1)
+    found = {a["data-kinds"].split()[0]: a["data-cells"] for a in shown(source).all("figure")}
+    assert found == {"confused": "3,1", "poorly_localised": "3,2"}
+
+
 def test_truth_and_prediction_of_pixels_lie_side_by_side(tmp_path):
     source = made("segmentation", tmp_path)
     truth = [np.zeros((48, 64), np.uint8) for _ in range(3)]
@@ -426,6 +446,31 @@ def test_truth_and_prediction_of_pixels_lie_side_by_side(tmp_path):
     assert here[0] - here[1] == pytest.approx((colours[1] - colours[2]) / 2, abs=8)
     text = found.text
     assert text.index("truth: truth beside") < text.index("prediction: truth beside")
+
+
+def test_masks_lie_where_all_pictures_that_were_given_put_them(tmp_path):
+    source = made("segmentation", tmp_path)
+    masks = tmp_path / "out" / "masks"
+    (masks / "images").mkdir()
+    for mask in masks.glob("p*.png"):
+        mask.rename(masks / "images" / mask.name)
+    ids = [image.id for image in source.evaluation.images]
+    note_images(tmp_path / "out", [*ids, str(tmp_path / "data" / "other" / "not_counted.jpg")])
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ()
+    assert text.count('alt="prediction: ') == text.count('alt="truth: ') == 3
+
+
+def test_a_mask_that_is_gone_is_counted(tmp_path):
+    source = made("segmentation", tmp_path)
+    (tmp_path / "out" / "masks" / "p001.png").unlink()
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ("1 picture shown without the prediction: has no masks of it that could be read",)
+    assert "Truth on the left" in text
+    shutil.rmtree(tmp_path / "out" / "masks")
+    text, left_out = page(source, truth=lambda k: np.zeros((48, 64), np.uint8))
+    assert left_out == ("3 pictures shown without the prediction: have no masks of it that could be read",)
+    assert "Truth on the left" not in text
 
 
 def test_a_training_without_an_evaluation(tmp_path):
@@ -466,7 +511,114 @@ def test_the_newest_evaluation_of_a_run_is_shown_and_the_others_named(tmp_path):
         os.utime(tmp_path / "run" / name / "evaluation.json", (number + 1, number + 1))
     source = find_source(tmp_path / "run")
     assert source.folder == tmp_path / "run" / "second"
-    assert source.remarks == (f"{tmp_path / 'run'} holds several evaluations: the newest is shown, second (not first)",)
+    assert source.remarks[0] == f"{tmp_path / 'run'} holds several evaluations: the newest is shown, second (not first)"
+
+
+def checkpoint_of(folder, file, sha256):
+    """Let an evaluation say which checkpoint it measured."""
+    place = folder / "evaluation.json"
+    facts = json.loads(place.read_text())
+    facts["model"]["checkpoints"] = [{"path": str(file), "sha256": sha256, "name": "run"}]
+    place.write_text(json.dumps(facts))
+
+
+def test_an_evaluation_of_another_checkpoint_than_the_run_holds_is_called_so(tmp_path):
+    evaluations.TrainedRun(tmp_path / "run")
+    evaluations.make("classification", tmp_path / "run" / "evaluation", tmp_path / "data")
+    sha256 = hashlib.sha256(b"no checkpoint").hexdigest()
+    checkpoint_of(tmp_path / "run" / "evaluation", "where/it/was/checkpoints/best.ckpt", sha256)
+    assert find_source(tmp_path / "run").remarks == ()
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").write_bytes(b"trained anew")
+    source = find_source(tmp_path / "run")
+    assert len(source.remarks) == 1
+    assert "evaluation measured no checkpoint that" in source.remarks[0]
+    assert "holds now: evaluate again" in shown(source).words
+
+
+def test_members_with_their_evaluation(tmp_path):
+    folder = tmp_path / "classify-1"
+    for number in (1, 2):
+        evaluations.TrainedRun(folder / f"member-{number}")
+    with pytest.raises(
+        DataError, match="members were not evaluated together yet; give one of them, such as .*member-1"
+    ):
+        find_source(folder)
+    evaluations.make("classification", folder / "evaluation", tmp_path / "data")
+    first = folder / "member-1" / "checkpoints" / "best.ckpt"
+    checkpoint_of(folder / "evaluation", first, hashlib.sha256(b"no checkpoint").hexdigest())
+    source = find_source(folder)
+    assert (source.folder, source.run.folder, source.remarks) == (folder / "evaluation", folder / "member-1", ())
+
+
+def test_labels_of_the_names_of_kinds_are_names(tmp_path):
+    kinds = [{"kind": kind, "count": 1, "gain": 0.1} for kind in ("right", "missing")]
+    found = shown(made("labels", tmp_path, names=["right", "missing", "bird"], errors={"kinds": kinds}))
+    part = re.search(r'<section[^>]*id="errors".*?</section>', found.text, re.S)[0]
+    assert "<bdi>right</bdi>" in part
+    assert "<bdi>missing</bdi>" in part
+    assert "<button" not in part
+
+
+def test_pictures_are_kept_as_long_as_they_are_still_to_be_shown(tmp_path, monkeypatch):
+    source = made("classification", tmp_path)
+    alive, most = [0], [0]
+
+    class Counted(bytes):
+        def __new__(cls, data):
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+            return super().__new__(cls, data)
+
+        def __del__(self):
+            alive[0] -= 1
+
+    read = PictureFiles.read
+    monkeypatch.setattr(PictureFiles, "read", lambda self, image: Counted(read(self, image)))
+    assert len(shown(source).all("img")) == 6
+    assert most[0] <= 3
+
+
+def test_a_table_of_a_training_that_is_none(tmp_path):
+    evaluations.TrainedRun(tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").write_text('{"epoch": 2, "val/top1": 1' + "0" * 400 + "}")
+    assert find_source(tmp_path / "run").run.best == {"epoch": 2.0}
+    (tmp_path / "run" / "metrics.csv").write_text("epoch,val/loss\n1," + "9" * 200_000 + "\n")
+    with pytest.raises(DataError, match=r"metrics\.csv:\d: is no table \(field larger than"):
+        find_source(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [(("confusion", "counts", 0, 0), "a count is larger"), (("metrics", "top1", "value"), "are numbers or null")],
+)
+def test_numbers_that_no_float_holds(place, words, tmp_path):
+    made("classification", tmp_path)
+    file = tmp_path / "out" / "evaluation.json"
+    told = holder = json.loads(file.read_text())
+    for key in place[:-1]:
+        holder = holder[key]
+    holder[place[-1]] = 10**400
+    file.write_text(json.dumps(told))
+    with pytest.raises(DataError, match=f"evaluation.json: .*{words}.*; evaluate again"):
+        find_source(tmp_path / "out")
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_a_table_of_confusions_that_is_not_square(columns, tmp_path):
+    made("classification", tmp_path)
+    file = tmp_path / "out" / "evaluation.json"
+    told = json.loads(file.read_text())
+    confusion = told["confusion"]
+    confusion |= {"columns": confusion["columns"][:columns], "counts": [row[:columns] for row in confusion["counts"]]}
+    confusion["images"] = {}
+    file.write_text(json.dumps(told))
+    assert page(find_source(tmp_path / "out"))[0].endswith("</html>\n")
+
+
+def test_thirty_classes_of_boxes_are_a_matrix(tmp_path):
+    names = [f"class {k}" for k in range(31)]
+    assert 'class="matrix"' in shown(made("detection", tmp_path / "a", names=names[:30])).text
+    assert 'class="matrix"' not in shown(made("detection", tmp_path / "b", names=names)).text
 
 
 @pytest.mark.parametrize("line", ["", "{", "[1]", '{"label": 3}', '{"image": 7}'])

@@ -128,4 +128,4 @@ def _truth(source: Source, data: str | None) -> PixelTruth | None:
         except VisionkitError:
             return None
 
-    return true_pixels(evaluation, load, source.facts.text("data", "split"))
+    return true_pixels(evaluation, load, source.facts.text("data", "split"), data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from visionkit.data.labels.json_text import parse_line
 from visionkit.evaluation.inputs.found import MAX_BYTES, FilePredictions, check_sum, class_of, find_lacking, share_of
 from visionkit.evaluation.inputs.images import DataImages
 from visionkit.evaluation.inputs.mask_pictures import MaskPictures
-from visionkit.prediction.resuming import SEEN
+from visionkit.prediction.resuming import given_images
 from visionkit.prediction.writers import files_beside
 from visionkit.tasks.classification.types import ClassPrediction
 from visionkit.tasks.detection.instances import InstancePrediction
@@ -174,7 +173,8 @@ def _pixels(
     folder = file.parent / _MASKS
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder: the pixels of {file.name} lie there; give both")
-    given = _given(file, [r.said["image"] for r in places.values()])
+    recorded = [r.said["image"] for r in places.values()]
+    given = files_beside(given_images(file.parent, recorded), ".png")
     files = {}
     for position, (where, said) in places.items():
         path = folder / given[said["image"]]
@@ -182,16 +182,3 @@ def _pixels(
             raise DataError(f"{where}: no mask {path}; predict anew, or give the folder of masks itself")
         files[position] = path
     return MaskPictures(files, folder, images, classes)
-
-
-def _given(file: Path, recorded: Sequence[str]) -> Mapping[str, Any]:
-    """Return where the mask of each image lies in the folder: it goes by all images that were given to predict."""
-    seen = file.parent / SEEN
-    every: list[str] = []
-    if seen.is_file():
-        try:
-            every = [json.loads(line)["image"] for line in read_text(seen, limit=MAX_BYTES).splitlines()]
-        except (DataError, ValueError, TypeError, KeyError, RecursionError):
-            every = []
-    known = all(isinstance(name, str) for name in every) and set(recorded) <= set(every)
-    return files_beside(every if known else recorded, ".png")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from visionkit.evaluation.details import MOST_IMAGES
 from visionkit.evaluation.folder import PREDICTIONS, Evaluation
 from visionkit.evaluation.report.marks import Number, is_number, join, name, pointer, say, short
-from visionkit.evaluation.report.shots import SURE_BOX, Box, Shot, size_of, wanted_images
+from visionkit.evaluation.report.shots import SURE_BOX, Box, Shot, cells_of, size_of, wanted_images
 from visionkit.evaluation.report.source import Source
 from visionkit.tasks.detection.metrics.error_types import DetectionErrors, find_errors
 from visionkit.tasks.detection.metrics.matching import DataSetBoxes
@@ -43,14 +44,18 @@ def box_shots(source: Source, most: int) -> list[Shot]:
     assert evaluation is not None
     ranks = wanted_images(source, most)
     shots: list[Shot] = []
+    cells = cells_of(source)
     for position, record in source.records(ranks):
-        worst_first = sorted(_shots(evaluation, position, record), key=lambda shot: shot.rank)
+        here = {cell for cell, places in cells.items() if position in places or len(places) >= MOST_IMAGES}
+        worst_first = sorted(_shots(evaluation, position, record, here), key=lambda shot: shot.rank)
         shots += [replace(s, rank=turn * len(ranks) + ranks[position]) for turn, s in enumerate(worst_first)]
     return shots
 
 
-def _shots(evaluation: Evaluation, position: int, record: Mapping[str, Any]) -> list[Shot]:
-    """Return the errors of a picture."""
+def _shots(
+    evaluation: Evaluation, position: int, record: Mapping[str, Any], cells: Collection[tuple[int, int]]
+) -> list[Shot]:
+    """Return the errors of a picture; ``cells`` are those of the confusion matrix that may count something in it."""
     ids = {one: k for k, one in enumerate(evaluation.classes)}
     objects = record.get("objects")
     kept = [k for k, o in enumerate(objects) if _is_object(o, ids)] if isinstance(objects, list) else []
@@ -68,7 +73,7 @@ def _shots(evaluation: Evaluation, position: int, record: Mapping[str, Any]) -> 
         key = "" if f < 0 else pointer(record["line"], "objects", kept[f], "score", file=PREDICTIONS)
         error = _Error(kind, said, None if t < 0 else truth[t], key)
         others = [Box(_place(o), "other") for k, o in enumerate(truth) if k != t and not o["crowd"]]
-        shots.append(_shot(position, image.size, error, others, ids))
+        shots.append(_shot(position, image.size, error, others, ids, cells))
     return shots
 
 
@@ -103,7 +108,14 @@ class _Error(NamedTuple):
     """Where the score is read."""
 
 
-def _shot(position: int, size: tuple[int, int], error: _Error, others: list[Box], ids: Mapping[str, int]) -> Shot:
+def _shot(
+    position: int,
+    size: tuple[int, int],
+    error: _Error,
+    others: list[Box],
+    ids: Mapping[str, int],
+    counted: Collection[tuple[int, int]],
+) -> Shot:
     """Return one error with the objects that lie around it."""
     said, true, nothing = error.said, error.true, len(ids)
     words, alt, classes, drawn, score = [], [], [], [], -1.0
@@ -126,6 +138,9 @@ def _shot(position: int, size: tuple[int, int], error: _Error, others: list[Box]
         cells = [(classes[0], classes[-1])]
     else:
         cells = [(nothing, classes[-1]), *([(classes[0], nothing)] if error.kind == "poorly_localised" else [])]
+    cells = [cell for cell in cells if cell in counted]
+    if not cells and said is not None and (nothing, classes[-1]) in counted:  # its object was found by another box
+        cells = [(nothing, classes[-1])]
     sure = score >= SURE_BOX and error.kind in ("confused", "background")
     kinds = (error.kind, "sure") if sure else (error.kind,)
     boxes = [b.place for b in drawn]

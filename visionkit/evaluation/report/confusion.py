@@ -9,7 +9,7 @@ from markupsafe import Markup
 from visionkit.evaluation.report.marks import Facts, Number, join, name, pointer, say, short
 from visionkit.evaluation.report.style import HEAT
 
-__all__ = ["MOST_CLASSES", "Pair", "confusion_part", "pairs"]
+__all__ = ["MOST_CLASSES", "Pair", "confusion_part", "is_listed", "pairs"]
 
 BUTTON = '<button type="button" data-cell="{},{}" aria-pressed="false" aria-label="{}: {}" title="{}">{}</button>'
 MOST_CLASSES = 30
@@ -46,6 +46,12 @@ def pairs(facts: Facts) -> list[Pair]:
     return sorted(found, key=lambda p: -p.number.value)
 
 
+def is_listed(facts: Facts) -> bool:
+    """Return whether there are too many classes for a matrix; of boxes its row and column of nothing do not count."""
+    edge = max(len(facts.rows("confusion", key)) for key in ("names", "columns"))
+    return edge - (facts.text("task") in ("detection", "instance")) > MOST_CLASSES
+
+
 def confusion_part(facts: Facts, shown: set[tuple[int, int]]) -> Markup:
     """Return the matrix, or the list of the most frequent pairs where there are more than 30 classes.
 
@@ -58,7 +64,7 @@ def confusion_part(facts: Facts, shown: set[tuple[int, int]]) -> Markup:
     if not facts.rows("confusion", "counts"):
         return Markup("")
     found = pairs(facts)
-    if max(len(rows), len(columns)) > MOST_CLASSES:
+    if is_listed(facts):
         if not found:
             return Markup("<p>Nothing is confused.</p>")
         items = [say("<li>{}</li>", _pair(pair, shown, nothing)) for pair in found[:_PAIRS]]
@@ -80,7 +86,7 @@ def _row(facts: Facts, r: int, shown: set[tuple[int, int]], nothing: int) -> lis
     row, columns = facts.rows("confusion", "counts", r), facts.rows("confusion", "columns")
     truth = facts.rows("confusion", "names")[r]
     total = sum(row)
-    shares = max(map(max, facts.rows("confusion", "counts"))) > MOST_COUNT
+    shares = max((n for one in facts.rows("confusion", "counts") for n in one), default=0) > MOST_COUNT
     cells = []
     for c, said in enumerate(columns):
         count = row[c]

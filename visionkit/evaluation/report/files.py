@@ -12,10 +12,29 @@ from visionkit.core.files import read_bytes
 from visionkit.data.images.listing import list_images
 from visionkit.evaluation.folder import EvaluatedImage
 
-__all__ = ["PictureFiles"]
+__all__ = ["PictureFiles", "moved_to"]
 
 _LARGEST = 2_000_000_000  # bytes of a picture file
 _NAMESAKES = 8  # files of one name that are looked into
+
+
+def moved_to(id: str, measured: str, root: str | os.PathLike[str] | None) -> str:
+    """Return where a picture lies below another root as it lay below the one that was measured.
+
+    Args:
+        id: Its path.
+        measured: The root that the evaluation names, a folder or a file in it; "" where it names none.
+        root: The other one; None where there is none.
+
+    Returns:
+        An absolute path; "" where the picture lay elsewhere.
+    """
+    if root is None or not measured or "\0" in id + measured:
+        return ""
+    now = os.path.dirname(root) if os.path.isfile(root) else root
+    before = os.path.dirname(measured) if os.path.isfile(measured) else measured
+    below = os.path.relpath(os.path.abspath(id), os.path.abspath(before))
+    return "" if below.startswith(os.pardir) else os.path.join(os.path.abspath(now), below)
 
 
 class PictureFiles:
@@ -58,11 +77,8 @@ class PictureFiles:
         folder = self._root.parent if self._root.is_file() else self._root
         if not self._moved:
             yield id
-        elif self._measured:
-            before = self._measured if not os.path.isfile(self._measured) else os.path.dirname(self._measured)
-            below = os.path.relpath(os.path.abspath(id), os.path.abspath(before))
-            if not below.startswith(os.pardir):
-                yield os.path.join(folder, below)
+        elif place := moved_to(id, self._measured, self._root):
+            yield place
         yield os.path.join(folder, id)  # an absolute path stays what it is
         yield from self._namesakes(folder).get(os.path.basename(id), [])[:_NAMESAKES]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,7 +51,7 @@ class Gallery:
     Args:
         shots: Entries, the worst first.
         pictures: The pictures of each, uint8 [h, w, 3], with a word for what each shows, "" where there is but one.
-        left_out: In words, what could not be shown, a line each.
+        left_out: In words, what could not be shown, pictures or halves of them, a line each.
     """
 
     shots: tuple[Shot, ...]
@@ -132,13 +133,16 @@ def make_gallery(
     assert evaluation is not None
     makers = {"classification": class_shots, "segmentation": pixel_shots.pixel_shots}
     shots = chosen(makers.get(evaluation.task, box_shots.box_shots)(source, most), most)
-    read: dict[int, bytes | None] = {}
+    read: dict[int, bytes | None] = {}  # that are still to be shown once more
+    left = Counter(shot.image for shot in shots)
     shown, pictures, damaged, without = [], [], set(), 0
+    lacking: Counter[str] = Counter()
     for shot in shots:
         image = evaluation.images[shot.image]
-        if shot.image not in read:
-            read[shot.image] = files.read(image)
-        data = read[shot.image]
+        data = read.pop(shot.image) if shot.image in read else files.read(image)
+        left[shot.image] -= 1
+        if left[shot.image]:
+            read[shot.image] = data
         if data is None:
             continue
         try:
@@ -148,6 +152,8 @@ def make_gallery(
             continue
         drawn = _drawn(shot, picture, evaluation.classes, truth, found)
         without += not drawn
+        if shot.pixels and drawn:
+            lacking.update({"truth", "prediction"} - {what for what, _ in drawn})
         if drawn:
             shown.append(shot)
             pictures.append(drawn)
@@ -164,7 +170,15 @@ def make_gallery(
     left_out = tuple(
         f"{n} picture{'s' if n > 1 else ''} left out: {one if n == 1 else many}" for n, one, many in counts if n
     )
-    return Gallery(tuple(shown), tuple(pictures), left_out)
+    halves = tuple(
+        f"{n} picture{'s' if n > 1 else ''} shown without the {what}: "
+        f"{'has' if n == 1 else 'have'} no masks of it that could be read"
+        for what, n in sorted(lacking.items())
+        if what != "truth" or truth is not None
+    )
+    if lacking["truth"] and truth is None:
+        halves += ("pictures are shown without the truth: nothing says where the data lie",)
+    return Gallery(tuple(shown), tuple(pictures), left_out + halves)
 
 
 def encode(pictures: Sequence[Array], room: int) -> list[str]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from visionkit.core.errors import VisionkitError
 from visionkit.evaluation.report.gallery import PixelTruth
 from visionkit.evaluation.report.source import Source
+from visionkit.prediction.resuming import given_images
 from visionkit.prediction.writers import files_beside
 from visionkit.tasks.segmentation.readers.mask_files import read_mask_file
 
@@ -23,7 +24,7 @@ def predicted_pixels(source: Source) -> PixelTruth | None:
     evaluation, folder = source.evaluation, source.folder
     if evaluation is None or folder is None or evaluation.task != "segmentation" or not (folder / MASKS).is_dir():
         return None
-    places = files_beside([image.id for image in evaluation.images], ".png")
+    places = files_beside(given_images(folder, [image.id for image in evaluation.images]), ".png")
 
     def pixels(position: int) -> NDArray[Any] | None:
         image = evaluation.images[position]

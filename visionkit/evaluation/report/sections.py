@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from visionkit.evaluation.report.charts import swatch
 from visionkit.evaluation.report.class_shots import suspects
-from visionkit.evaluation.report.confusion import MOST_CLASSES, confusion_part
+from visionkit.evaluation.report.confusion import confusion_part, is_listed
 from visionkit.evaluation.report.curves import precision_charts, reliability_charts, training_charts
 from visionkit.evaluation.report.drawing import FOUND, TRUTH
 from visionkit.evaluation.report.gains import ensemble_part, thresholds_part, views_part
@@ -117,7 +117,7 @@ def _confusion(facts: Facts, gallery: Gallery) -> Markup:
     content = confusion_part(facts, shown)
     if not content:
         return content
-    if len(facts.rows("confusion", "names")) > MOST_CLASSES:
+    if is_listed(facts):
         note = "The most frequent pairs; what is a button shows its pictures below."
     else:
         note = "Rows are what is true, columns what was predicted."
@@ -128,13 +128,14 @@ def _confusion(facts: Facts, gallery: Gallery) -> Markup:
 def _errors(facts: Facts, gallery: Gallery) -> Markup:
     """Return kinds of errors with what mending each would gain, or with their numbers alone."""
     shown = {kind for shot in gallery.shots for kind in shot.kinds}
+    labels = bool(facts.get("multilabel"))  # whose errors go by the names of the classes
     rows = []
     for i in range(len(facts.rows("errors", "kinds"))):
         kind = facts.text("errors", "kinds", i, "kind")
-        words = name(KINDS.get(kind, kind))
+        words = name(kind if labels else KINDS.get(kind, kind))
         count = facts.number("errors", "kinds", i, "count")
         gain = facts.number("errors", "kinds", i, "gain", form="gain")
-        rows.append(_kind_row(kind, words, count, gain, shown))
+        rows.append(_kind_row(kind, words, count, gain, set() if labels else shown))
     if not rows:
         counts = [key for key in facts.mapping("metrics") if key.startswith("errors/")]
         for key in counts:
@@ -195,9 +196,9 @@ def _pictures(source: Source, gallery: Gallery, pictures: Markup) -> Markup:
     elif task == "segmentation":
         classes = list(zip(source.evaluation.classes, palette(len(source.evaluation.classes)), strict=True))
         items = [say("<li>{} {}</li>", swatch(colour), name(one)) for one, colour in classes[:_LEGEND]]
-        legend = say(
-            '<p class="soft">Truth on the left, prediction on the right.</p><ul class="legend">{}</ul>', join(items, "")
-        )
+        both = any(len(drawn) > 1 for drawn in gallery.pictures)
+        sides = Markup('<p class="soft">Truth on the left, prediction on the right.</p>') if both else Markup("")
+        legend = say('{}<ul class="legend">{}</ul>', sides, join(items, ""))
     return say(
         '{}<div id="filters" class="filters" role="group" aria-label="filters" hidden>{}'
         '<button type="button" id="all" hidden>show all</button></div><p class="soft" id="said" role="status"></p>'

@@ -83,7 +83,8 @@ def cells_of(source: Source) -> dict[tuple[int, int], list[int]]:
     found = {}
     for key, places in source.facts.mapping("confusion", "images").items():
         row, column = map(int, key.split(","))  # as it was checked when it was read
-        found[row, column] = list(places)
+        if counts[row][column]:
+            found[row, column] = list(places)
     return dict(sorted(found.items(), key=lambda item: -counts[item[0][0]][item[0][1]]))
 
 

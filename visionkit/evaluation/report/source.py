@@ -16,8 +16,8 @@ from typing import Any
 from visionkit.core.errors import DataError, VisionkitError
 from visionkit.core.files import open_binary, read_text
 from visionkit.evaluation.folder import NUMBERS, PREDICTIONS, Evaluation, read_evaluation
-from visionkit.evaluation.report.marks import Facts
-from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.evaluation.report.marks import Facts, is_number
+from visionkit.models.run_folder import BEST, FOLDER, LAST, MEMBER, members_in
 
 __all__ = ["Run", "Source", "find_source"]
 
@@ -53,7 +53,7 @@ class Run:
             DataError: A file in it cannot be read.
         """
         best = _json(folder / VALUES)
-        numbers = {k: float(v) for k, v in best.items() if isinstance(v, int | float) and math.isfinite(v)}
+        numbers = {k: float(v) for k, v in best.items() if is_number(v)}
         config = read_text(folder / CONFIG, limit=_LIMIT) if (folder / CONFIG).is_file() else ""
         found = (folder / FOLDER / name for name in (BEST, LAST))
         return cls(folder, _rows(folder / CURVES), config, numbers, next((p for p in found if p.is_file()), None))
@@ -110,12 +110,12 @@ class Source:
 
 
 def find_source(path: str | os.PathLike[str]) -> Source:
-    """Return what a folder holds: an evaluation, or a run, with the newest evaluation that lies in it.
+    """Return what a folder holds: an evaluation, or a run or members of an ensemble, with the newest one in it.
 
     To an evaluation belongs the run of its checkpoint, where that is there still and has not changed.
 
     Args:
-        path: A folder that ``evaluate`` wrote, or a run folder.
+        path: A folder that ``evaluate`` wrote, a run folder, or one of members with their evaluation.
 
     Raises:
         DataError: It is neither, or something in it is damaged.
@@ -126,24 +126,56 @@ def find_source(path: str | os.PathLike[str]) -> Source:
     if given.is_file():
         given = given.parent
     if (given / NUMBERS).is_file():
-        evaluation = read_evaluation(given)
-        facts = Facts(evaluation.record())
+        evaluation, facts = _read(given)
         return Source(given, given, evaluation, facts, _run_of(facts))
-    if not any((given / name).is_file() for name in (CURVES, VALUES)):
+    trained = any((given / name).is_file() for name in (CURVES, VALUES))
+    inside = sorted(given.glob(f"*/{NUMBERS}"), key=lambda p: (p.stat().st_mtime, p), reverse=True)
+    members = not trained and bool(members_in(given))
+    if members and not inside:
+        raise DataError(
+            f"{given}: its members were not evaluated together yet; give one of them, such as {given / MEMBER}1"
+        )
+    if not trained and not members:
         raise DataError(
             f"{given}: holds neither {NUMBERS} of visionkit evaluate nor {CURVES} of a training; give such a folder"
         )
-    run = Run.read(given)
-    inside = sorted(given.glob(f"*/{NUMBERS}"), key=lambda p: (p.stat().st_mtime, p), reverse=True)
+    run = Run.read(given) if trained else None
     if not inside:
         return Source(given, None, None, Facts({}), run)
     folder = inside[0].parent
     others = ", ".join(p.parent.name for p in inside[1:])
-    remarks = (
-        (f"{given} holds several evaluations: the newest is shown, {folder.name} (not {others})",) if others else ()
-    )
+    remarks: tuple[str, ...] = ()
+    if others:
+        remarks = (f"{given} holds several evaluations: the newest is shown, {folder.name} (not {others})",)
+    evaluation, facts = _read(folder)
+    if run is None:
+        return Source(given, folder, evaluation, facts, _run_of(facts), remarks)
+    if not _is_of(facts, run):
+        remarks += (f"{folder} measured no checkpoint that {given} holds now: evaluate again for its own numbers",)
+    return Source(given, folder, evaluation, facts, run, remarks)
+
+
+def _read(folder: Path) -> tuple[Evaluation, Facts]:
+    """Return an evaluation and its numbers."""
     evaluation = read_evaluation(folder)
-    return Source(given, folder, evaluation, Facts(evaluation.record()), run, remarks)
+    facts = Facts(evaluation.record())
+    if any(not is_number(count) for row in facts.rows("confusion", "counts") for count in row):
+        raise DataError(f"{folder / NUMBERS}: confusion: a count is larger than any number; evaluate again")
+    return evaluation, facts
+
+
+def _is_of(facts: Facts, run: Run) -> bool:
+    """Return whether one of the checkpoints that were measured is there in a run still, wherever that lies now."""
+    for k in range(len(facts.rows("model", "checkpoints"))):
+        path, sha256 = (facts.text("model", "checkpoints", k, key) for key in ("path", "sha256"))
+        for name in dict.fromkeys((Path(path).name, BEST, LAST)):
+            file = run.folder / FOLDER / name
+            try:
+                if file.is_file() and _sha256(str(file)) == sha256:
+                    return True
+            except (VisionkitError, OSError, ValueError):
+                continue
+    return False
 
 
 def _run_of(facts: Facts) -> Run | None:
@@ -178,10 +210,15 @@ def _rows(path: Path) -> tuple[Mapping[str, float], ...]:
     if not path.is_file():
         return ()
     rows = []
-    for row in csv.DictReader(io.StringIO(read_text(path, limit=_LIMIT))):
-        numbers = {k: n for k, v in row.items() if k and (n := _number(v)) is not None}
-        if "epoch" in numbers:
-            rows.append(numbers)
+    reader = csv.DictReader(io.StringIO(read_text(path, limit=_LIMIT)))
+    try:
+        for row in reader:
+            numbers = {k: n for k, v in row.items() if k and (n := _number(v)) is not None}
+            if "epoch" in numbers:
+                rows.append(numbers)
+    except csv.Error as e:
+        where = f"{path}:{reader.line_num}"
+        raise DataError(f"{where}: is no table ({e}); it is what a training writes, remove it") from None
     return tuple(rows)
 
 

@@ -203,7 +203,7 @@ def _things(truth: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
 def _leaves(
     value: Any, path: tuple[str | int, ...], without: Sequence[str]
 ) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield place and value of all that is no mapping and no list, in order; long lists as how long they are."""
+    """Yield place and value of all that is no mapping and no list, in order, as deep as a table may go."""
     if len(path) > _DEEP:
         return
     if isinstance(value, Mapping):

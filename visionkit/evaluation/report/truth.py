@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from visionkit.core.errors import VisionkitError
 from visionkit.data.dataset import VisionDataset
 from visionkit.evaluation.folder import Evaluation
+from visionkit.evaluation.report.files import moved_to
 from visionkit.evaluation.report.gallery import PixelTruth
 
 __all__ = ["true_pixels"]
@@ -19,15 +20,25 @@ __all__ = ["true_pixels"]
 _SPLITS = ("val", "test", "train", "all")
 
 
-def true_pixels(evaluation: Evaluation, load: Callable[[str], VisionDataset[Any] | None], split: str) -> PixelTruth:
-    """Return what finds the truth of a picture: by its path, else by its file's name where that is one picture's alone.
+def true_pixels(
+    evaluation: Evaluation,
+    load: Callable[[str], VisionDataset[Any] | None],
+    split: str,
+    root: str | os.PathLike[str] | None = None,
+) -> PixelTruth:
+    """Return what finds the truth of a picture.
+
+    It goes by the picture's path, else by its path below the root of the data, else by the name of its file where that
+    is one picture's alone.
 
     Args:
         evaluation: An evaluation of pixels.
         load: Returns the pictures of a split with their labels, class ids in the order of the evaluation; None where
             there is no such split.
         split: Which split was measured; the others are looked at where a picture is not in it.
+        root: Where the data lie now; None for where they were measured.
     """
+    measured = str(evaluation.data.get("root") or "")
     splits = list(dict.fromkeys((split or "val", *_SPLITS)))
     known: list[tuple[VisionDataset[Any], dict[str, list[int]]]] = []
 
@@ -41,7 +52,8 @@ def true_pixels(evaluation: Evaluation, load: Callable[[str], VisionDataset[Any]
                     continue
                 known.append((found, _places(found)))
             dataset, places = known[turn]
-            at = places.get(image.id) or places.get(os.path.basename(image.id)) or []
+            keys = (image.id, moved_to(image.id, measured, root), os.path.basename(image.id))
+            at = next((places[key] for key in keys if key in places), [])
             if len(at) == 1:
                 ids = _mask(dataset, at[0], image.size)
                 if ids is not None:
@@ -59,7 +71,7 @@ def _places(dataset: VisionDataset[Any]) -> dict[str, list[int]]:
     """Return the positions of pictures by path and by name."""
     found: dict[str, list[int]] = {}
     for k, id in enumerate(dataset.ids):
-        for key in {id, os.path.basename(id)}:
+        for key in {id, os.path.abspath(id), os.path.basename(id)}:
             found.setdefault(key, []).append(k)
     return found
 

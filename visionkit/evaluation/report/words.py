@@ -106,7 +106,7 @@ def interval_of(facts: Facts, key: str, form: str) -> Markup:
 
 def _classes(facts: Facts) -> Markup:
     total = sum(map(sum, facts.rows("confusion", "counts")))
-    hits = sum(row[k] for k, row in enumerate(facts.rows("confusion", "counts")))
+    hits = sum(row[k] for k, row in enumerate(facts.rows("confusion", "counts")) if k < len(row))
     table = pointer("confusion", "counts")
     top1 = facts.number("metrics", "top1", "value", form="share")
     if not total or top1 is None:
