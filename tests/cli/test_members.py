@@ -132,6 +132,19 @@ def test_a_folder_of_members_is_no_run(fit, photos, tmp_path):
     assert run(["model", "export", "group", "x.ckpt"]) == 1
 
 
+def test_a_training_goes_on_with_a_run_and_not_among_members(fit, photos, tmp_path):
+    for name in ("classify-1", "classify-2/member-1"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("")
+        (tmp_path / "runs" / name / "checkpoints" / "last.ckpt").write_bytes(b"")
+    status, said = fit(*TINY, "--data.root", str(photos), "--ckpt_path=auto")
+    assert status == 1
+    assert said[-1].startswith("error: runs/classify-1/checkpoints/last.ckpt: "), said[-1]
+    status, said = fit(*TINY, "--data.root", str(photos), "--trainer.default_root_dir=runs/classify-2")
+    assert status == 2
+    assert said[-1].startswith("error: runs/classify-2 holds members: go on with them by --members N --ckpt_path runs")
+
+
 def test_the_time_is_that_of_all(tmp_path):
     assert asked_members("fit", ["-c", "a", "--members", "3", "--epochs=2"]) == (["-c", "a", "--epochs=2"], 3)
     assert asked_members("validate", ["--members=3"]) == (["--members=3"], None)

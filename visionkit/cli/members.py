@@ -22,7 +22,7 @@ from visionkit.core.files import read_text, write_text
 from visionkit.core.text import say
 from visionkit.models.run_folder import FOLDER, LAST, MEMBER
 
-__all__ = ["FACTORS", "asked_members", "divided", "fit_members"]
+__all__ = ["FACTORS", "asked_members", "divided", "fit_members", "holds_members"]
 
 OPTION = "--members"
 LEAST, MOST = 2, 10
@@ -166,15 +166,15 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
     kind = Path(getattr(import_class(str(values.get(("model", "class_path"), ""))), "config", "run")).stem
     if asked is not None and asked not in NEWEST:
         folder = Path(asked)
-        if not _holds_members(folder):
-            inside = _holds_members(folder.parent)
+        if not holds_members(folder):
+            inside = holds_members(folder.parent)
             hint = f"give the folder of all members, {folder.parent}" if inside else "it holds no members"
             raise UsageError(f"--{CKPT} {asked}: with {OPTION} {hint}")
         claim.take(folder)
         return folder
     if asked is not None:
         known = [RUNS / f"{kind}-{number}" for number in numbers(RUNS, kind)] if root is None else [Path(root)]
-        if found := [folder for folder in known if _holds_members(folder)]:
+        if found := [folder for folder in known if holds_members(folder)]:
             claim.take(found[-1])
             return found[-1]
         if asked == "last":
@@ -183,7 +183,7 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
         made: Path = claim.take_numbered(RUNS, kind)
         return made
     folder = Path(root)
-    if _holds_members(folder):
+    if holds_members(folder):
         raise UsageError(
             f"{folder} already holds members: go on with them by --{CKPT} {folder}, or choose another --{HOME}"
         )
@@ -193,7 +193,8 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
     return folder
 
 
-def _holds_members(folder: Path) -> bool:
+def holds_members(folder: Path) -> bool:
+    """Return whether a folder is one of members, complete or not, and so no run itself."""
     return (folder / FILE).is_file() or (folder / f"{MEMBER}1" / "config.yaml").is_file()
 
 
