@@ -12,7 +12,7 @@ import yaml
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import last_value
 from visionkit.cli.main import run
-from visionkit.cli.members import _own_settings, asked_members, divided
+from visionkit.cli.members import _own_settings, _words, asked_members, divided
 from visionkit.models import checkpoint
 
 TINY = [
@@ -165,6 +165,15 @@ def test_what_each_member_has_for_itself(tmp_path):
     assert _own_settings(tmp_path / "config.yaml", 4) == ["--seed_everything=2", "--start_seed=8"]
     (tmp_path / "config.yaml").write_text("seed_everything: 0\n")
     assert _own_settings(tmp_path / "config.yaml", 2) == ["--seed_everything=1", "--start_seed=0"]
+
+
+def test_each_member_trusts_what_the_command_does(tmp_path):
+    first = tmp_path / "config.yaml"
+    first.write_text("seed_everything: 0\n")
+    kept = ["-c", "a.yaml", "--trust", "x", "--trust=y"]
+    for own, number in ((tmp_path / "member-2", 2), (tmp_path, 1)):  # a new one, and one that was stopped
+        words = _words(own, number, first, kept)
+        assert [word for word in words if word in kept] == ["-c", "--trust", "x", "--trust=y"]
 
 
 def test_a_word_of_help_and_of_configs(fit):

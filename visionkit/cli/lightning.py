@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
-from visionkit.cli.config.options import value_of
+from visionkit.cli.config.options import TRUST, options_of, value_of
 from visionkit.cli.config.run_config import config_text, home_of
 from visionkit.cli.faults import as_options, lacks_memory
 from visionkit.cli.making import check_data, check_machine, instead_of_last, place_loggers, refused
@@ -155,6 +155,7 @@ class CLI(LightningCLI):
             raise fault from None
         if self.subcommand == "fit" and self.model.teacher is not None:
             self.model.teacher.ready = self._fast
+            self.model.teacher.trust = [option.value for option in options_of(self.given) if option.name == TRUST]
 
     def _fast(self, model: VisionModel) -> VisionModel:
         """Make a model that only predicts as fast as `predict` does, in the precision of the training."""

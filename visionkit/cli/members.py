@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from visionkit.cli.config import bounded_yaml, configs
-from visionkit.cli.config.options import Option, options_of
+from visionkit.cli.config.options import TRUST, Option, options_of
 from visionkit.cli.config.short_names import keys_of, written_out
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text, write_text
@@ -124,12 +124,13 @@ def fit_members(arguments: Sequence[str], members: int, fit: Fit) -> int:
 def _words(own: Path, number: int, first: Path, kept: list[str]) -> list[str]:
     """Return the arguments with which a member is trained."""
     config = own / "config.yaml"
+    trust = [word for option in options_of(kept) if option.name == TRUST for word in option.words]
     if config.is_file():  # it was stopped
-        return ["-c", str(config), f"--{CKPT}=auto"]
+        return ["-c", str(config), f"--{CKPT}=auto", *trust]
     home = f"--{HOME}={own}"
     if number == 1:
         return [*kept, home]
-    return ["-c", str(first), home, *_own_settings(first, number)]
+    return ["-c", str(first), home, *trust, *_own_settings(first, number)]
 
 
 def _own_settings(first: Path, number: int) -> list[str]:
