@@ -121,13 +121,14 @@ class Teacher:
             path: The checkpoint, for messages.
 
         Raises:
-            DataError: Naming the file that is another one now.
+            DataError: Naming the files of before and now: one is another, is missing or has come.
         """
-        now = {member.sha256 for member in self._members}
-        if others := [f"{t['source']} ({t['sha256'][:12]})" for t in passport if t["sha256"] not in now]:
+        now = sorted(member.sha256 for member in self._members)
+        if passport and sorted(t["sha256"] for t in passport) != now:
+            others = ", ".join(f"{t['source']} ({t['sha256'][:12]})" for t in passport)
             ours = ", ".join(f"{member.path} ({member.sha256[:12]})" for member in self._members)
             raise DataError(
-                f"{path}: was taught by {', '.join(others)}, and model.teacher is {ours} now: give the file of before, "
+                f"{path}: was taught by {others}, and model.teacher is {ours} now: give the files of before, "
                 "go on without (--model.teacher null), or start anew"
             )
 
