@@ -109,6 +109,10 @@ def test_what_stops_a_member_says_how_all_go_on(fit, photos, tmp_path, cut_off, 
             ["--members=3", "--trainer.devices=2"],
             "error: --members trains one model after another in one process, and 2",
         ),
+        (
+            ["--members=2", "--seed_everything=false"],
+            "error: --seed_everything false: with --members all begin with one",
+        ),
         (["--members=2", "--model.backbone.depht=18"], "error: --model.backbone.depht: "),
     ],
 )
@@ -117,6 +121,14 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(fit, photos, tmp_path, mor
     assert status == 2
     assert said[-1].startswith(message)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_what_is_newest_needs_a_config(fit, tmp_path):
+    for word in ("auto", "last"):
+        status, said = fit("--members=2", f"--ckpt_path={word}")
+        assert status == 2
+        assert said[-1].startswith(f"error: --ckpt_path {word}: with --members, say by -c CONFIG whose folder is meant")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_of_members_is_no_run(fit, photos, tmp_path):
@@ -163,6 +175,12 @@ def test_what_each_member_has_for_itself(tmp_path):
         *("--seed_everything=1", "--start_seed=8", "--model.recipe.optimizer.lr=0.0014"),
     ]
     assert _own_settings(tmp_path / "config.yaml", 4) == ["--seed_everything=2", "--start_seed=8"]
+    (tmp_path / "config.yaml").write_text("seed_everything: 0\nmodel: {init_args: {recipe: {optimizer: null}}}\n")
+    *_, word = _own_settings(tmp_path / "config.yaml", 2)
+    assert word == (
+        '--model.recipe.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0007, "weight_decay": 0.05}}'
+    )
+    assert len(_own_settings(tmp_path / "config.yaml", 4)) == 2
     (tmp_path / "config.yaml").write_text("seed_everything: 0\n")
     assert _own_settings(tmp_path / "config.yaml", 2) == ["--seed_everything=1", "--start_seed=0"]
 

@@ -90,6 +90,14 @@ def fit_members(arguments: Sequence[str], members: int, fit: Fit) -> int:
     if not configs.paths(arguments) and asked is None:
         return fit(list(arguments))  # which says what is missing
     values = values_of(written)
+    if values.get(("seed_everything",)) is False:
+        raise UsageError(
+            f"--seed_everything false: with {OPTION} all begin with one start: give a number, or leave it out"
+        )
+    if not configs.paths(arguments) and asked in NEWEST and not values.get(tuple(HOME.split("."))):
+        raise UsageError(
+            f"--{CKPT} {asked}: with {OPTION}, say by -c CONFIG whose folder is meant, or give it: --{CKPT} runs/NAME-1"
+        )
     if (processes := processes_of(values)) > 1:
         raise UsageError(
             f"{OPTION} trains one model after another in one process, and {processes} processes are to share each: set "
@@ -136,13 +144,21 @@ def _words(own: Path, number: int, first: Path, kept: list[str]) -> list[str]:
 def _own_settings(first: Path, number: int) -> list[str]:
     """Return what a member has for itself, beside the config of the first one."""
     from visionkit.cli.config.auto import flattened
+    from visionkit.training.recipe import DECAY, RATE
 
     values = dict(flattened(bounded_yaml.load_file(first)))
     seed = int(values["seed_everything",])
     start = values.get(("start_seed",))
     words = [f"--seed_everything={(seed + number - 1) % SEEDS}", f"--start_seed={seed if start is None else start}"]
-    rate, factor = values.get(("model", "recipe", "optimizer", "lr")), FACTORS[(number - 1) % len(FACTORS)]
-    if isinstance(rate, int | float) and factor != 1:
+    optimizer, factor = ("model", "recipe", "optimizer"), FACTORS[(number - 1) % len(FACTORS)]
+    rate = values.get((*optimizer, "lr"))
+    if factor == 1:
+        return words
+    if values.get(optimizer, "") is None:  # the usual one
+        settings = {"lr": float(f"{RATE * factor:.4g}"), "weight_decay": DECAY}
+        usual = {"class_path": "torch.optim.AdamW", "init_args": settings}
+        words.append(f"--model.recipe.optimizer={json.dumps(usual)}")
+    elif isinstance(rate, int | float):
         words.append(f"--model.recipe.optimizer.lr={rate * factor:.4g}")
     return words
 
