@@ -12,7 +12,7 @@ import yaml
 from visionkit.cli.config import configs
 from visionkit.cli.config.auto import last_value
 from visionkit.cli.main import run
-from visionkit.cli.members import _own_settings, asked_members, divided
+from visionkit.cli.members import _own_settings, _words, asked_members, divided
 from visionkit.models import checkpoint
 
 TINY = [
@@ -109,6 +109,10 @@ def test_what_stops_a_member_says_how_all_go_on(fit, photos, tmp_path, cut_off, 
             ["--members=3", "--trainer.devices=2"],
             "error: --members trains one model after another in one process, and 2",
         ),
+        (
+            ["--members=2", "--seed_everything=false"],
+            "error: --seed_everything false: with --members all begin with one",
+        ),
         (["--members=2", "--model.backbone.depht=18"], "error: --model.backbone.depht: "),
     ],
 )
@@ -117,6 +121,14 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(fit, photos, tmp_path, mor
     assert status == 2
     assert said[-1].startswith(message)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_what_is_newest_needs_a_config(fit, tmp_path):
+    for word in ("auto", "last"):
+        status, said = fit("--members=2", f"--ckpt_path={word}")
+        assert status == 2
+        assert said[-1].startswith(f"error: --ckpt_path {word}: with --members, say by -c CONFIG whose folder is meant")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_folder_of_members_is_no_run(fit, photos, tmp_path):
@@ -130,6 +142,19 @@ def test_a_folder_of_members_is_no_run(fit, photos, tmp_path):
     status, said = fit(*TINY, "--members=2", "--ckpt_path=group/member-1")
     assert said[-1] == "error: --ckpt_path group/member-1: with --members give the folder of all members, group"
     assert run(["model", "export", "group", "x.ckpt"]) == 1
+
+
+def test_a_training_goes_on_with_a_run_and_not_among_members(fit, photos, tmp_path):
+    for name in ("classify-1", "classify-2/member-1"):
+        (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.yaml").write_text("")
+        (tmp_path / "runs" / name / "checkpoints" / "last.ckpt").write_bytes(b"")
+    status, said = fit(*TINY, "--data.root", str(photos), "--ckpt_path=auto")
+    assert status == 1
+    assert said[-1].startswith("error: runs/classify-1/checkpoints/last.ckpt: "), said[-1]
+    status, said = fit(*TINY, "--data.root", str(photos), "--trainer.default_root_dir=runs/classify-2")
+    assert status == 2
+    assert said[-1].startswith("error: runs/classify-2 holds members: go on with them by --members N --ckpt_path runs")
 
 
 def test_the_time_is_that_of_all(tmp_path):
@@ -150,8 +175,23 @@ def test_what_each_member_has_for_itself(tmp_path):
         *("--seed_everything=1", "--start_seed=8", "--model.recipe.optimizer.lr=0.0014"),
     ]
     assert _own_settings(tmp_path / "config.yaml", 4) == ["--seed_everything=2", "--start_seed=8"]
+    (tmp_path / "config.yaml").write_text("seed_everything: 0\nmodel: {init_args: {recipe: {optimizer: null}}}\n")
+    *_, word = _own_settings(tmp_path / "config.yaml", 2)
+    assert word == (
+        '--model.recipe.optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.0007, "weight_decay": 0.05}}'
+    )
+    assert len(_own_settings(tmp_path / "config.yaml", 4)) == 2
     (tmp_path / "config.yaml").write_text("seed_everything: 0\n")
     assert _own_settings(tmp_path / "config.yaml", 2) == ["--seed_everything=1", "--start_seed=0"]
+
+
+def test_each_member_trusts_what_the_command_does(tmp_path):
+    first = tmp_path / "config.yaml"
+    first.write_text("seed_everything: 0\n")
+    kept = ["-c", "a.yaml", "--trust", "x", "--trust=y"]
+    for own, number in ((tmp_path / "member-2", 2), (tmp_path, 1)):  # a new one, and one that was stopped
+        words = _words(own, number, first, kept)
+        assert [word for word in words if word in kept] == ["-c", "--trust", "x", "--trust=y"]
 
 
 def test_a_word_of_help_and_of_configs(fit):

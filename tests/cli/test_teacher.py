@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import re
+import sys
 
 import pytest
 import torch
@@ -120,6 +121,25 @@ def test_what_cannot_be_taught_is_refused_in_a_line(fit, tmp_path, config, more,
     assert code == status, said
     assert said[-1].startswith(f"error: {message}"), said[-1]
     assert not list(tmp_path.glob("runs/*/checkpoints"))
+
+
+def test_a_teacher_names_foreign_classes_where_their_package_is_trusted(fit, tmp_path, monkeypatch):
+    (tmp_path / "zoo.py").write_text("from visionkit import LinearHead\nclass Head(LinearHead): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = network("classify")
+    described = checkpoint.spec_of_model(model, task="visionkit.Classifier")
+    described["model"]["head"]["class_path"] = "zoo.Head"
+    state = {f"model.{k}": v for k, v in model.state_dict().items()}
+    checkpoint.write({"state_dict": state, "visionkit": described}, "zoo.ckpt")
+    given = ["-c", "classify.yaml", *TINY, "--trainer.max_epochs=0", "--model.teacher=zoo.ckpt"]
+    status, said = fit(*given)
+    assert status == 2
+    assert "zoo.ckpt: the checkpoint names the class zoo.Head, outside visionkit" in said[-1]
+    assert "zoo" not in sys.modules
+    status, said = fit(*given, "--trust", "zoo")
+    sys.modules.pop("zoo", None)
+    assert status == 0, said
+    assert any(line.startswith("teacher  zoo.ckpt: ResNet") for line in said)
 
 
 @pytest.mark.slow

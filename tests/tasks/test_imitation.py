@@ -179,6 +179,18 @@ def test_heads_that_learn_from_labels_alone_name_those_that_do_not(cls):
 # ---- right values
 
 
+def test_centerness_is_learnt_from_labels_where_the_teacher_has_none():
+    torch.manual_seed(0)
+    teacher = FCOSHead(PYRAMID, CLASSES, **{**TORCHVISION, "class_loss": "quality"}).eval()
+    head = made("fcos of torchvision", 7)
+    outputs, targets = head(maps("fcos of torchvision")), truth("fcos of torchvision")
+    with torch.no_grad():
+        theirs = teacher(maps("fcos of torchvision"))
+    losses = head.imitate(outputs, targets, lesson("fcos of torchvision", teacher, theirs))
+    assert set(losses) == {"classification", "box", "centerness"}
+    torch.testing.assert_close(losses["centerness"], head.loss(outputs, targets)["centerness"])
+
+
 def test_divergence_of_probabilities_by_hand():
     logits, truth = torch.tensor([[math.log(4.0), 0.0]]), torch.tensor([[0.5, 0.5]])
     plain = 0.5 * math.log(0.5 / 0.8) + 0.5 * math.log(0.5 / 0.2)

@@ -174,6 +174,22 @@ def test_the_mean_of_an_ensemble_is_learnt(teacher, tmp_path):
     assert values[2] == pytest.approx((values[0] + values[1]) / 2)
 
 
+def test_the_teachers_that_a_training_goes_on_with_are_all_those_of_before(teacher, tmp_path):
+    visionkit.save(network(CLASSES, seed=9), tmp_path / "b.ckpt")
+    one, both, turned = (
+        Teacher(list(map(str, given)))
+        for given in ([teacher], [teacher, tmp_path / "b.ckpt"], [tmp_path / "b.ckpt", teacher])
+    )
+    for t in (one, both, turned):
+        t.load(network(CLASSES), Recipe())
+    both.refuse_others(turned.passport(), "x.ckpt")
+    both.refuse_others([], "x.ckpt")
+    with pytest.raises(DataError, match=r"x.ckpt: was taught by teacher.ckpt \(\w{12}\), and .*, \S*b.ckpt .* now"):
+        both.refuse_others(one.passport(), "x.ckpt")
+    with pytest.raises(DataError, match=r"was taught by teacher.ckpt .*, b.ckpt .*, and model.teacher is \S*teacher"):
+        one.refuse_others(both.passport(), "x.ckpt")
+
+
 @pytest.mark.parametrize(
     ("made", "recipe", "message"),
     [

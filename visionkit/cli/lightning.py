@@ -21,10 +21,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from visionkit.cli.config.configs import TOP
 from visionkit.cli.config.descriptions import TRAINER_DEFAULTS, import_class
-from visionkit.cli.config.options import value_of
+from visionkit.cli.config.options import TRUST, options_of, value_of
 from visionkit.cli.config.run_config import config_text, home_of
 from visionkit.cli.faults import as_options, lacks_memory
 from visionkit.cli.making import check_data, check_machine, instead_of_last, place_loggers, refused
+from visionkit.cli.members import holds_members
 from visionkit.cli.parser import GIVEN_ARGUMENTS, Parser, names_class
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_precision, describe_processor, tune
@@ -34,7 +35,7 @@ from visionkit.models.backbones.base import Backbone
 from visionkit.models.model import VisionModel
 from visionkit.models.necks.base import Neck
 from visionkit.models.necks.identity import IdentityNeck
-from visionkit.models.run_folder import BEST, FOLDER, LAST
+from visionkit.models.run_folder import BEST, FOLDER, LAST, MEMBER
 from visionkit.prediction.backends.convert import convert
 from visionkit.prediction.sheet import draw_sheet
 from visionkit.training.advice import USUAL, Choice
@@ -154,6 +155,7 @@ class CLI(LightningCLI):
             raise fault from None
         if self.subcommand == "fit" and self.model.teacher is not None:
             self.model.teacher.ready = self._fast
+            self.model.teacher.trust = [option.value for option in options_of(self.given) if option.name == TRUST]
 
     def _fast(self, model: VisionModel) -> VisionModel:
         """Make a model that only predicts as fast as `predict` does, in the precision of the training."""
@@ -284,13 +286,19 @@ class CLI(LightningCLI):
                 raise UsageError("under torchrun all processes need one run folder: set --trainer.default_root_dir")
             kind, checkpoint = _config_name(config), config.get("ckpt_path")
             taken = numbers(RUNS, kind)
-            if checkpoint in ("last", "best") and not taken:
+            known = [folder for n in taken if not holds_members(folder := RUNS / f"{kind}-{n}")]
+            if checkpoint in ("last", "best") and not known:
                 raise UsageError(f"--ckpt_path {checkpoint}: there is no run under runs/{kind}-* to continue")
-            if checkpoint not in ("last", "best", "auto") or not taken:
+            if checkpoint not in ("last", "best", "auto") or not known:
                 self._kind = kind if self.subcommand == "fit" else None
                 return RUNS / f"{kind}-{(taken or [0])[-1] + 1}"
-            asked = RUNS / f"{kind}-{taken[-1]}"
+            asked = known[-1]
         folder = Path(asked)
+        if self.subcommand == "fit" and _is_first() and holds_members(folder):
+            raise UsageError(
+                f"{folder} holds members: go on with them by --members N --ckpt_path {folder}, with one of them by "
+                f"--ckpt_path {folder / MEMBER}1, or choose another --trainer.default_root_dir"
+            )
         if self.subcommand == "fit" and not config.get("ckpt_path") and _is_first() and _holds_run(folder):
             raise UsageError(
                 f"{folder} already holds a run: choose another --trainer.default_root_dir, "

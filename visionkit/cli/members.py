@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from visionkit.cli.config import bounded_yaml, configs
-from visionkit.cli.config.options import Option, options_of
+from visionkit.cli.config.options import TRUST, Option, options_of
 from visionkit.cli.config.short_names import keys_of, written_out
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text, write_text
 from visionkit.core.text import say
 from visionkit.models.run_folder import FOLDER, LAST, MEMBER
 
-__all__ = ["FACTORS", "asked_members", "divided", "fit_members"]
+__all__ = ["FACTORS", "asked_members", "divided", "fit_members", "holds_members"]
 
 OPTION = "--members"
 LEAST, MOST = 2, 10
@@ -90,6 +90,14 @@ def fit_members(arguments: Sequence[str], members: int, fit: Fit) -> int:
     if not configs.paths(arguments) and asked is None:
         return fit(list(arguments))  # which says what is missing
     values = values_of(written)
+    if values.get(("seed_everything",)) is False:
+        raise UsageError(
+            f"--seed_everything false: with {OPTION} all begin with one start: give a number, or leave it out"
+        )
+    if not configs.paths(arguments) and asked in NEWEST and not values.get(tuple(HOME.split("."))):
+        raise UsageError(
+            f"--{CKPT} {asked}: with {OPTION}, say by -c CONFIG whose folder is meant, or give it: --{CKPT} runs/NAME-1"
+        )
     if (processes := processes_of(values)) > 1:
         raise UsageError(
             f"{OPTION} trains one model after another in one process, and {processes} processes are to share each: set "
@@ -124,24 +132,33 @@ def fit_members(arguments: Sequence[str], members: int, fit: Fit) -> int:
 def _words(own: Path, number: int, first: Path, kept: list[str]) -> list[str]:
     """Return the arguments with which a member is trained."""
     config = own / "config.yaml"
+    trust = [word for option in options_of(kept) if option.name == TRUST for word in option.words]
     if config.is_file():  # it was stopped
-        return ["-c", str(config), f"--{CKPT}=auto"]
+        return ["-c", str(config), f"--{CKPT}=auto", *trust]
     home = f"--{HOME}={own}"
     if number == 1:
         return [*kept, home]
-    return ["-c", str(first), home, *_own_settings(first, number)]
+    return ["-c", str(first), home, *trust, *_own_settings(first, number)]
 
 
 def _own_settings(first: Path, number: int) -> list[str]:
     """Return what a member has for itself, beside the config of the first one."""
     from visionkit.cli.config.auto import flattened
+    from visionkit.training.recipe import DECAY, RATE
 
     values = dict(flattened(bounded_yaml.load_file(first)))
     seed = int(values["seed_everything",])
     start = values.get(("start_seed",))
     words = [f"--seed_everything={(seed + number - 1) % SEEDS}", f"--start_seed={seed if start is None else start}"]
-    rate, factor = values.get(("model", "recipe", "optimizer", "lr")), FACTORS[(number - 1) % len(FACTORS)]
-    if isinstance(rate, int | float) and factor != 1:
+    optimizer, factor = ("model", "recipe", "optimizer"), FACTORS[(number - 1) % len(FACTORS)]
+    rate = values.get((*optimizer, "lr"))
+    if factor == 1:
+        return words
+    if values.get(optimizer, "") is None:  # the usual one
+        settings = {"lr": float(f"{RATE * factor:.4g}"), "weight_decay": DECAY}
+        usual = {"class_path": "torch.optim.AdamW", "init_args": settings}
+        words.append(f"--model.recipe.optimizer={json.dumps(usual)}")
+    elif isinstance(rate, int | float):
         words.append(f"--model.recipe.optimizer.lr={rate * factor:.4g}")
     return words
 
@@ -166,15 +183,15 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
     kind = Path(getattr(import_class(str(values.get(("model", "class_path"), ""))), "config", "run")).stem
     if asked is not None and asked not in NEWEST:
         folder = Path(asked)
-        if not _holds_members(folder):
-            inside = _holds_members(folder.parent)
+        if not holds_members(folder):
+            inside = holds_members(folder.parent)
             hint = f"give the folder of all members, {folder.parent}" if inside else "it holds no members"
             raise UsageError(f"--{CKPT} {asked}: with {OPTION} {hint}")
         claim.take(folder)
         return folder
     if asked is not None:
         known = [RUNS / f"{kind}-{number}" for number in numbers(RUNS, kind)] if root is None else [Path(root)]
-        if found := [folder for folder in known if _holds_members(folder)]:
+        if found := [folder for folder in known if holds_members(folder)]:
             claim.take(found[-1])
             return found[-1]
         if asked == "last":
@@ -183,7 +200,7 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
         made: Path = claim.take_numbered(RUNS, kind)
         return made
     folder = Path(root)
-    if _holds_members(folder):
+    if holds_members(folder):
         raise UsageError(
             f"{folder} already holds members: go on with them by --{CKPT} {folder}, or choose another --{HOME}"
         )
@@ -193,7 +210,8 @@ def _folder(claim: Any, values: dict[tuple[str, ...], Any], asked: str | None) -
     return folder
 
 
-def _holds_members(folder: Path) -> bool:
+def holds_members(folder: Path) -> bool:
+    """Return whether a folder is one of members, complete or not, and so no run itself."""
     return (folder / FILE).is_file() or (folder / f"{MEMBER}1" / "config.yaml").is_file()
 
 

@@ -16,12 +16,23 @@ from torch.optim.lr_scheduler import LambdaLR
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import Backbone
 
-__all__ = ["OptimizerFactory", "Part", "Recipe", "learning_rate_factor", "parameter_groups", "thaw_factor"]
+__all__ = [
+    "DECAY",
+    "RATE",
+    "OptimizerFactory",
+    "Part",
+    "Recipe",
+    "learning_rate_factor",
+    "parameter_groups",
+    "thaw_factor",
+]
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 """Makes an optimizer for parameters or parameter groups."""
 
 
+RATE, DECAY = 1e-3, 0.05
+"""Learning rate and weight decay of AdamW where no optimizer is given."""
 NECK = "neck"
 ALL = "all"
 
@@ -245,7 +256,7 @@ class Recipe:
             UsageError: It refuses its settings.
         """
         if self.optimizer is None:
-            optimizer: Optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.05)
+            optimizer: Optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=DECAY)
         else:
             try:
                 optimizer = self.optimizer(groups)

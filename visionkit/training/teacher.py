@@ -54,6 +54,8 @@ class Teacher:
             raise UsageError("model.teacher needs a checkpoint, the folder of a run or a list of them; null is none")
         self.ready: Callable[[VisionModel], VisionModel] | None = None
         """Makes a model faster that only predicts, on its device; None takes it as it is."""
+        self.trust: Sequence[str] = ()
+        """Names of packages, beside visionkit and those of the model that is trained, whose classes they may name."""
         self._members: list[_Member] = []
         self._device: torch.device | None = None
         self._recipe, self._size, self._unknown = Recipe(), (0, 0), list[str]()
@@ -82,7 +84,7 @@ class Teacher:
                 "leave it out"
             )
         parts = (model.backbone, model.neck, model.head)
-        trust = {type(part).__module__.partition(".")[0] for part in parts} - {"visionkit"}
+        trust = {type(part).__module__.partition(".")[0] for part in parts} - {"visionkit"} | set(self.trust)
         found = []
         for path, digest in checksums(self.paths):
             teacher = checkpoints.restore(checkpoints.read(path), path, trust=sorted(trust))
@@ -119,13 +121,14 @@ class Teacher:
             path: The checkpoint, for messages.
 
         Raises:
-            DataError: Naming the file that is another one now.
+            DataError: Naming the files of before and now: one is another, is missing or has come.
         """
-        now = {member.sha256 for member in self._members}
-        if others := [f"{t['source']} ({t['sha256'][:12]})" for t in passport if t["sha256"] not in now]:
+        now = sorted(member.sha256 for member in self._members)
+        if passport and sorted(t["sha256"] for t in passport) != now:
+            others = ", ".join(f"{t['source']} ({t['sha256'][:12]})" for t in passport)
             ours = ", ".join(f"{member.path} ({member.sha256[:12]})" for member in self._members)
             raise DataError(
-                f"{path}: was taught by {', '.join(others)}, and model.teacher is {ours} now: give the file of before, "
+                f"{path}: was taught by {others}, and model.teacher is {ours} now: give the files of before, "
                 "go on without (--model.teacher null), or start anew"
             )
 

@@ -19,7 +19,7 @@ import visionkit
 from visionkit.cli.config import bounded_yaml, configs
 from visionkit.cli.config.classes import drop_replaced
 from visionkit.cli.config.descriptions import keys_of_form
-from visionkit.cli.config.options import options_of, value_of
+from visionkit.cli.config.options import TRUST, options_of, value_of
 from visionkit.cli.config.print_config import PRINT, asked_to_print, printed
 from visionkit.cli.config.short_config import shortened_config
 from visionkit.cli.config.short_names import written_out
@@ -53,7 +53,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     arguments, print_config = asked_to_print(arguments)
     arguments, dry = _dry(command, arguments)
     _refuse_words(command, arguments)
-    given = arguments  # in the user's own words, for messages
+    given = [*arguments, *(f"{TRUST}={name}" for name in trust)]  # in the user's own words, for messages and teachers
     arguments = _complete(command, _run_folders(command, written_out(command, arguments)), trust)
     refuse_values(arguments)
     with uncollected():
@@ -106,10 +106,10 @@ def _import_named(arguments: Sequence[str]) -> None:
 def _trusted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the arguments without ``--trust PACKAGE``, and the packages: Lightning's parser does not know it."""
     options = options_of(arguments)
-    packages = [option.value for option in options if option.name == "--trust"]
+    packages = [option.value for option in options if option.name == TRUST]
     if not all(packages) or any(package.startswith("-") for package in packages):
         raise UsageError("--trust needs the name of a package whose classes the checkpoint may name")
-    return [word for option in options if option.name != "--trust" for word in option.words], packages
+    return [word for option in options if option.name != TRUST for word in option.words], packages
 
 
 def _dry(command: str, arguments: list[str]) -> tuple[list[str], bool]:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from visionkit.models.run_folder import SUFFIXES, is_checkpoint
 
-__all__ = ["CONFIG", "Option", "each_checkpoint", "options_of", "value_of"]
+__all__ = ["CONFIG", "TRUST", "Option", "each_checkpoint", "options_of", "value_of"]
 
 CONFIG = ("-c", "--config")
+TRUST = "--trust"
+"""Names a package beside visionkit whose classes a checkpoint may name."""
 
 
 class Option(NamedTuple):

@@ -24,7 +24,8 @@ USAGE = """usage: visionkit {command} -c CONFIG [--KEY VALUE ...] [--ckpt_path F
   --KEY VALUE          overrides a key of the config; a class is named in place (--model.backbone TimmBackbone
                        --model.backbone.name resnet18d) and starts from its own defaults; `null` stands for none
   --ckpt_path FILE     {ckpt}; or the folder of a run
-  --trust PACKAGE      a package beside visionkit whose classes the checkpoint may name, without -c (repeatable)
+  --trust PACKAGE      a package beside visionkit whose classes checkpoints may name: that of --ckpt_path
+                       without -c, and teachers (repeatable)
   --print_config       prints the config, with comments, and ends; `--print_config full` prints all keys
   --seed_everything N  seed of start weights, order and augmentation (default: 0){fit}
 

@@ -220,15 +220,16 @@ class FCOSHead(Head):
             raise UsageError(f"a {type(teacher).__name__} says nothing of each location: give a model with FCOSHead")
 
     def imitate(self, outputs: FCOSOutputs, targets: Sequence[BoxTarget], lesson: Lesson) -> dict[str, Tensor]:
-        """Return "classification" and "box", and "centerness" where both have it, as :meth:`loss` does.
+        """Return "classification", "box" and, where it has it, "centerness", as :meth:`loss` does.
 
         The class scores of all locations follow the teacher's by the quality focal loss, and where it is sure, boxes
         follow its boxes, weighted by its scores (Zheng et al., "Localization Distillation", CVPR 2022, with their
-        valuable region). Of other strides or sizes, the nearest of its locations teaches.
+        valuable region). Of other strides or sizes, the nearest of its locations teaches. A teacher without centerness
+        leaves that to the labels.
 
         Args:
             outputs: What ``forward`` returned.
-            targets: They say nothing here: the teacher speaks of all that it sees.
+            targets: The objects of each image; without need of them, the teacher speaks of all that it sees.
             lesson: Of a head that passed :meth:`check_teacher`.
         """
         teacher, taught = lesson.head, lesson.outputs
@@ -256,6 +257,8 @@ class FCOSHead(Head):
         if both:
             unlike = binary_divergence(outputs.centerness, middle)[..., 0]  # [B, A]
             losses["centerness"] = (unlike * sure * share).sum()
+        elif self.centerness is not None:
+            losses["centerness"] = self.loss(outputs, targets)["centerness"]
         return losses
 
     def scores(self, outputs: FCOSOutputs) -> Tensor:
