@@ -208,9 +208,7 @@ def main_of(keys: Iterable[str], monitor: str) -> str:
     """
     told = list(keys)
     if not told:
-        raise UsageError(
-            "these evaluations have no number in common: evaluate again, with the same kind of predictions"
-        )
+        raise UsageError("these evaluations have no number in common; give two of the same kind of predictions")
     return monitor if monitor in told else told[0]
 
 
