@@ -181,10 +181,10 @@ def _choose(
         )
     if asked is None and (trainings is None or _standing(train, candidate, channels, trainings) == "foreign"):
         return _all(found)
-    part = _divided(found, train, candidate, asked, trainings or {})
+    divided = _divided(found, train, candidate, asked, trainings or {})
     if asked == "train" and trainings:
-        return part._replace(warnings=_of_training(part.dataset, candidate, channels, trainings))
-    return part
+        return divided._replace(warnings=_of_training(divided.dataset, candidate, channels, trainings))
+    return divided
 
 
 def _all(found: DataSplits[Data]) -> _Chosen:
