@@ -104,11 +104,30 @@ def test_data_of_elsewhere(parted, flat, tmp_path):
     assert again.warnings == ()
     heart = data_for(copy, **asked, split="all", trainings={"m": training(flat, tmp_path)})
     assert "known by heart" in heart.warnings[0]
+    held = data_for(parted / "val", **asked, split="all", trainings={"m": training(parted, tmp_path)})
+    assert held.warnings == (), "they validated, and trained nothing"
     gone = data_for(copy, **asked, trainings={"m": training(tmp_path / "gone", tmp_path)})
     assert gone.split == "val"
     assert "cannot be read any more" in gone.warnings[0]
     learnt = data_for(parted, **asked, trainings={"m": training(parted / "val", tmp_path)})
     assert "of the 30 pictures are among the training pictures of" in learnt.warnings[0]
+
+
+@pytest.mark.parametrize(("split", "whole"), [("all", False), ("train", True), ("train", False)])
+def test_pictures_of_which_nothing_is_known_are_not_said_to_have_trained(parted, flat, tmp_path, split, whole):
+    asked = {"classes": CLASSES, "task": "classification", "split": split}
+    root = parted if whole else flat
+    (line,) = data_for(root, **asked, trainings={"m": None}).warnings
+    assert line == (
+        f"m: which pictures it was trained on is not known (no config.yaml of a run beside it); if they are of {root}, "
+        "some of them may be counted here: give pictures that it has not seen"
+    )
+    first, second = data_for(root, **asked, trainings={"m": None, "n": training(root, tmp_path)}).warnings
+    assert "known by heart" in first
+    assert second == line
+    (gone,) = data_for(root, **asked, trainings={"m": training(tmp_path / "gone", tmp_path)}).warnings
+    assert "cannot be read any more" in gone
+    assert data_for(root, **asked, trainings={"m": training(None, tmp_path)}).warnings == ()
 
 
 def test_faults_of_other_splits_do_not_matter(parted, tmp_path):

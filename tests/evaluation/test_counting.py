@@ -1,12 +1,14 @@
 """The loop over pictures: what is counted, what is left out, what is watched."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 
 from visionkit.core.errors import DataError
 from visionkit.evaluation.counting import Count, count, count_predictions
+from visionkit.evaluation.output import records_of, writing_predictions
 from visionkit.prediction.predictor import Predictor
 from visionkit.tasks.classification.metric import ClassificationMetric
 from visionkit.tasks.classification.readers.folder import FolderDataset
@@ -110,3 +112,36 @@ def test_predictions_that_are_there(data):
     assert counted.seconds is None
     with pytest.raises(DataError, match="no picture is left"):
         count_predictions({}, data, new(data))
+
+
+def test_files_are_listed_once(data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(type(data), "files", lambda self: asked.append(1) or [Path(id) for id in self.ids])
+    count_predictions({k: ClassPrediction(torch.eye(3)[0]) for k in range(len(data))}, data, new(data))
+    assert len(asked) == 1
+
+
+def test_what_goes_wrong_while_several_are_counted_is_no_picture_that_is_left_out(tiny_model, data):
+    class Broken(ClassificationMetric):
+        def update(self, predictions, targets):
+            if len(predictions) == 16:  # the rest could be
+                raise DataError("cannot be counted")
+
+    for begin in (
+        lambda counted: count(Predictor(tiny_model), data, counted),
+        lambda counted: count_predictions({k: ClassPrediction(torch.eye(3)[0]) for k in range(24)}, data, counted),
+    ):
+        with pytest.raises(DataError, match="cannot be counted"):
+            begin(Count(Broken(data.classes)))
+
+
+def test_a_lost_evaluation_is_told_of(tmp_path):
+    (tmp_path / "evaluation.json").write_text("{}")
+    for lines in (["nothing is left", f"{tmp_path}: the evaluation that was there is gone, as it was to be replaced"],
+                  ["nothing is left"]):  # fmt: skip
+        with (
+            pytest.raises(DataError) as e,
+            writing_predictions(str(tmp_path), records_of("classification"), ("a",), (), overwrite=True),
+        ):
+            raise DataError("nothing is left")
+        assert e.value.lines == lines

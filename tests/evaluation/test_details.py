@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from visionkit.evaluation import details
 from visionkit.evaluation.details import MISSED, NOTHING, confusion_of, precision_recall_of, scores_of, worst_first
 from visionkit.tasks.classification.metric import ClassificationMetric
 from visionkit.tasks.classification.types import ClassPrediction, ClassTarget
@@ -107,6 +108,12 @@ def test_without_pictures():
     for metric in (DetectionMetric(("a",)), ClassificationMetric(("a", "b")), SegmentationMetric(("a",))):
         assert confusion_of(metric, []) is None
         assert precision_recall_of(metric) == {}
+
+
+def test_so_many_classes_have_no_table(monkeypatch):
+    assert confusion_of(detection(), [0.0] * 4) is not None
+    monkeypatch.setattr(details, "MOST_CLASSES", 1)
+    assert confusion_of(detection(), [0.0] * 4) is None
 
 
 def test_curves_have_so_many_points_at_most():

@@ -143,6 +143,13 @@ FAULTS = {
     "worst below": (lambda t: t.update(worst=[-1]), "worst is a list of positions below 40"),
     "confusion": (lambda t: t["confusion"]["counts"].pop(), "confusion: counts has 3 rows of 3 whole numbers"),
     "a cell": (lambda t: t["confusion"]["images"].update({"0,9": [1]}), "confusion: images are those of cells"),
+    "a row": (lambda t: t["confusion"]["images"].update({"3,0": [1]}), "confusion: images are those of cells"),
+    "a zero": (lambda t: t["confusion"]["images"].update({"00,1": [1]}), "confusion: images are those of cells"),
+    "no cell": (lambda t: t["confusion"]["images"].update({"0;1": [1]}), "confusion: images are those of cells"),
+    "many classes": (
+        lambda t: t.update(classes=[str(k) for k in range(5001)]),
+        "has 5,001 classes, and 5,000 can be read at most",
+    ),
     "a picture": (lambda t: t["confusion"]["images"].update({"0,1": [99]}), "confusion: images are lists"),
     "thresholds": (lambda t: t.update(thresholds=[0.5]), "thresholds is a mapping or null"),
     "data": (lambda t: t["data"].update(images=39), r"images\.jsonl: lists other pictures or labels than"),

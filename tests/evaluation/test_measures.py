@@ -4,11 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from tests import evaluated
 from visionkit import UsageError
 from visionkit.evaluation.intervals import wilson
 from visionkit.evaluation.measures import bases, lower_is_better, measure, share_interval
+from visionkit.evaluation.resampling import bootstrap_weights, resample
+from visionkit.tasks.detection.types import BoxPrediction, BoxTarget
 
 
 def pets(n=60, right=0.8, seed=0, classes=evaluated.PETS):
@@ -139,3 +142,33 @@ def test_no_images_no_numbers():
     from visionkit.evaluation.folder import new_metric
 
     assert measure(new_metric("detection", ["a"])) == {}
+
+
+def bus(at, count):
+    """A prediction of the first of some buses in one picture, and these."""
+    boxes = torch.tensor([[20.0 * k, 0, 20.0 * k + 10, 10] for k in range(count)]).reshape(-1, 4) + at
+    labels = torch.ones(count, dtype=torch.int64)
+    return BoxPrediction(boxes[:1], torch.full((min(count, 1),), 0.9), labels[:1]), BoxTarget.make(boxes, labels)
+
+
+def test_objects_that_all_lie_in_few_pictures_say_little():
+    measured = measure(evaluated.detected([*evaluated.boxes(0, count=60, classes=1), bus(0, 12)]).metric, draws=50)
+    assert measured["ap/bus"].few == "too few to say: 12 objects of the class in 1 image"
+    assert measured["ap/car"].few is None
+    labels = [1] * 20 + [0] * 80
+    grouped = evaluated.classified(labels, labels, groups=[f"film {k // 10}" if k < 20 else None for k in range(100)])
+    found = measure(grouped.metric, grouped.groups, draws=20)
+    assert found["accuracy/dog"].few == "too few to say: 20 pictures of the class in 2 groups"
+    assert found["accuracy/cat"].few is None
+
+
+def test_resamples_without_any_object_pull_no_interval_to_zero():
+    """All objects are found; of these pictures hardly any has one."""
+    metric = evaluated.detected([bus(k, int(k < 2)) for k in range(60)]).metric
+    drawn = resample(metric, bootstrap_weights(range(60), 200))
+    assert np.isnan(drawn["map"]).any()
+    assert set(drawn["map"][~np.isnan(drawn["map"])].round(6)) == {1.0}
+    assert float(metric.compute()["map"]) == pytest.approx(1.0)
+    empty = evaluated.detected([bus(k, 0) for k in range(60)]).metric
+    none = measure(empty, draws=20)["map"]
+    assert (none.value, none.interval, none.few) == (0, None, "too few to say: 0 of what it is of in 60 images")

@@ -26,6 +26,10 @@ NAMES = ("train", "val", "test")
 Data: TypeAlias = VisionDataset[Any]
 Trainings: TypeAlias = Mapping[str, Training | None]
 
+Standing: TypeAlias = Literal["trained", "unknown", "validated", "foreign"]
+STANDINGS: tuple[Standing, ...] = ("trained", "unknown", "validated", "foreign")
+"""How pictures stand to those of a run: some trained, nothing is known, some validated, all are others."""
+
 KNOWN_BY_HEART = "pictures of training are counted: these numbers say how well they are known by heart, no more"
 
 
@@ -166,8 +170,9 @@ def _choose(
     train = found.train
     if asked == "all" or (asked == "train" and found.val is not None and train is not None):
         whole = _Chosen(train, "train") if asked == "train" and train is not None else _all(found)
-        known = asked == "train" or (trainings and not _is_foreign(whole.dataset, candidate, channels, trainings))
-        return whole._replace(warnings=(KNOWN_BY_HEART,) if known else ())
+        if not trainings:
+            return whole._replace(warnings=(KNOWN_BY_HEART,) if asked == "train" else ())
+        return whole._replace(warnings=_of_training(whole.dataset, candidate, channels, trainings))
     for name in ("test", "val") if asked is None else (asked,):
         part: Data | None = getattr(found, name)
         if part is not None and name != "train":
@@ -178,9 +183,12 @@ def _choose(
         raise NoSplitError(
             f"{candidate.root}: has no {asked or 'test'} split ({found.source}); choose another with --split {choices}"
         )
-    if asked is None and (trainings is None or _is_foreign(train, candidate, channels, trainings)):
+    if asked is None and (trainings is None or _standing(train, candidate, channels, trainings) == "foreign"):
         return _all(found)
-    return _divided(found, train, candidate, asked, trainings or {})
+    divided = _divided(found, train, candidate, asked, trainings or {})
+    if asked == "train" and trainings:
+        return divided._replace(warnings=_of_training(divided.dataset, candidate, channels, trainings))
+    return divided
 
 
 def _all(found: DataSplits[Data]) -> _Chosen:
@@ -212,28 +220,45 @@ def _divided(
             f"{candidate.root}: one of the checkpoints or another was trained on each of its pictures, since their "
             "runs divided them in different ways; give pictures that none has seen"
         )
-    told = [
-        f"{name}: which pictures it was trained on is not known (no {CONFIG} of a run beside it); if they are of "
-        f"{candidate.root}, some of them may be counted here: give pictures that it has not seen"
-        for name, training in trainings.items()
-        if training is None
-    ]
+    told = _of_unknown(candidate, trainings)
     if len(rules) > 1:
         told.append(f"the runs divided these pictures in different ways; the {len(left)} that trained none are counted")
     rows = [i for i, id in enumerate(train.ids) if id in left]
     return _Chosen(train.subset(rows), "val", [id for id in train.ids if id not in left], tuple(told))
 
 
-def _is_foreign(pictures: Data, candidate: Candidate, channels: int, trainings: Trainings) -> bool:
-    """Return whether pictures are known to be others than those of the runs, none of them."""
+def _standing(pictures: Data, candidate: Candidate, channels: int, trainings: Trainings) -> Standing:
+    """Return how pictures stand to those of the runs; of several runs what says the most against them."""
     table, masks = TABLES[candidate.task], candidate.task == "instance"
+    found: set[Standing] = {"foreign"}
     for training in trainings.values():
-        if training is None or training.lies_at(candidate.root):
-            return False
-        theirs = pictures_of(training, table, channels=channels, masks=masks)
-        if theirs is None or shared(theirs.every, pictures.ids):
-            return False
-    return True
+        if training is None:
+            found.add("unknown")
+        elif training.lies_at(candidate.root):
+            return "trained"
+        elif (theirs := pictures_of(training, table, channels=channels, masks=masks)) is None:
+            found.add("unknown")
+        elif shared(theirs.trained, pictures.ids):
+            return "trained"
+        elif shared(theirs.every, pictures.ids):
+            found.add("validated")
+    return next(one for one in STANDINGS if one in found)
+
+
+def _of_training(pictures: Data, candidate: Candidate, channels: int, trainings: Trainings) -> tuple[str, ...]:
+    """Return what to say of pictures that were asked for whatever trained on them, as far as it is known."""
+    known = _standing(pictures, candidate, channels, trainings) == "trained"
+    return (*((KNOWN_BY_HEART,) if known else ()), *_of_unknown(candidate, trainings))
+
+
+def _of_unknown(candidate: Candidate, trainings: Trainings) -> list[str]:
+    """Return a line for each model of which nothing is known."""
+    return [
+        f"{name}: which pictures it was trained on is not known (no {CONFIG} of a run beside it); if they are of "
+        f"{candidate.root}, some of them may be counted here: give pictures that it has not seen"
+        for name, training in trainings.items()
+        if training is None
+    ]
 
 
 def _overlap(chosen: _Chosen, candidate: Candidate, channels: int, trainings: Trainings | None) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visionkit.core.errors import UsageError
 from visionkit.evaluation.folder import Evaluation
 from visionkit.evaluation.intervals import Interval, expanded_percentile, mcnemar, wilson
 from visionkit.evaluation.measures import Basis, bases, lower_is_better
@@ -17,7 +18,7 @@ from visionkit.evaluation.resampling import DRAWS, bootstrap_weights, resample_t
 
 __all__ = [
     *("Comparison", "Difference", "Drawings", "McNemar", "OtherImage"),
-    *("compare", "difference_interval", "draw_together"),
+    *("compare", "difference_interval", "draw_together", "main_of"),
 ]
 
 Array = NDArray[Any]
@@ -129,7 +130,7 @@ class Drawings(NamedTuple):
         evaluations: E of them.
         places: int64 [E, N], where the images of the first one stand in each.
         groups: The group of each image of the first one, N.
-        values: Of each evaluation the values by key.
+        values: Of each evaluation the values by key, those that it tells.
         drawn: Of each evaluation the values by key, float64 [draws].
     """
 
@@ -160,7 +161,8 @@ def draw_together(named: Sequence[tuple[str, Evaluation]], draws: int = DRAWS, s
     values = []
     for evaluation, columns in zip(evaluations, drawn, strict=True):
         whole = evaluation.metric.redraw_weighted(np.ones(len(evaluation.images), np.int64))  # matched once already
-        values.append({key: float(value) for key, value in whole.items() if key in columns})
+        told = columns.keys() & evaluation.metrics.keys()  # evaluate leaves out what predictions cannot tell
+        values.append({key: float(value) for key, value in whole.items() if key in told})
     return Drawings(evaluations, places, groups, values, drawn)
 
 
@@ -174,6 +176,9 @@ def compare(drawings: Drawings, first: int = 0, second: int = 1) -> Comparison:
         drawings: What :func:`draw_together` returned.
         first: Position of the one that is compared with.
         second: Position of the other.
+
+    Raises:
+        UsageError: They tell no number in common.
     """
     a, b = drawings.evaluations[first], drawings.evaluations[second]
     places = drawings.places[first], drawings.places[second]
@@ -188,7 +193,23 @@ def compare(drawings: Drawings, first: int = 0, second: int = 1) -> Comparison:
         sure = key != "top1" or test is None or test.p < 0.05
         differences[key] = Difference(values[0][key], values[1][key], interval, basis, lower_is_better(key), sure)
     better, worse = _other_images(a, b, places)
-    return Comparison(a.metric.monitor, differences, test, better, worse)
+    return Comparison(main_of(differences, a.metric.monitor), differences, test, better, worse)
+
+
+def main_of(keys: Iterable[str], monitor: str) -> str:
+    """Return the key of the value that counts most: the monitor, or the first one where the monitor is not told.
+
+    Args:
+        keys: Of the values that are compared.
+        monitor: The key that the metric names.
+
+    Raises:
+        UsageError: There are none.
+    """
+    told = list(keys)
+    if not told:
+        raise UsageError("these evaluations have no number in common; give two of the same kind of predictions")
+    return monitor if monitor in told else told[0]
 
 
 def difference_interval(draws: Array, units: int) -> Interval | None:

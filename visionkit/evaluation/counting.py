@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from visionkit.core.errors import DataError
@@ -111,7 +112,7 @@ class Count:
     _waiting: list[tuple[ImageInfo, Prediction, Any]] = field(default_factory=list)
 
     def add(self, info: ImageInfo, prediction: Prediction, target: Any, sha256: str) -> None:
-        """Take a picture.
+        """Take a picture; it is counted when :meth:`finish` is called.
 
         Args:
             info: Where it comes from, and its size.
@@ -122,15 +123,17 @@ class Count:
         if isinstance(prediction, InstancePrediction) and not getattr(self.metric, "masks", True):
             prediction = BoxPrediction(prediction.boxes, prediction.scores, prediction.labels, prediction.size)
         truth = truth_of(target, self.metric.classes, multilabel=self.multilabel)
+        margin = margin_of(prediction, target)
         self.images.append(EvaluatedImage(info.id, sha256, self.groups.get(info.id), info.size, truth))
-        self.margins.append(margin_of(prediction, target))
+        self.margins.append(margin)
         self._waiting.append((info, prediction, target))
-        if len(self._waiting) >= CHUNK:
-            self.finish()
 
-    def finish(self) -> None:
-        """Count what waits."""
-        if not self._waiting:
+    def finish(self, least: int = 1) -> None:
+        """Count what waits, once it is so many pictures.
+
+        What goes wrong here is of no single picture: it must not be taken for that of the last one.
+        """
+        if len(self._waiting) < least:
             return
         infos, predictions, targets = (list(values) for values in zip(*self._waiting, strict=True))
         self._waiting.clear()
@@ -204,6 +207,7 @@ def count(
                 judge.update(parts, target)
         except DataError as e:
             counted.problems.append(e)
+        counted.finish(CHUNK)
         if progress is not None:
             progress(number + 1, len(dataset))
         start = time.perf_counter()
@@ -242,7 +246,7 @@ def count_predictions(
     places = sorted(predictions)
     for number, index in enumerate(places):
         try:
-            target, info = _truth(dataset, index)
+            target, info = _truth(dataset, index, files[index])
             digest = _digest(dataset, index, files[index], None)
             prediction = predictions[index]
             bare = ImageInfo(info.id, info.size)
@@ -251,6 +255,7 @@ def count_predictions(
             counted.add(bare, prediction, target, digest)
         except DataError as e:
             counted.problems.append(e)
+        counted.finish(CHUNK)
         if progress is not None:
             progress(number + 1, len(places))
     counted.finish()
@@ -281,9 +286,9 @@ def _heard(
         yield sample, whole, parts
 
 
-def _truth(dataset: Data, index: int) -> tuple[Any, ImageInfo]:
+def _truth(dataset: Data, index: int, file: Path | None) -> tuple[Any, ImageInfo]:
     """Return truth and info of a picture, in its own pixels; of most only the head of the file is read."""
-    size = header_size(dataset.ids[index]) if dataset.files()[index] is not None else None
+    size = header_size(dataset.ids[index]) if file is not None else None
     if size is not None:
         try:
             return dataset.target_of(index, size)
@@ -311,4 +316,4 @@ def _no_pixels(info: ImageInfo) -> Sample[Any]:
 def _refuse_none(counted: Count) -> None:
     if not counted.images:
         problems = [line for e in counted.problems[:10] for line in e.lines]
-        raise DataError(*problems, "no picture is left to count; nothing is written")
+        raise DataError(*problems, "no picture is left to count")

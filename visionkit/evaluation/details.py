@@ -22,6 +22,8 @@ NOTHING, MISSED = "(nothing there)", "(missed)"
 """The last row of a detector's confusion, of boxes where nothing is, and its last column, of objects without a box."""
 MOST_IMAGES = 50
 """Pictures that are named of a cell of the confusion."""
+MOST_CLASSES = 2_000
+"""Classes of which the confusion is told: a table of more would be too large to be read."""
 MOST_POINTS = 100
 """Points of a curve."""
 
@@ -36,9 +38,10 @@ def confusion_of(metric: RedrawnMetric[Any, Any], scores: Sequence[float]) -> di
 
     Returns:
         "names" and "columns" of rows (truth) and columns (prediction), "counts", and "images", positions of at most 50
-        pictures by "row,column". None where a picture has several labels: there each class is a question of its own.
+        pictures by "row,column". None where a picture has several labels: there each class is a question of its own;
+        and of more than 2,000 classes.
     """
-    counts = _counts_of(metric)
+    counts = _counts_of(metric) if len(metric.classes) <= MOST_CLASSES else None
     if counts is None:
         return None
     names = list(metric.classes)

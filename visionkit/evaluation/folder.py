@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ TASKS = ("classification", "detection", "instance", "segmentation")
 FORMAT = 1
 _LIMITS = {NUMBERS: 200_000_000, IMAGES: 1_000_000_000}  # bytes
 _MAX_CLASSES = 100_000
+_MAX_TABLE = 5_000  # classes of which a table of all pairs is made in memory: of one label, and of boxes
+_CELL = re.compile(r"(0|[1-9]\d{0,5}),(0|[1-9]\d{0,5})", re.ASCII)  # 'row,column'
 _PARTS = ("calibration", "errors", "thresholds", "views", "ensemble")
 
 
@@ -244,6 +247,8 @@ def _recalled(told: Any) -> dict[str, Any]:
         raise ValueError("classes is a list of names")
     if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
         raise ValueError("classes are names, each once")
+    if not told["multilabel"] and len(classes) > _MAX_TABLE:
+        raise ValueError(f"has {len(classes):,} classes, and {_MAX_TABLE:,} can be read at most: join some of them")
     for key in ("data", "model", "metrics", "curves"):
         if not isinstance(told.get(key), dict):
             raise ValueError(f"{key} is a mapping")
@@ -275,11 +280,15 @@ def _check_places(found: Mapping[str, Any], images: int) -> None:
         raise ValueError("confusion: names and columns are lists of names")
     if not isinstance(counts, list) or len(counts) != len(names) or not all(_is_row(r, len(columns)) for r in counts):
         raise ValueError(f"confusion: counts has {len(names)} rows of {len(columns)} whole numbers")
-    known = {f"{r},{c}" for r in range(len(names)) for c in range(len(columns))} if cells else set()
-    if not isinstance(cells, dict) or not set(cells) <= known:
+    if not isinstance(cells, dict) or not all(_is_cell(key, len(names), len(columns)) for key in cells):
         raise ValueError("confusion: images are those of cells, by 'row,column'")
     if not all(_are_places(places, images) for places in cells.values()):
         raise ValueError(f"confusion: images are lists of positions below {images}")
+
+
+def _is_cell(key: str, rows: int, columns: int) -> bool:
+    found = _CELL.fullmatch(key)
+    return found is not None and int(found[1]) < rows and int(found[2]) < columns
 
 
 def _is_row(value: Any, length: int) -> bool:

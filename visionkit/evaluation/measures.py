@@ -24,7 +24,7 @@ RARE = 0.25
 """Share of rare classes from which on a mean over classes says "too few"."""
 _PLURAL = re.compile(r"s\b")
 FEWEST, FEWEST_OF_A_CLASS = 50, 10
-"""Images or groups, and objects of a class, below which an interval says "too few"."""
+"""Images or groups, and objects of a class (or images or groups that hold any), below which it says "too few"."""
 FEWEST_PAIRED = 30
 """Images or groups below which a difference of two models on the same ones does."""
 
@@ -81,6 +81,8 @@ def measure(
         few = basis.few or next(
             (why for start, why in rare.items() if key == start or key.startswith(f"{start}_")), None
         )
+        if few is None and interval is None and key not in drawn:  # such as the mean over no classes
+            few = f"too few to say: 0 of what it is of in {_number(whole.units, whole.unit)}"
         measured[key] = Measured(value, interval, basis.n, basis.unit, few)
     return measured
 
@@ -158,13 +160,18 @@ def _basis(counted: Counted, number: Array, fewest: int = FEWEST) -> Basis:
     if counted.unit == "images":
         return whole
     units = int((np.bincount(number, counted.of) > 0).sum())
-    return Basis(n, counted.unit, units, whole.few or _few(n, counted.unit, FEWEST_OF_A_CLASS))
+    few = whole.few or _few(n, counted.unit, FEWEST_OF_A_CLASS)
+    if few is None and units < FEWEST_OF_A_CLASS:  # what lies in one picture is alike
+        few = f"too few to say: {_number(n, counted.unit)} in {_number(units, whole.unit)}"
+    return Basis(n, counted.unit, units, few)
 
 
 def _few(n: int, unit: str, fewest: int) -> str | None:
-    if n >= fewest:
-        return None
-    return f"too few to say: {n} {unit if n != 1 else _PLURAL.sub('', unit, count=1)}"
+    return None if n >= fewest else f"too few to say: {_number(n, unit)}"
+
+
+def _number(n: int, unit: str) -> str:
+    return f"{n} {unit if n != 1 else _PLURAL.sub('', unit, count=1)}"
 
 
 def _rare_classes(numbers: Mapping[str, int]) -> dict[str, str]:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from visionkit.core.errors import DataError
 from visionkit.core.prediction import Prediction
 from visionkit.core.sample import Sample
 from visionkit.evaluation.counting import Keep
-from visionkit.evaluation.folder import start_folder
+from visionkit.evaluation.folder import NUMBERS, start_folder
 from visionkit.models.head import Head
 from visionkit.prediction.resuming import ASKED, alone, note_images
 from visionkit.prediction.run_output import Results
@@ -45,20 +46,26 @@ def writing_predictions(
 
     Raises:
         UsageError: One is there, or another process writes into the folder.
-        DataError: It cannot be written.
+        DataError: It cannot be written; or the block raised it: it then says, too, that the old evaluation is gone.
     """
+    replaced = (Path(folder) / NUMBERS).exists()
     out = start_folder(folder, overwrite=overwrite)
     results = Results(Path(out), head, tuple(classes))
     results.open_writers((), WriterJob(out, tuple(classes), tuple(images)), overwrite=overwrite)
-    with alone(results.records, None):
-        (out / ASKED).unlink(missing_ok=True)  # of predictions that were there before
-        with results.opened(()) as files:
-            note_images(out, images)  # where masks lie goes by all, though some may not be counted
+    try:
+        with alone(results.records, None):
+            (out / ASKED).unlink(missing_ok=True)  # of predictions that were there before
+            with results.opened(()) as files:
+                note_images(out, images)  # where masks lie goes by all, though some may not be counted
 
-            def keep(sample: Sample[Any], prediction: Prediction, number: int) -> None:
-                files.add(sample, prediction, number)
+                def keep(sample: Sample[Any], prediction: Prediction, number: int) -> None:
+                    files.add(sample, prediction, number)
 
-            yield keep
+                yield keep
+    except DataError as e:
+        if replaced:
+            raise DataError(*e.lines, f"{out}: the evaluation that was there is gone, as it was to be replaced") from e
+        raise
 
 
 def records_of(task: str) -> Head:

@@ -164,7 +164,8 @@ class RedrawnMetric(TaskMetric, Generic[Part, Ready]):
         """Return what gives the values without dimensions for a weight of each image, many times over.
 
         The numbers are those of :meth:`redraw_weighted`, but for rounding, and for detections of one image and class
-        that have the same score: those of its copies may be counted in another order.
+        that have the same score: those of its copies may be counted in another order. A value that has no meaning where
+        nothing of its kind is drawn, such as a mean over no classes, is left out there.
         """
         images, ready = self._ready = self._ready or self.gather()
         if ready is None:

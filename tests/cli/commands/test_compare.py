@@ -10,6 +10,12 @@ import pytest
 from tests import evaluated
 from visionkit.cli.main import run
 from visionkit.evaluation import comparison
+from visionkit.evaluation.counting import count_predictions
+from visionkit.evaluation.evaluate import evaluation_of, new_count
+from visionkit.evaluation.folder import new_metric
+from visionkit.evaluation.inputs.images import DataImages
+from visionkit.evaluation.inputs.tables import read_table_of_classes
+from visionkit.tasks.classification.readers.folder import FolderDataset
 
 
 @pytest.fixture(autouse=True)
@@ -153,3 +159,37 @@ def test_names_of_strangers_show_and_do_nothing(tmp_path, capsys):
     assert "\x1b" not in out
     assert "\nerror: gone" not in out
     assert "accuracy/dog\\nerror: gone" in out
+
+
+def label_tables(tmp_path, data, *, several):
+    """Two evaluations of tables that hold labels alone."""
+    folders = []
+    for name, step in (("a", 1), ("b", 0)):
+        table = tmp_path / f"{name}.csv"
+        right = [data.classes[int(data.target_of(k, (8, 8))[0].scores.argmax())] for k in range(len(data))]
+        said = [data.classes[(data.classes.index(c) + (step if k % 2 else 0)) % 3] for k, c in enumerate(right)]
+        rows = [f"{id},{c}" for id, c in zip(data.ids, said, strict=True)]
+        table.write_text("\n".join([f"image,{'labels' if several else 'label'}", *rows]) + "\n")
+        found = read_table_of_classes(table, DataImages(data), data.classes, multilabel=several, allow_missing=False)
+        metric = new_metric("classification", data.classes, multilabel=several)
+        counted = count_predictions(found, data, new_count(data, metric))
+        evaluation_of(counted, task="classification", unknown=found.unknown).write(tmp_path / name)
+        folders.append(str(tmp_path / name))
+    return folders
+
+
+@pytest.mark.parametrize(("several", "main", "untold"), [(False, "top1", {"ece"}), (True, "micro_f1", {"map", "ece"})])
+def test_numbers_that_label_tables_cannot_tell_are_not_compared(tmp_path, photos, capsys, several, main, untold):
+    a, b = label_tables(tmp_path, FolderDataset(photos), several=several)
+    out = tmp_path / "told.json"
+    for asked in ([a, b], ["--group", "old", a, "--group", "new", b]):
+        assert run(["compare", *asked, "--out", str(out), "--overwrite"]) == 0
+        (pair,) = json.loads(out.read_text())["comparisons"]
+        assert pair["main"] == main
+        told = json.loads((tmp_path / "a" / "evaluation.json").read_text())["metrics"]
+        assert pair["differences"].keys() == told.keys()
+        assert not told.keys() & untold
+        said = capsys.readouterr().out
+        assert f"\n{main} " in said
+        assert "ece" not in said
+        assert "ap/" not in said

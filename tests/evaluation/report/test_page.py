@@ -195,6 +195,11 @@ def test_a_sentence_says_what_is_right_and_what_is_confused(task, words, tmp_pat
     assert re.search(words, shown(made(task, tmp_path)).words)
 
 
+def test_classes_that_are_too_many_for_a_table_have_a_sentence(tmp_path):
+    found = shown(made("classification", tmp_path, confusion=None))
+    assert re.search(r"50\.0.% of the pictures are right, 95.% interval .* to ", found.words)
+
+
 @pytest.mark.parametrize("task", evaluations.TASKS)
 def test_three_lines_of_what_to_do(task, tmp_path):
     found = shown(made(task, tmp_path))

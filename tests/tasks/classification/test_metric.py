@@ -226,3 +226,15 @@ def test_one_image_without_an_answer_is_one_miss():
     values = feed(ClassificationMetric(names(2), multilabel=True), probabilities, truth).compute()
     assert values["ap/class 0"] == pytest.approx(0.5), "one of its two is never found"
     assert values["ap/class 1"] == 1
+
+
+def test_resamples_of_many_classes_need_no_table(monkeypatch):
+    probabilities, truth = one_label(60, 8)
+    metric = ClassificationMetric(names(8))
+    feed(metric, probabilities, truth)
+    weights = [np.random.default_rng(seed).integers(0, 3, 60) for seed in range(5)]
+    with_table = [metric.drawing()(weight) for weight in weights]
+    monkeypatch.setattr("visionkit.tasks.classification.metric.LARGE_TABLE", 0)
+    monkeypatch.setattr(ClassificationMetric, "values", None)
+    assert [metric.drawing()(weight) for weight in weights] == with_table
+    assert with_table[0].keys() > {"top1", "top5", "macro_f1", "ece"}

@@ -131,10 +131,11 @@ def _compare_seeds(
     drawings: Drawings, first: tuple[str, Sequence[int]], second: tuple[str, Sequence[int]]
 ) -> dict[str, Any]:
     """Say how the runs of one recipe differ from those of the first one, and return it as plain values."""
+    from visionkit.evaluation.comparison import main_of
     from visionkit.evaluation.seeds import compare_seeds
 
     found = compare_seeds(drawings, first[1], second[1])
-    main = drawings.evaluations[0].metric.monitor
+    main = main_of(found, drawings.evaluations[0].metric.monitor)
     say("", f"A = {first[0]}, {_runs(len(first[1]))}", f"B = {second[0]}, {_runs(len(second[1]))}")
     one = found[main]
     say(_sentence(main, one.pictures, shown=one.shown))

@@ -109,7 +109,9 @@ def _classes(facts: Facts) -> Markup:
     hits = sum(row[k] for k, row in enumerate(facts.rows("confusion", "counts")) if k < len(row))
     table = pointer("confusion", "counts")
     top1 = facts.number("metrics", "top1", "value", form="share")
-    if not total or top1 is None:
+    if not total and top1 is not None:  # so many classes have no table
+        return say("{} of the pictures are right{}.", top1, interval_of(facts, "top1", "share"))
+    if top1 is None:
         return say("{} were measured.", counted(facts.get("data", "images") or 0, pointer("data", "images"), "picture"))
     whole = Number(total, table)
     right = (

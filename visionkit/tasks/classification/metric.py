@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +22,8 @@ Array = NDArray[Any]
 
 FIXED_POINT = 2**30
 """Confidences are summed as whole numbers of this fraction: the sum is the same in any order and on any processes."""
+LARGE_TABLE = 40_000
+"""Cells of a table of all pairs of classes, from which on a bootstrap does without it."""
 MAX_BINS = 100_000
 """Number of bins that a file may ask for."""
 
@@ -160,14 +162,36 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
         first = self._first_bin
         total = ready.counts.total(weight, first + 3 * self.bins)
         sizes, hits, confidence = total[first:].view(3, self.bins)
-        ece = (hits * FIXED_POINT - confidence).abs().sum() / (sizes.sum() * FIXED_POINT)
+        ece = _ece(sizes, hits, confidence)
         if self.multilabel:
             scalars = self._values_of_several(total[:first].view(3, -1), ece, ready.rankings, weight)
             return self._on_device(scalars)
         k = len(self.classes)
         confusion = total[: k * k].view(k, k)
-        scalars = self._values_of_one(confusion, total[k * k], ece)
+        scalars = self._values_of_one(confusion.diag(), confusion.sum(1), confusion.sum(0), total[k * k], ece)
         return {**self._on_device(scalars), "confusion_matrix": confusion.to(self.device)}
+
+    def drawer(self, ready: _Ready) -> Callable[[Array], dict[str, float]]:
+        """Return what gives the numbers for weights of the images; of many classes without a table of all pairs."""
+        k = len(self.classes)
+        if self.multilabel or k * k < LARGE_TABLE:
+            return super().drawer(ready)
+        image, cell, number = ready.counts
+        pair = cell < k * k
+        truth, said, right = cell // k, cell % k, pair & (cell // k == cell % k)
+        parts = [(right, truth), (pair, k + truth), (pair, 2 * k + said), (~pair, cell - k * k + 3 * k)]
+        counts = self._counted([(image[which], cells[which], number[which]) for which, cells in parts])
+        first = 3 * k + 1
+
+        def draw(weight: Array) -> dict[str, float]:
+            total = counts.total(weight, first + 3 * self.bins)
+            hits, truths, predicted = total[: 3 * k].view(3, k)
+            scalars = self._values_of_one(
+                hits, truths, predicted, total[3 * k], _ece(*total[first:].view(3, self.bins))
+            )
+            return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
+
+        return draw
 
     def count(self, ready: _Ready, images: int) -> Iterator[tuple[str, Counted]]:
         """Yield "top1", "top5" and "accuracy/<class>", shares of pictures; with several labels "ap/<class>"."""
@@ -208,8 +232,10 @@ class ClassificationMetric(RedrawnMetric[_Part, _Ready]):
             return write_average_precision(precisions, folder, prefix)
         return []
 
-    def _values_of_one(self, confusion: Tensor, top5_hits: Tensor, ece: Tensor) -> dict[str, Tensor]:
-        hits, truths, predicted = confusion.diag(), confusion.sum(1), confusion.sum(0)  # [K] each
+    def _values_of_one(
+        self, hits: Tensor, truths: Tensor, predicted: Tensor, top5_hits: Tensor, ece: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the values of right answers, true ones and given ones of each class, int64 [K] each."""
         total = truths.sum()
         values = {"top1": hits.sum() / total}
         if len(self.classes) > 5:
@@ -330,6 +356,11 @@ class _Ranking(NamedTuple):
 def _once(image: Array, images: int) -> Array:
     """Return how often each image is named, int64 [images]."""
     return np.bincount(image, minlength=images)
+
+
+def _ece(sizes: Tensor, hits: Tensor, confidence: Tensor) -> Tensor:
+    """Return the calibration error of bins, int64 each; confidences in fractions of ``FIXED_POINT``."""
+    return (hits * FIXED_POINT - confidence).abs().sum() / (sizes.sum() * FIXED_POINT)
 
 
 def _f1(hits: Tensor, false: Tensor, missed: Tensor) -> Tensor:

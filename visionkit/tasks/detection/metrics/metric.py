@@ -196,17 +196,20 @@ class DetectionMetric(RedrawnMetric[Batch, _Ready]):
         }
 
     def drawer(self, ready: _Ready) -> Callable[[Array], dict[str, float]]:
-        """Return what gives the numbers for weights of the images, without tables and curves."""
+        """Return what gives the numbers for weights of the images, without tables and curves.
+
+        Of images without any object there is no "map": it is 0 for no more than the whole of a data set.
+        """
         table = error_table(ready.errors, len(self.classes), ready.images)
         boxes = AveragePrecisionDraws(ready.boxes, ready.images)
         masks = None if ready.masks is None else AveragePrecisionDraws(ready.masks, ready.images)
 
         def draw(weight: Array) -> dict[str, float]:
             drawn = boxes(weight)
-            scalars = {"map": 0.0} | drawn.values() | drawn.of_classes(self.classes, ("ap", "ap_50"))
+            scalars = drawn.values() | drawn.of_classes(self.classes, ("ap", "ap_50"))
             if masks is not None:
                 drawn = masks(weight)
-                scalars |= {f"mask_{k}": v for k, v in ({"map": 0.0} | drawn.values()).items() if k not in BOX_ALONE}
+                scalars |= {f"mask_{k}": v for k, v in drawn.values().items() if k not in BOX_ALONE}
                 scalars |= drawn.of_classes(self.classes, ("mask_ap",))
             hits, predicted, truths, *kinds = (weight @ table).tolist()
             scalars |= _rates(hits, predicted, truths)
