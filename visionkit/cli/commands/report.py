@@ -31,7 +31,8 @@ def parser() -> Parser:
     )
     p.add_argument("folder", metavar="RUN_OR_EVALUATION_DIR",
                    help="what visionkit evaluate wrote with --out, or the folder of a run: with the newest evaluation "
-                   "that lies in it (evaluate --out RUN/evaluation), or else what the training knows")  # fmt: skip
+                   "that lies in it (evaluate --out RUN/evaluation), or else what the training knows; or of members "
+                   "(runs/NAME-1), with that of their ensemble")  # fmt: skip
     p.add_argument("--out", required=True, metavar="FILE.html", help="the page; its folder is made if need be")
     p.add_argument("--pictures", type=int, default=200, metavar="N",
                    help="most pictures in the page; 200 make 1.5 MB at most (default: 200)")  # fmt: skip

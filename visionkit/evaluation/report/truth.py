@@ -52,7 +52,8 @@ def true_pixels(
                     continue
                 known.append((found, _places(found)))
             dataset, places = known[turn]
-            keys = (image.id, moved_to(image.id, measured, root), os.path.basename(image.id))
+            id = image.id
+            keys = (id, moved_to(id, measured, root), os.path.abspath(id), os.path.basename(id))
             at = next((places[key] for key in keys if key in places), [])
             if len(at) == 1:
                 ids = _mask(dataset, at[0], image.size)
