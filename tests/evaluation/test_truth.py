@@ -38,5 +38,8 @@ def test_margin():
     several = ClassPrediction(torch.tensor([0.9, 0.2, 0.6]), True, 0.5)
     assert margin_of(several, ClassTarget.make([0, 2], 3)) == pytest.approx(0.1)
     assert margin_of(several, ClassTarget.make([0, 1], 3)) == pytest.approx(-0.3)
+    own = ClassPrediction(torch.tensor([0.9, 0.2, 0.6]), True, 0.5, torch.tensor([0.95, 0.5, 0.5]))
+    assert margin_of(own, ClassTarget.make([0, 2], 3)) == pytest.approx(-0.05)
+    assert margin_of(own, ClassTarget.make([2], 3)) == pytest.approx(0.05)
     nothing = BoxPrediction(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     assert margin_of(nothing, BoxTarget.make(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))) is None

@@ -48,7 +48,7 @@ def margin_of(prediction: Any, target: Any) -> float | None:
     """Return by how much a classifier is right, -1..1: below 0 it is wrong, and the lower the more certain of it.
 
     Of one label it is the probability of the true class less that of the best other one. Of several it is the least
-    distance of a class from the threshold, counted from the right side.
+    distance of a class from its threshold, counted from the right side.
 
     Args:
         prediction: Of any task.
@@ -64,7 +64,9 @@ def margin_of(prediction: Any, target: Any) -> float | None:
     if not bool(found.isfinite().all()):
         return -1.0
     if prediction.multilabel:
-        threshold = min(prediction.threshold, 1.0)
-        return float(torch.where(true, found - threshold, threshold - found).min())
+        own = prediction.thresholds
+        least = torch.full_like(found, prediction.threshold) if own is None else own.detach().float().cpu()
+        above = found - least.clamp_max(1.0)
+        return float(torch.where(true, above, -above).min())
     others = found.masked_fill(true, -torch.inf)
     return float(found[true].max() - others.max()) if len(found) > 1 else 1.0

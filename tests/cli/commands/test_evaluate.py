@@ -345,6 +345,17 @@ def test_what_is_asked_wrongly_is_one_line(places, tmp_path, monkeypatch, capsys
     assert not (tmp_path / "o").exists()
 
 
+def test_a_checkpoint_and_the_folder_of_its_run_are_the_same(places, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ckpt = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    ckpt.parent.mkdir(parents=True)
+    ckpt.touch()
+    assert run(["evaluate", "--ckpt", "run", "run/checkpoints/best.ckpt", "--data", "none", "--out", "o"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --ckpt run/checkpoints/best.ckpt: given twice (as run); an ensemble is made of different models\n"
+    )
+
+
 # ---- thresholds and several models
 
 

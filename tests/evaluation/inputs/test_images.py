@@ -1,5 +1,7 @@
 """Which image of the data a name means."""
 
+import time
+
 import pytest
 
 from tests.scenes import picture
@@ -101,3 +103,16 @@ def test_the_root_parts_what_lies_deeper(tmp_path):
 
 def test_sizes_come_from_the_head_of_the_file(tmp_path):
     assert images(str(picture(tmp_path / "1.png", (30, 50)))).size(0) == (30, 50)
+
+
+def test_thousands_of_files_of_one_name_are_found_at_once():
+    ids = [f"/d/film{k}/rgb.png" for k in range(6000)]
+    known = images(*ids)
+    for names in (
+        ids,
+        [f"film{k}/rgb.png" for k in range(6000)],
+        [f"/home/other/film{k}/rgb.png" for k in range(6000)],
+    ):
+        start = time.process_time()
+        assert known.find(names, "x").positions == list(range(6000))
+        assert time.process_time() - start < 2

@@ -119,6 +119,24 @@ def test_a_score_of_the_label_is_its_probability(tmp_path):
     assert found[3].probabilities.tolist() == pytest.approx([0.1, 0.1, 0.4, 0.1, 0.1, 0.1, 0.1])
 
 
+@pytest.mark.parametrize("score", [1 / 7, 0.1428, 0.1429])
+def test_of_a_tie_the_label_wins(tmp_path, score):
+    data, k = scene(tmp_path, 7), 7
+    rows = [{"image": f"{i:03d}.png", "label": NAMES[i], "score": score} for i in range(k)]
+    found = read(write(tmp_path, rows), data)
+    assert [int(found[i].probabilities.argmax()) for i in range(k)] == list(range(k))
+    assert found[3].probabilities.tolist() == pytest.approx([1 / 7] * 7, abs=1e-4)
+
+
+def test_two_classes_of_one_half(tmp_path):
+    (tmp_path / "data.csv").write_text("path,label\na.png,no\nb.png,yes\n")
+    for name in "ab":
+        picture(tmp_path / f"{name}.png", (4, 5))
+    data = ManifestDataset(tmp_path / "data.csv", classes=("no", "yes"))
+    found = read(write(tmp_path, [{"image": f"{i}.png", "label": "yes", "score": 0.5} for i in "ab"]), data)
+    assert [int(found[i].probabilities.argmax()) for i in range(2)] == [1, 1]
+
+
 def test_labels_of_several_classes(tmp_path):
     data = scene(tmp_path, 2, several=True)
     found = read(write(tmp_path, [{"image": "000.png", "labels": "dog|cat"}, {"image": "001.png", "labels": ""}]), data)
@@ -138,7 +156,7 @@ BROKEN = {
     "a strange class": ({"image": "001.png", "label": "dogs"}, r":3: class 'dogs' is not one of.*did you mean 'dog'"),
     "no class": ({"image": "001.png", "label": ""}, r":3: 0 labels, and an image of the data has one"),
     "two classes": ({"image": "001.png", "label": "cat|dog"}, r":3: 2 labels, and an image of the data has one"),
-    "a low score": ({"image": "001.png", "label": "dog", "score": 0.1}, r":3: the score 0\.1 cannot be that of the mo"),
+    "a low score": ({"image": "001.png", "label": "dog", "score": 0.13}, r":3: the score 0\.13 cannot be that of the mo"),
     "a sum of two": (row(dog=1.0), r":3: the probabilities sum to 2, not to 1; give those of a softmax"),
     "a logit": (row(dog=-4.0), r":3: the probability of dog is -4, not from 0 to 1"),
     "no number": (row(dog="much"), r":3: the probability of dog is 'much'; give a number from 0 to 1"),

@@ -138,9 +138,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--batch-size must be at least 1, got {options.batch_size}")
     if options.num_workers is not None and options.num_workers < 0:
         raise UsageError(f"--num-workers must be at least 0, got {options.num_workers}")
-    twice = [name for name in options.ckpt or () if options.ckpt.count(name) > 1]
-    if twice:
-        raise UsageError(f"--ckpt {twice[0]}: given twice; an ensemble is made of different models")
+    _refuse_twice(options.ckpt or ())
     if options.choose == "none" and (options.predictions is not None or len(options.ckpt) > 1):
         raise UsageError("--choose none takes thresholds out of a checkpoint: give one with --ckpt")
     there = [name for name in WRITTEN if os.path.lexists(os.path.join(options.out, name))]
@@ -148,3 +146,24 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(
             f"{options.out} already holds {there[0]}: choose another --out, or replace it with --overwrite"
         )
+
+
+def _refuse_twice(checkpoints: Sequence[str]) -> None:
+    """Refuse a checkpoint that is given twice, be it once as the folder of its run.
+
+    Raises:
+        DataError: A folder holds no checkpoint.
+        UsageError: One is.
+    """
+    if len(checkpoints) < 2:
+        return
+    from visionkit.models.run_folder import find_checkpoint
+
+    first: dict[str, str] = {}
+    for name in checkpoints:
+        real = os.path.realpath(find_checkpoint(name))
+        before = first.get(real)
+        if before is not None:
+            same = "" if before == name else f" (as {before})"
+            raise UsageError(f"--ckpt {name}: given twice{same}; an ensemble is made of different models")
+        first[real] = name

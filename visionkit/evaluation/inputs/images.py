@@ -38,6 +38,35 @@ class _Place(NamedTuple):
     below: tuple[str, ...]
 
 
+class _Index:
+    """Images by what their names may tell of their paths: the frames of a thousand videos are all called alike."""
+
+    def __init__(self) -> None:
+        self._whole: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._below: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._folder: dict[tuple[str, ...], list[tuple[int, _Place]]] = defaultdict(list)  # by the last two parts
+        self._name: dict[str, list[int]] = defaultdict(list)
+
+    def add(self, position: int, place: _Place) -> None:
+        """Take the path of an image."""
+        self._whole[place.whole].append(position)
+        self._below[place.below].append(position)
+        self._folder[place.whole[-2:]].append((position, place))
+        self._name[place.whole[-1]].append(position)
+
+    def find(self, name: str) -> tuple[int, list[int]]:
+        """Return how much of a name agrees with the paths of images, and the images with which so much does."""
+        parts, here = _parts(name), _parts(os.path.abspath(name))
+        exact = {*self._whole.get(here, ()), *self._below.get(parts, ())}
+        if exact:
+            return _WHOLE, sorted(exact)
+        below = [position for position, place in self._folder.get(parts[-2:], ()) if _agrees(parts, place)]
+        if below:
+            return _BELOW, below
+        by_name = self._name.get(parts[-1], [])
+        return (_BY_NAME if by_name else 0), by_name
+
+
 class DataImages:
     """The images of a data set, to be found by the names that other programs give them.
 
@@ -89,18 +118,12 @@ class DataImages:
         Raises:
             DataError: A name can mean several images, two names mean one image, or a name means none; the first ten.
         """
-        known: dict[str, list[tuple[int, _Place]]] = defaultdict(list)
+        index = _Index()
         for position, place in enumerate(self._places):
-            known[place.whole[-1]].append((position, place))
+            index.add(position, place)
             if stems and (stem := os.path.splitext(place.whole[-1])[0]) != place.whole[-1]:
-                short = _Place((*place.whole[:-1], stem), (*place.below[:-1], stem))
-                known[stem].append((position, short))
-        found: list[tuple[int, list[int]]] = []
-        for name in names:
-            parts, here = _parts(name), _parts(os.path.abspath(name))
-            levels = [(_alike(parts, here, place), position) for position, place in known.get(parts[-1], ())]
-            best = max((level for level, _ in levels), default=0)
-            found.append((best, [position for level, position in levels if level == best]))
+                index.add(position, _Place((*place.whole[:-1], stem), (*place.below[:-1], stem)))
+        found = [index.find(name) for name in names]
         owners: dict[int, list[int]] = defaultdict(list)  # names of each image
         for k, (_, positions) in enumerate(found):
             if len(positions) == 1:
@@ -154,12 +177,8 @@ def _parts(name: str) -> tuple[str, ...]:
     return tuple(p for p in path.parts if p != ".") or ("",)
 
 
-def _alike(name: tuple[str, ...], here: tuple[str, ...], place: _Place) -> int:
-    """Return how much of a name, as it is and from here on, agrees with the path of an image; the last part does."""
-    if here == place.whole or name == place.below:
-        return _WHOLE
+def _agrees(name: tuple[str, ...], place: _Place) -> bool:
+    """Return whether a name ends as the path of an image, or with its path below the root; a file alone does not."""
     if len(name) > 1 and place.whole[-len(name) :] == name:
-        return _BELOW
-    if len(place.below) > 1 and name[-len(place.below) :] == place.below:
-        return _BELOW
-    return _BY_NAME
+        return True
+    return len(place.below) > 1 and name[-len(place.below) :] == place.below

@@ -20,6 +20,8 @@ __all__ = ["IMAGE_COLUMNS", "read_table_of_classes"]
 IMAGE_COLUMNS = ("image", "path", "file_name", "filename", "file")
 """What the column may be called that says the file of an image."""
 _SCORE_COLUMNS = ("score", "confidence", "probability", "prob")
+_ROUNDED, _HAIR = 0.02, 1e-6
+"""Share by which a score may lie below that of a tie, as 0.33 does of three classes, and how far a label wins then."""
 _OURS = "probabilities/"  # before a class in the predictions.csv that visionkit writes
 
 
@@ -138,13 +140,14 @@ def _of_label(row: ManifestRow, columns: _Columns, known: Mapping[str, int]) -> 
     if not columns.score:
         return ClassPrediction(torch.nn.functional.one_hot(torch.tensor(label), len(known)).float())
     score = share_of(row.cells[columns.score], "score", row.where)
-    rest = (1 - score) / max(1, len(known) - 1)
-    if score <= rest:
+    even = 1 / len(known) if len(known) > 1 else 0.0
+    if score < (1 - _ROUNDED) * even:
         raise DataError(
             f"{row.where}: the score {score:.4g} cannot be that of the most probable of {len(known)} classes; leave "
             "the column out, or give one for each class"
         )
-    probabilities = torch.full((len(known),), rest)
+    score = max(score, even + _HAIR)  # of a tie, such as 0.5 of two classes, the label wins
+    probabilities = torch.full((len(known),), (1 - score) / max(1, len(known) - 1))
     probabilities[label] = score
     return ClassPrediction(probabilities)
 
