@@ -78,7 +78,7 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
     predictor = source.make(pictures, None)
     fitted = judge = None
     if len(source.ckpts) > 1:
-        predictor, fitted = _weighed(predictor, data, beside)
+        predictor, fitted = _weighed(predictor, data, beside, rule)
         judge = _judge(predictor, lambda: _metric(source.head, data, source.classes)) if views is None else None
     workers = choose_workers() if options.num_workers is None else options.num_workers
     entry = None
@@ -229,10 +229,16 @@ def _metric(head: Head, data: MeasuredData, classes: Sequence[str]) -> RedrawnMe
 # ---- several checkpoints
 
 
-def _weighed(ensemble: Any, data: MeasuredData, beside: MeasuredData | None) -> tuple[Any, Any]:
-    """Return the ensemble with the weights that its members shall have, and what was fitted."""
-    from visionkit.evaluation.ensembling import fit_weights
+def _weighed(ensemble: Any, data: MeasuredData, beside: MeasuredData | None, rule: Rule | None) -> tuple[Any, Any]:
+    """Return the ensemble with the weights that its members shall have, and what was fitted.
 
+    Thresholds hold for the weights under which they were chosen: without a split to fit others on, these stay equal.
+    """
+    from visionkit.evaluation.ensembling import fit_weights, not_fitted
+
+    if beside is None and rule is not None:
+        why = "equal: the thresholds are chosen with them, and there is no other split to fit weights on"
+        return ensemble, not_fitted(ensemble, why)
     on = beside or data
     fitted = fit_weights(ensemble, on.dataset, groups=getattr(on.dataset, "groups", None), tell=_tell)
     return (ensemble if beside is None else ensemble.with_weights(fitted.weights)), fitted

@@ -10,6 +10,7 @@ from PIL import Image
 import visionkit
 from visionkit import ClassTarget
 from visionkit.cli.main import run
+from visionkit.evaluation.model_weights import FittedWeights
 
 NAMES = ("blue", "green", "red")
 
@@ -93,3 +94,44 @@ def test_a_rule_that_is_none_is_refused_before_anything_else(rule, ckpt, root, t
     assert said.err.startswith(f"error: --choose {rule}: ")
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / "e" / "evaluation.json").exists()
+
+
+@pytest.fixture
+def other(ckpt, tmp_path):
+    """A model that says the same with less certainty."""
+    model = visionkit.load(ckpt)
+    with torch.no_grad():
+        model.head.classifier[-1].weight.mul_(0.5)
+    visionkit.save(model, tmp_path / "other.ckpt", task="visionkit.Classifier")
+    return tmp_path / "other.ckpt"
+
+
+def scores_of(folder):
+    return sorted(json.loads(line)["score"] for line in (folder / "predictions.jsonl").read_text().splitlines())
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_what_was_chosen_for_several_is_what_predict_goes_by(ckpt, other, root, tmp_path, capsys, monkeypatch, split):
+    def fitted(ensemble, *_, **__):
+        return FittedWeights((0.9, 0.1), True, "0.9 and 0.1: as the test says")
+
+    monkeypatch.setattr("visionkit.evaluation.ensembling.fit_weights", fitted)
+    both = ("--ckpt", str(ckpt), str(other), "--split", split)
+    assert evaluate(ckpt, root, tmp_path, *both, "--choose", "precision>=0.5") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    entry = told["ensemble"]
+    assert entry["weights"] == entry["measured_with"] == ([0.5, 0.5] if split == "val" else [0.9, 0.1])
+    assert entry["fitted"] == (split == "test")
+    assert "the numbers here are those of these weights" in said
+    given = ["--ckpt", str(other), str(ckpt), "--fitted", str(tmp_path / "e"), "--out", str(tmp_path / "p")]
+    assert run(["predict", *given, str(root / split)]) == 0
+    by = {name: facts["threshold"] for name, facts in told["thresholds"]["classes"].items()}
+    lines = [json.loads(line) for line in (tmp_path / "p" / "predictions.jsonl").read_text().splitlines()]
+    assert [r["sure"] for r in lines] == [r["score"] >= by[r["label"]] for r in lines]
+    assert scores_of(tmp_path / "p") == pytest.approx(scores_of(tmp_path / "e"), abs=1e-5), "those that were measured"
+    if split == "val":
+        assert evaluate(ckpt, root, tmp_path, *both) == 0
+        entry = json.loads((tmp_path / "e" / "evaluation.json").read_text())["ensemble"]
+        assert (entry["weights"], entry["measured_with"]) == ([0.9, 0.1], [0.5, 0.5])
+        assert "the numbers here are those of equal weights" in " ".join(capsys.readouterr().out.split())
