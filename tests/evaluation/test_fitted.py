@@ -45,6 +45,8 @@ def test_all_of_them_must_be_there(tmp_path, files):
         ({"weights": [0.5, -1, 0.5]}, DataError, "says no weights of checkpoints"),
         ({"weights": ["a", 1, 1]}, DataError, "says no weights of checkpoints"),
         ({"weights": [0, 0, 0]}, DataError, "says no weights of checkpoints"),
+        ({"weights": [10**400, 1, 1]}, DataError, "says no weights of checkpoints"),
+        ({"weights": [1e308, 1e308, 1]}, DataError, "says no weights of checkpoints"),
     ],
 )
 def test_what_says_none(tmp_path, files, ensemble, kind, words):

@@ -76,9 +76,9 @@ def _weights(told: Any, file: Path) -> dict[str, float]:
         if entry is None:
             raise UsageError(f"{file}: the evaluation of one model fitted no weights; evaluate --ckpt A B together")
         hashes, weights = [str(one["sha256"]) for one in checkpoints], [float(w) for w in entry["weights"]]
-        if len(weights) != len(hashes) or not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
+        if len(weights) != len(hashes) or not all(w >= 0 for w in weights) or not 0 < sum(weights) < math.inf:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # whole numbers can be too large to be weights
         raise DataError(f"{file}: says no weights of checkpoints; evaluate again") from None
     return dict(zip(hashes, weights, strict=True))
 
@@ -87,7 +87,8 @@ def _thresholds(told: Any, file: Path) -> Thresholds | None:
     entry, classes = told.get("thresholds"), told.get("classes")
     if entry is None:
         return None
+    names = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
     try:
-        return thresholds_of(entry, classes if isinstance(classes, list) else ())
+        return thresholds_of(entry, names)
     except DataError as e:
         raise DataError(f"{file}: {e}") from None
