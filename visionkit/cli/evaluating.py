@@ -110,7 +110,7 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
         lines = _choose(rule, told, counted, chosen, beside, data, source)
     elif options.choose == "none":
         lines = _forget(source)
-    told.model["checkpoints"] = [told_checkpoint(ckpt) for ckpt in source.ckpts]
+    told.model["checkpoints"] = list(map(told_checkpoint, source.ckpts, source.digests))
     return _done(told, counted, data, options, lines)
 
 
