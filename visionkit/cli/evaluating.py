@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from visionkit.cli.choosing import choose_thresholds, forget_thresholds, stored
 from visionkit.cli.measured import MeasuredData, data_for
 from visionkit.cli.predicting import Source, open_checkpoints, told_checkpoint
 from visionkit.cli.trained_on import Training, training_of
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
-from visionkit.core.text import say, shortened
+from visionkit.core.text import say
 from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
 from visionkit.evaluation.evaluate import evaluation_of, new_count
 from visionkit.evaluation.folder import Evaluation, new_metric
 from visionkit.evaluation.inputs.reading import read_predictions
 from visionkit.evaluation.output import records_of, writing_predictions
 from visionkit.evaluation.rules import Rule
-from visionkit.evaluation.thresholds import choose, lines_of, thresholds_of
 from visionkit.evaluation.view_gain import gain_of_views
-from visionkit.evaluation.words import folded, summary_of
+from visionkit.evaluation.words import summary_of
 from visionkit.models.head import Head
-from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.pictures import ImageFile
 from visionkit.prediction.views import Views
 from visionkit.training.redraw import RedrawnMetric
@@ -33,7 +32,6 @@ from visionkit.training.redraw import RedrawnMetric
 __all__ = ["Evaluated", "evaluate_checkpoints", "evaluate_file"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-MOST_LINES = 9  # of thresholds, before they are folded
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,13 @@ class Evaluated:
         evaluation: The numbers, as they were written.
         problems: A line for each picture that was left out.
         lines: What to say at the end.
+        fault: What went wrong beside the numbers, in a line.
     """
 
     evaluation: Evaluation
     problems: Sequence[str]
     lines: Sequence[str]
+    fault: str | None = None
 
 
 def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Progress | None) -> Evaluated:
@@ -105,13 +105,15 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
         told.ensemble = judge.entry(counted.metric, fitted, told.groups)
         told.model["weights"] = dict(zip(source.ckpts, predictor.weights, strict=True))  # type: ignore[attr-defined]
     lines: list[str] = []
+    fault = None
     if rule is not None:
         chosen = None if beside is None else _evidence(predictor, beside, source, workers, progress)
-        lines = _choose(rule, told, counted, chosen, beside, data, source)
+        lines = choose_thresholds(rule, told, counted, chosen, beside, data)
+        lines, fault = stored(told, lines, source)
     elif options.choose == "none":
-        lines = _forget(source)
+        lines = forget_thresholds(source)
     told.model["checkpoints"] = list(map(told_checkpoint, source.ckpts, source.digests))
-    return _done(told, counted, data, options, lines)
+    return _done(told, counted, data, options, lines, fault)
 
 
 def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
@@ -147,7 +149,9 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
     ) as keep:
         count_predictions(found, data.dataset, counted, keep=keep, progress=progress)
     told = _evaluation(counted, data, options, None, found.unknown)
-    lines = [] if rule is None else _choose(rule, told, counted, None, None, data, None)
+    lines = []
+    if rule is not None:
+        lines = [*choose_thresholds(rule, told, counted, None, None, data), "they stand in evaluation.json"]
     return _done(told, counted, data, options, lines)
 
 
@@ -302,35 +306,14 @@ def _evaluation(
     return evaluation_of(counted, task=data.task, data=where, model=model, unknown=unknown)
 
 
-def _choose(
-    rule: Rule,
+def _done(
     told: Evaluation,
     counted: Count,
-    chosen: Any,
-    beside: MeasuredData | None,
     data: MeasuredData,
-    source: Source | None,
-) -> list[str]:
-    """Choose thresholds, store them where they belong, and return what to say."""
-    if chosen is None or beside is None:
-        entry = choose(rule, counted.evidence, None, chosen_on=data.split, told_on=None)
-    else:
-        entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
-    told.thresholds = entry
-    lines = folded(shortened(lines_of(entry), MOST_LINES))
-    if source is None:
-        return [*lines, "they stand in evaluation.json"]
-    if len(source.ckpts) > 1:
-        return [*lines, "they stand in evaluation.json: visionkit predict --fitted takes them from there"]
-    file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)
-    return [*lines, f"stored in {file}: visionkit predict goes by them"]
-
-
-def _forget(source: Source) -> list[str]:
-    return [f"{store_thresholds(source.ckpts[0], None, head=source.name)} holds no thresholds any more"]
-
-
-def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]) -> Evaluated:
+    options: Namespace,
+    chosen: Sequence[str],
+    fault: str | None = None,
+) -> Evaluated:
     """Write the numbers and return what to say of them."""
     told.write(options.out, overwrite=True)  # the old ones have gone
     page = Path(options.out).name or "report"
@@ -338,4 +321,4 @@ def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespa
     lines = [*summary_of(told, options.out, next_steps=steps)]
     at = next((k for k, line in enumerate(lines) if line.startswith("next ")), len(lines))
     lines[at:at] = chosen
-    return Evaluated(told, [line for e in counted.problems for line in e.lines], lines)
+    return Evaluated(told, [line for e in counted.problems for line in e.lines], lines, fault)

@@ -41,7 +41,7 @@ def digest_of(content: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
             continue
         found.update(f"\n{name!r} {value.dtype} {tuple(value.shape)}\n".encode("utf-8", "backslashreplace"))
         try:
-            found.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         except (RuntimeError, NotImplementedError, TypeError) as e:  # sparse, quantised, on no device
             raise DataError(f"{path}: its state_dict holds a tensor of an unknown kind under {name!r:.60}") from e
     return found.hexdigest()

@@ -1,6 +1,7 @@
 """evaluate --choose, then predict: thresholds go into the checkpoint, and predictions go by them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import visionkit
 from visionkit import ClassTarget
 from visionkit.cli.main import run
 from visionkit.evaluation.model_weights import FittedWeights
+from visionkit.evaluation.thresholds import choose
+from visionkit.models.model_digest import model_digest
 
 NAMES = ("blue", "green", "red")
 
@@ -135,3 +138,31 @@ def test_what_was_chosen_for_several_is_what_predict_goes_by(ckpt, other, root, 
         entry = json.loads((tmp_path / "e" / "evaluation.json").read_text())["ensemble"]
         assert (entry["weights"], entry["measured_with"]) == ([0.9, 0.1], [0.5, 0.5])
         assert "the numbers here are those of equal weights" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_that_holds_another_model_by_then_is_left_alone(ckpt, other, root, tmp_path, capsys, monkeypatch):
+    def overtaken(*given, **more):
+        shutil.copy(other, ckpt)  # as a training that goes on does
+        return choose(*given, **more)
+
+    monkeypatch.setattr("visionkit.cli.choosing.choose", overtaken)
+    assert evaluate(ckpt, root, tmp_path, "--choose", "f1") == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: the thresholds stand in evaluation.json, and are not stored: ")
+    assert f"{ckpt}: holds another model now" in said.err
+    assert "stored in" not in said.out
+    assert visionkit.load(ckpt).thresholds is None
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert told["thresholds"]["rule"] == "f1"
+    assert told["model"]["checkpoints"][0]["sha256"] != model_digest(ckpt), "that of the model that was measured"
+
+
+def test_thresholds_of_other_scores_than_plain_ones_are_not_stored(ckpt, root, tmp_path, capsys):
+    before = ckpt.read_bytes()
+    assert evaluate(ckpt, root, tmp_path, "--choose", "f1", "--flip") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"they stand in evaluation.json, and not in {ckpt}: plain predictions have other scores" in said
+    assert "than those with --flip; evaluate --choose without to store some" in said
+    assert "stored in" not in said
+    assert ckpt.read_bytes() == before
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["thresholds"]["rule"] == "f1"
