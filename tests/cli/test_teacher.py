@@ -1,7 +1,6 @@
 """fit --model.teacher through the command line: what it says, what it keeps, what it refuses; every task learns."""
 
 import csv
-import hashlib
 import re
 import sys
 
@@ -13,6 +12,7 @@ import visionkit
 from visionkit import FPN, FCNHead, FCOSHead, LinearHead, Preprocessing, ResNet, VisionModel
 from visionkit.cli.main import run
 from visionkit.models import checkpoint
+from visionkit.models.model_digest import model_digest
 
 TINY = [
     *("--model.backbone.layers=[1,1,1,1]", "--model.backbone.block=basic", "--data.size=32", "--data.num_workers=0"),
@@ -64,7 +64,7 @@ def test_a_run_is_taught_and_says_by_whom(fit, tmp_path, kind):
     given = ["-c", f"{kind}.yaml", *KINDS[kind][-1], "--epochs=1", "--model.teacher"]
     status, said = fit(*given, "[a.ckpt, b.ckpt]")
     assert status == 0, said
-    digests = [hashlib.sha256((tmp_path / f"{name}.ckpt").read_bytes()).hexdigest() for name in ("a", "b")]
+    digests = [model_digest(tmp_path / f"{name}.ckpt") for name in ("a", "b")]
     lines = [line for line in said if line.startswith("teacher  ")]
     for name, digest, line in zip("ab", digests, lines, strict=False):
         assert line.startswith(f"teacher  {name}.ckpt: ResNet")

@@ -28,6 +28,7 @@ def test_plain_data_come_back():
         ({"rule": "f1", "values": {"cat": float("nan")}}, "nan, no number"),
         ({"rule": "f1", "values": {"cat": float("inf")}}, "inf, no number"),
         ({"rule": "f1", "values": {"cat": True}}, "True, no number"),
+        ({"rule": "f1", "values": {"cat": 10**400}}, "no number from 0 to 1"),
         ({"rule": "f1", "values": {"cat": "0.5"}}, "no number"),
     ],
 )

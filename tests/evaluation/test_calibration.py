@@ -9,11 +9,13 @@ import torch
 from visionkit import BoxPrediction, BoxTarget, ClassificationMetric, ClassPrediction, ClassTarget
 from visionkit.evaluation.answers import Evidence
 from visionkit.evaluation.calibration import (
+    _interval,
     calibration_error,
     calibration_of,
     negative_log_likelihood,
     temperature_of,
 )
+from visionkit.evaluation.intervals import wilson
 
 NAMES = ("a", "b", "c")
 
@@ -153,3 +155,12 @@ def test_one_picture_tells_nothing_of_after():
     assert found["ece_after"] is None
     assert found["nll_after"] is None
     assert calibration_of(Evidence(NAMES)) is None
+
+
+def test_things_that_are_alike_widen_the_interval_and_leave_the_share():
+    right = np.array([*[True] * 9, False, *[True] * 4, *[False] * 6])  # 13 of 20, in two films
+    effect = (2.5**2 + 2.5**2) / (20 * 0.65 * 0.35)
+    told = wilson(13 / effect, 20 / effect)
+    assert _interval(right, np.repeat([0, 1], 10)) == pytest.approx((told.low, told.high))
+    alone = wilson(13, 20)
+    assert _interval(right, np.arange(20)) == pytest.approx((alone.low, alone.high))

@@ -3,29 +3,43 @@
 import json
 
 import pytest
+import torch
 
+import visionkit
 from visionkit import DataError, UsageError
+from visionkit.core.thresholds import Thresholds
 from visionkit.evaluation.fitted import read_fitted
+from visionkit.models.model_digest import model_digest
+from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.resuming import digest
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tiny_model, tmp_path):
     for k in range(3):
-        (tmp_path / f"{k}.ckpt").write_bytes(bytes([k]))
+        with torch.no_grad():
+            tiny_model.head.classifier[-1].bias.fill_(k)
+        visionkit.save(tiny_model, tmp_path / f"{k}.ckpt")
     return [tmp_path / f"{k}.ckpt" for k in range(3)]
 
 
-def evaluation(folder, files, ensemble, **more):
-    told = {"model": {"checkpoints": [{"sha256": digest(f)} for f in files]}, "ensemble": ensemble, **more}
+def evaluation(folder, files, ensemble, name=model_digest, **more):
+    told = {"model": {"checkpoints": [{"sha256": name(f)} for f in files]}, "ensemble": ensemble, **more}
     (folder / "evaluation.json").write_text(json.dumps(told))
     return folder
 
 
-def test_they_go_by_the_bytes_in_any_order(tmp_path, files):
+def test_they_go_by_the_models_in_any_order(tmp_path, files):
     folder = evaluation(tmp_path, files, {"weights": [0.5, 0.3, 0.2]})
     assert read_fitted(folder, files[::-1]).weights == (0.2, 0.3, 0.5)
-    files[0].write_bytes(b"another training")
+    store_thresholds(files[0], Thresholds("f1", {"red": 0.5}))
+    assert read_fitted(folder, files[::-1]).weights == (0.2, 0.3, 0.5), "the model is the same"
+    folder = evaluation(tmp_path, files, {"weights": [0.5, 0.3, 0.2]}, digest)
+    assert read_fitted(folder, files[::-1]).weights == (0.2, 0.3, 0.5), "as evaluations of before named it"
+    model = visionkit.load(files[0])
+    with torch.no_grad():
+        model.head.classifier[-1].bias.fill_(9)
+    visionkit.save(model, files[0])
     with pytest.raises(UsageError, match=r"0\.ckpt: is none of the 3 checkpoints"):
         read_fitted(folder, files)
 
@@ -45,6 +59,8 @@ def test_all_of_them_must_be_there(tmp_path, files):
         ({"weights": [0.5, -1, 0.5]}, DataError, "says no weights of checkpoints"),
         ({"weights": ["a", 1, 1]}, DataError, "says no weights of checkpoints"),
         ({"weights": [0, 0, 0]}, DataError, "says no weights of checkpoints"),
+        ({"weights": [10**400, 1, 1]}, DataError, "says no weights of checkpoints"),
+        ({"weights": [1e308, 1e308, 1]}, DataError, "says no weights of checkpoints"),
     ],
 )
 def test_what_says_none(tmp_path, files, ensemble, kind, words):

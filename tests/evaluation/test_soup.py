@@ -1,6 +1,7 @@
 """Weights averaged: by hand, greedily, with statistics computed anew; other networks and starts are refused."""
 
 import copy
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,10 @@ from torch import nn
 
 import visionkit
 from visionkit import DataError, VisionModel
+from visionkit.core.thresholds import Thresholds
 from visionkit.evaluation.soup import Ingredient, average, check_alike, cook, recompute_statistics
+from visionkit.models.model_digest import model_digest
+from visionkit.models.store_thresholds import store_thresholds
 from visionkit.models.weights.load import Generation, WeightsReport
 
 NAMES = ("blue", "green", "red")
@@ -205,3 +209,16 @@ class TestCheck:
         from_the_other = started(small(), passport("0" * 64))
         check_alike(named(started(small(), passport("c" * 64)), from_the_other))
         check_alike(named(small(), small(1)))
+
+    def test_a_start_that_was_given_thresholds_meanwhile_is_the_same(self, tmp_path):
+        file = tmp_path / "start.ckpt"
+        visionkit.save(small(), file)
+        start = visionkit.load(file)
+        old = hashlib.sha256(file.read_bytes()).hexdigest()
+        first = small(weights=str(file))
+        store_thresholds(file, Thresholds("f1", {NAMES[0]: 0.5}))
+        second = small(weights=str(file))
+        check_alike(named(first, second))
+        check_alike([Ingredient("start.ckpt", model_digest(file), start), *named(second)])
+        of_before = started(small(), passport(old))
+        check_alike([Ingredient("start.ckpt", "5" * 64, start, old), *named(of_before)])

@@ -68,6 +68,20 @@ def test_one_split_alone_is_told_of_halves_and_that_is_said():
     assert whole["classes"]["cat"]["recall"]["value"] != same["classes"]["cat"]["recall"]["value"]
 
 
+def test_things_of_one_group_say_less_than_as_many_that_stand_alone():
+    val, told = evidence(0)[0], Evidence(NAMES)
+    random = np.random.default_rng(3)
+    for film in range(30):
+        right = random.random() < 0.8
+        rows = [ClassPrediction(torch.tensor([0.9, 0.1, 0.0]))] * 20
+        told.update(rows, [ClassTarget.make(0 if right else 1, 3)] * 20, [f"film {film}"] * 20)
+    entry = choose(Rule.parse("recall~0.8"), val, told, chosen_on="val", told_on="test")
+    said = entry["classes"]["cat"]["precision"]
+    assert said["n"] == 600
+    films = wilson(30 * said["value"], 30)
+    assert said["high"] - said["low"] == pytest.approx(films.high - films.low, rel=0.1), "as so many films, about"
+
+
 def test_halves_hold_whole_groups(monkeypatch):
     groups = [f"film {k // 30}" for k in range(900)]
     val = evidence(0, groups=groups)[0]

@@ -11,6 +11,7 @@ from visionkit.cli.main import run
 from visionkit.core.thresholds import Thresholds
 from visionkit.models import checkpoint
 from visionkit.models.checkpoint import KEY
+from visionkit.models.model_digest import model_digest
 from visionkit.models.store_thresholds import store_thresholds
 
 CHOSEN = Thresholds("precision>=0.95", {"blue": 0.62, "green": None, "red": 0.5})
@@ -119,3 +120,29 @@ def test_those_of_one_head_leave_the_others_alone(ckpt, tmp_path, capsys):
     assert visionkit.load(joint).thresholds == Thresholds("f1", {"b/red": 0.25})
     store_thresholds(joint, None, head="b")
     assert visionkit.load(joint).thresholds is None
+
+
+def test_another_model_in_the_file_is_left_alone(ckpt):
+    digest = model_digest(ckpt)
+    model = visionkit.load(ckpt)
+    with torch.no_grad():
+        model.head.classifier[-1].bias.add_(1)
+    visionkit.save(model, ckpt)
+    before = ckpt.read_bytes()
+    with pytest.raises(DataError, match=r"m\.ckpt: holds another model now, which these thresholds say nothing of"):
+        store_thresholds(ckpt, CHOSEN, digest=digest)
+    assert ckpt.read_bytes() == before
+    store_thresholds(ckpt, CHOSEN, digest=model_digest(ckpt))
+    assert visionkit.load(ckpt).thresholds == CHOSEN
+
+
+def test_permissions_and_what_is_not_known_stay(ckpt):
+    content = torch.load(ckpt, weights_only=True)
+    content[KEY] |= {"of_tomorrow": {"a": [1, 2]}, "thresholds": None}
+    torch.save(content, ckpt)
+    ckpt.chmod(0o600)
+    store_thresholds(ckpt, CHOSEN)
+    assert ckpt.stat().st_mode & 0o777 == 0o600
+    assert torch.load(ckpt, weights_only=True)[KEY] == {**content[KEY], "thresholds": CHOSEN.plain()}
+    store_thresholds(ckpt, None)
+    assert torch.load(ckpt, weights_only=True)[KEY]["of_tomorrow"] == {"a": [1, 2]}

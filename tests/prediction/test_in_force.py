@@ -100,6 +100,33 @@ def test_a_detector_leaves_out_what_is_below(detector, photos, tmp_path, capsys)
     assert [f.record()["objects"] for f in files] == wanted
 
 
+def test_those_of_each_of_several_models_are_not_used_and_that_is_said(classifier, photos, tmp_path, capsys):
+    other = tmp_path / "other.ckpt"
+    visionkit.save(visionkit.load(classifier), other)
+    picture = str(next(photos.rglob("*.png")))
+    given = ["predict", "--ckpt", str(classifier), str(other), picture, "--out"]
+    assert run([*given, str(tmp_path / "a")]) == 0
+    assert "thresholds" not in "".join(capsys.readouterr())
+    store_thresholds(classifier, Thresholds("f1", dict.fromkeys(CLASSES, 0.5)))
+    assert run([*given, str(tmp_path / "b")]) == 0
+    assert f"thresholds in {classifier} are that model's own and are not used" in "".join(capsys.readouterr())
+    store_thresholds(other, Thresholds("f1", dict.fromkeys(CLASSES, 0.5)))
+    assert run([*given, str(tmp_path / "c")]) == 0
+    said = "".join(capsys.readouterr())
+    assert said.count(f"thresholds in {classifier} and {other} are each model's own and are not used: ") == 1
+    assert "--choose RULE makes some for all together, predict --fitted takes them\n" in said
+    assert "sure" not in records(tmp_path / "c")[0]
+
+
+def test_a_list_of_one_checkpoint_goes_by_its_thresholds(classifier, detector, photos):
+    picture = str(next(photos.rglob("*.png")))
+    for ckpt in (classifier, detector):
+        store_thresholds(ckpt, Thresholds("f1", dict.fromkeys(CLASSES, 1.0)))
+        alone, listed = visionkit.load(ckpt), visionkit.load([ckpt])
+        assert listed(picture).record(CLASSES) == alone(picture).record(CLASSES)
+        assert [p.record(CLASSES) for p in listed([picture])] == [p.record(CLASSES) for p in alone([picture])]
+
+
 def test_a_score_given_by_hand_wins_and_that_is_said(detector, photos, tmp_path, capsys):
     plain = predict(detector, photos, tmp_path / "plain", "--min-score", "0.2")
     store_thresholds(detector, Thresholds("f1", dict.fromkeys(CLASSES, 0.99)))

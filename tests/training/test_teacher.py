@@ -21,8 +21,11 @@ from visionkit import (
     UsageError,
     VisionModel,
 )
+from visionkit.core.thresholds import Thresholds
 from visionkit.data.dataset import DataSplits
 from visionkit.models import checkpoint
+from visionkit.models.model_digest import digests_of
+from visionkit.models.store_thresholds import store_thresholds
 from visionkit.tasks.classification.readers.shapes import ShapesClassification
 from visionkit.training.datamodule import VisionDataModule
 from visionkit.training.recipe import Recipe
@@ -136,6 +139,12 @@ def test_resumed_training_is_bit_equal_and_wants_the_same_teacher(teacher, tmp_p
     trainer(2).fit(second, datamodule=data(), ckpt_path=tmp_path / "cut.ckpt")
     expected, got = whole.model.state_dict(), second.model.state_dict()
     assert all(torch.equal(expected[k], got[k]) for k in expected)
+    store_thresholds(teacher, Thresholds("f1", {CLASSES[0]: 0.5}))
+    again = made()
+    again.teacher.load(again.model, again.recipe)
+    (named,) = checkpoint.read(tmp_path / "cut.ckpt")["visionkit"]["teachers"]
+    again.teacher.refuse_others([named], "cut.ckpt")  # thresholds make no other teacher
+    again.teacher.refuse_others([{**named, "sha256": digests_of(teacher)[1]}], "cut.ckpt")  # as files were named before
     visionkit.save(network(CLASSES, seed=4), teacher)
     with pytest.raises(DataError, match=r"was taught by teacher.ckpt \(\w{12}\), and model.teacher is .* now"):
         trainer(2).fit(made(), datamodule=data(), ckpt_path=tmp_path / "cut.ckpt")

@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from visionkit.cli.choosing import choose_thresholds, forget_thresholds, stored
 from visionkit.cli.measured import MeasuredData, NoSplitError, data_for
 from visionkit.cli.predicting import Source, open_checkpoints, told_checkpoint
 from visionkit.cli.trained_on import Training, training_of
-from visionkit.core.errors import UsageError
+from visionkit.core.errors import DataError, UsageError
 from visionkit.core.machine import choose_workers
-from visionkit.core.text import say, shortened
+from visionkit.core.text import say
 from visionkit.evaluation.counting import Count, Predicts, count, count_predictions
 from visionkit.evaluation.evaluate import evaluation_of, new_count
 from visionkit.evaluation.folder import Evaluation, new_metric
 from visionkit.evaluation.inputs.reading import read_predictions
 from visionkit.evaluation.output import records_of, writing_predictions
 from visionkit.evaluation.rules import Rule
-from visionkit.evaluation.thresholds import choose, lines_of, thresholds_of
 from visionkit.evaluation.view_gain import gain_of_views
-from visionkit.evaluation.words import folded, summary_of
+from visionkit.evaluation.words import summary_of
 from visionkit.models.head import Head
-from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.pictures import ImageFile
 from visionkit.prediction.views import Views
 from visionkit.training.redraw import RedrawnMetric
@@ -33,7 +32,6 @@ from visionkit.training.redraw import RedrawnMetric
 __all__ = ["Evaluated", "evaluate_checkpoints", "evaluate_file"]
 
 Progress: TypeAlias = Callable[[int, int], None]
-MOST_LINES = 9  # of thresholds, before they are folded
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,13 @@ class Evaluated:
         evaluation: The numbers, as they were written.
         problems: A line for each picture that was left out.
         lines: What to say at the end.
+        fault: What went wrong beside the numbers, in a line.
     """
 
     evaluation: Evaluation
     problems: Sequence[str]
     lines: Sequence[str]
+    fault: str | None = None
 
 
 def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Progress | None) -> Evaluated:
@@ -78,7 +78,7 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
     predictor = source.make(pictures, None)
     fitted = judge = None
     if len(source.ckpts) > 1:
-        predictor, fitted = _weighed(predictor, data, beside)
+        predictor, fitted = _weighed(predictor, data, beside, rule)
         judge = _judge(predictor, lambda: _metric(source.head, data, source.classes)) if views is None else None
     workers = choose_workers() if options.num_workers is None else options.num_workers
     entry = None
@@ -105,13 +105,15 @@ def evaluate_checkpoints(options: Namespace, views: Views | None, progress: Prog
         told.ensemble = judge.entry(counted.metric, fitted, told.groups)
         told.model["weights"] = dict(zip(source.ckpts, predictor.weights, strict=True))  # type: ignore[attr-defined]
     lines: list[str] = []
+    fault = None
     if rule is not None:
         chosen = None if beside is None else _evidence(predictor, beside, source, workers, progress)
-        lines = _choose(rule, told, counted, chosen, beside, data, source)
+        lines = choose_thresholds(rule, told, counted, chosen, beside, data)
+        lines, fault = stored(told, lines, source)
     elif options.choose == "none":
-        lines = _forget(source)
-    told.model["checkpoints"] = [told_checkpoint(ckpt) for ckpt in source.ckpts]
-    return _done(told, counted, data, options, lines)
+        lines = forget_thresholds(source)
+    told.model["checkpoints"] = list(map(told_checkpoint, source.ckpts, source.digests))
+    return _done(told, counted, data, options, lines, fault)
 
 
 def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
@@ -150,7 +152,9 @@ def evaluate_file(options: Namespace, progress: Progress | None) -> Evaluated:
     ) as keep:
         count_predictions(found, data.dataset, counted, keep=keep, progress=progress)
     told = _evaluation(counted, data, options, None, found.unknown)
-    lines = [] if rule is None else _choose(rule, told, counted, None, None, data, None)
+    lines = []
+    if rule is not None:
+        lines = [*choose_thresholds(rule, told, counted, None, None, data), "they stand in evaluation.json"]
     return _done(told, counted, data, options, lines)
 
 
@@ -261,10 +265,16 @@ def _metric(head: Head, data: MeasuredData, classes: Sequence[str]) -> RedrawnMe
 # ---- several checkpoints
 
 
-def _weighed(ensemble: Any, data: MeasuredData, beside: MeasuredData | None) -> tuple[Any, Any]:
-    """Return the ensemble with the weights that its members shall have, and what was fitted."""
-    from visionkit.evaluation.ensembling import fit_weights
+def _weighed(ensemble: Any, data: MeasuredData, beside: MeasuredData | None, rule: Rule | None) -> tuple[Any, Any]:
+    """Return the ensemble with the weights that its members shall have, and what was fitted.
 
+    Thresholds hold for the weights under which they were chosen: without a split to fit others on, these stay equal.
+    """
+    from visionkit.evaluation.ensembling import fit_weights, not_fitted
+
+    if beside is None and rule is not None:
+        why = "equal: the thresholds are chosen with them, and there is no other split to fit weights on"
+        return ensemble, not_fitted(ensemble, why)
     on = beside or data
     fitted = fit_weights(ensemble, on.dataset, groups=getattr(on.dataset, "groups", None), tell=_tell)
     return (ensemble if beside is None else ensemble.with_weights(fitted.weights)), fitted
@@ -303,7 +313,11 @@ def _evidence(
 ) -> Any:
     """Return what the val split says of thresholds."""
     counted = new_count(beside.dataset, _metric(source.head, beside, source.classes))
-    count(predictor, beside.dataset, counted, workers=workers, progress=progress)
+    try:
+        count(predictor, beside.dataset, counted, workers=workers, progress=progress)
+    except DataError as e:  # none of them can be read: what was measured is told all the same
+        say(*(f"warning: {beside.split} split: {line}" for line in e.lines), error=True)
+        return None
     if counted.problems:
         what = f"warning: {len(counted.problems)} pictures of the {beside.split} split had no part in the choice"
         say(*(line for e in counted.problems for line in e.lines), what, error=True)
@@ -331,35 +345,14 @@ def _evaluation(
     return evaluation_of(counted, task=data.task, data=where, model=model, unknown=unknown)
 
 
-def _choose(
-    rule: Rule,
+def _done(
     told: Evaluation,
     counted: Count,
-    chosen: Any,
-    beside: MeasuredData | None,
     data: MeasuredData,
-    source: Source | None,
-) -> list[str]:
-    """Choose thresholds, store them where they belong, and return what to say."""
-    if chosen is None or beside is None:
-        entry = choose(rule, counted.evidence, None, chosen_on=data.split, told_on=None)
-    else:
-        entry = choose(rule, chosen, counted.evidence, chosen_on=beside.split, told_on=data.split)
-    told.thresholds = entry
-    lines = folded(shortened(lines_of(entry), MOST_LINES))
-    if source is None:
-        return [*lines, "they stand in evaluation.json"]
-    if len(source.ckpts) > 1:
-        return [*lines, "they stand in evaluation.json: visionkit predict --fitted takes them from there"]
-    file = store_thresholds(source.ckpts[0], thresholds_of(entry, told.classes), head=source.name)
-    return [*lines, f"stored in {file}: visionkit predict goes by them"]
-
-
-def _forget(source: Source) -> list[str]:
-    return [f"{store_thresholds(source.ckpts[0], None, head=source.name)} holds no thresholds any more"]
-
-
-def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespace, chosen: Sequence[str]) -> Evaluated:
+    options: Namespace,
+    chosen: Sequence[str],
+    fault: str | None = None,
+) -> Evaluated:
     """Write the numbers and return what to say of them."""
     told.write(options.out, overwrite=True)  # the old ones have gone
     page = Path(options.out).name or "report"
@@ -367,4 +360,4 @@ def _done(told: Evaluation, counted: Count, data: MeasuredData, options: Namespa
     lines = [*summary_of(told, options.out, next_steps=steps)]
     at = next((k for k, line in enumerate(lines) if line.startswith("next ")), len(lines))
     lines[at:at] = chosen
-    return Evaluated(told, [line for e in counted.problems for line in e.lines], lines)
+    return Evaluated(told, [line for e in counted.problems for line in e.lines], lines, fault)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -15,10 +14,11 @@ import torch
 
 from visionkit.cli.recognise import Task
 from visionkit.core.errors import UsageError
-from visionkit.core.files import open_binary
 from visionkit.models import checkpoint
+from visionkit.models.content_digest import digest_of
 from visionkit.models.head import Head
 from visionkit.models.model import VisionModel
+from visionkit.models.model_digest import model_digest
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.prediction.backends.available import BackendName, check_backend, choose_device
 from visionkit.prediction.pictures import ImageFile
@@ -55,6 +55,7 @@ class Source:
         classes: Class names, in the order of their ids.
         channels: Of the images.
         make: Makes what predicts these pictures through these views.
+        digests: Of the models, in hex.
         name: Name of the head, where it is one of several in its checkpoint.
         lines: What should be said.
     """
@@ -64,6 +65,7 @@ class Source:
     classes: tuple[str, ...]
     channels: int
     make: Callable[[Sequence[ImageFile], Views | None], Predicts]
+    digests: tuple[str, ...]
     name: str | None = None
     lines: tuple[str, ...] = ()
 
@@ -99,11 +101,9 @@ def open_checkpoints(options: Namespace, tell: Callable[[str], None]) -> Source:
     return _one(options, device, tell) if len(options.ckpt) == 1 else _several(options, tell)
 
 
-def told_checkpoint(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return how evaluations name a checkpoint: "path", "sha256" of the file and "name", that of its run."""
+def told_checkpoint(path: str | os.PathLike[str], digest: str) -> dict[str, str]:
+    """Return how evaluations name a checkpoint: "path", "sha256", its model's digest, and "name", that of its run."""
     file = find_checkpoint(path)
-    with open_binary(file) as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     given = Path(path)
     run = given.name if given.is_dir() else file.parent.parent.name if file.parent.name == "checkpoints" else file.stem
     return {"path": str(file), "sha256": digest, "name": run or file.stem}
@@ -111,14 +111,17 @@ def told_checkpoint(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _one(options: Namespace, device: torch.device, tell: Callable[[str], None]) -> Source:
     (ckpt,) = options.ckpt
-    model = checkpoint.load(ckpt, trust=options.trust, device=device)
+    file = find_checkpoint(ckpt)
+    content = checkpoint.read(file)
+    digests = (digest_of(content, file),)  # of what is measured, whatever becomes of the file meanwhile
+    model = checkpoint.restore(content, file, trust=options.trust).to(device)
     joint = isinstance(model.head, MultiTaskHead)
     if joint:
         model = _of_head(ckpt, model, options.head)
     elif options.head is not None:
         raise UsageError(f"--head {options.head}: {ckpt} has one head alone: leave --head out")
     make = partial(_predictor, model, options, tell)
-    return Source((ckpt,), model.head, model.classes, model.preprocessing.channels, make, options.head)
+    return Source((ckpt,), model.head, model.classes, model.preprocessing.channels, make, digests, options.head)
 
 
 def _predictor(
@@ -174,9 +177,10 @@ def _several(options: Namespace, tell: Callable[[str], None]) -> Source:
         )
 
     first = made(None)
+    digests = tuple(map(model_digest, options.ckpt))
 
     def make(pictures: Sequence[ImageFile], views: Views | None) -> Predicts:
         return first if views is None else made(views)
 
     channels = first.preprocessing.channels
-    return Source(tuple(options.ckpt), first.head, first.classes, channels, make, lines=tuple(first.lines()))
+    return Source(tuple(options.ckpt), first.head, first.classes, channels, make, digests, lines=tuple(first.lines()))

@@ -213,12 +213,13 @@ def make_folder(path: str | os.PathLike[str], *, mode: int = 0o777) -> None:
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str], *, needed: int | None = None) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, needed: int | None = None, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; when the block ends well, it becomes ``path``, else it is removed.
 
     Args:
         path: File to write; its folder is made.
         needed: Bytes that it will have, for messages, where that is known.
+        mode: Who may do what with it; None for what is usual.
 
     Raises:
         DataError: It cannot be written; what was there before stays.
@@ -230,7 +231,7 @@ def replacing(path: str | os.PathLike[str], *, needed: int | None = None) -> Ite
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)
         yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~_umask() if mode is None else mode)
         os.replace(name, path)
     except BaseException as e:
         if name:
@@ -241,7 +242,7 @@ def replacing(path: str | os.PathLike[str], *, needed: int | None = None) -> Ite
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], *, needed: int | None = None) -> Iterator[BinaryIO]:
+def writing(path: str | os.PathLike[str], *, needed: int | None = None, mode: int | None = None) -> Iterator[BinaryIO]:
     """Yield a binary file under a temporary name; when the block ends well, it reaches the disk and becomes ``path``.
 
     Where writing fails, that is what is raised, whatever those who wrote into it made of it.
@@ -249,11 +250,12 @@ def writing(path: str | os.PathLike[str], *, needed: int | None = None) -> Itera
     Args:
         path: As in :func:`replacing`.
         needed: As in :func:`replacing`.
+        mode: As in :func:`replacing`.
 
     Raises:
         DataError: As in :func:`replacing`.
     """
-    with replacing(path, needed=needed) as temporary, _Remembering(temporary, "wb") as file:
+    with replacing(path, needed=needed, mode=mode) as temporary, _Remembering(temporary, "wb") as file:
         try:
             yield file
             file.flush()

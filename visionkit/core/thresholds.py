@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -54,7 +53,7 @@ class Thresholds:
             if name not in known:
                 raise DataError(f"it has a threshold of {_words(name)}, which is none of its classes")
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (is_number and math.isfinite(value) and 0 <= value <= 1):
+            if value is not None and not (is_number and 0 <= value <= 1):
                 raise DataError(f"its threshold of {_words(name)} is {_words(value)}, no number from 0 to 1")
         return cls(rule, {name: None if v is None else float(v) for name, v in values.items()})
 

@@ -204,12 +204,12 @@ def _said(found: Certainty, sure: Array, right: Array) -> dict[str, Any]:
 
 def _interval(right: Array, unit: Array) -> tuple[float, float]:
     """Return the interval of a share, of fewer things than there are where those of a picture are alike."""
-    share = right.mean()
+    share = float(right.mean())
     _, place = np.unique(unit, return_inverse=True)
     effect = 1.0
     if 0 < share < 1:
         deviation = np.bincount(place, right - share)
         effect = max(1.0, float((deviation**2).sum() / (len(right) * share * (1 - share))))
-    n = max(1, round(len(right) / effect))
-    interval = wilson(min(n, round(share * n)), n)
+    n = max(1.0, len(right) / effect)
+    interval = wilson(share * n, n)
     return interval.low, interval.high

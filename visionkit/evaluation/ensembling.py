@@ -16,7 +16,7 @@ from visionkit.evaluation.resampling import DRAWS, bootstrap_weights, resample
 from visionkit.prediction.ensemble import Ensemble
 from visionkit.training.redraw import RedrawnMetric
 
-__all__ = ["FittedWeights", "Gain", "MembersJudged", "fit_weights", "mean_gain"]
+__all__ = ["FittedWeights", "Gain", "MembersJudged", "fit_weights", "mean_gain", "not_fitted"]
 
 Array = NDArray[Any]
 Metric: TypeAlias = RedrawnMetric[Any, Any]
@@ -103,6 +103,11 @@ class MembersJudged:
             "gain_over_best": {**gains[1].record(), "best": names[best]},
             "cost": ensemble.cost(),
         }
+
+
+def not_fitted(ensemble: Ensemble, why: str) -> FittedWeights:
+    """Return the weights that an ensemble has, with the reason why no others are fitted."""
+    return FittedWeights(ensemble.weights, False, why)
 
 
 def mean_gain(

@@ -14,8 +14,8 @@ from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import read_text
 from visionkit.core.thresholds import Thresholds
 from visionkit.evaluation.thresholds import thresholds_of
+from visionkit.models.model_digest import digests_of
 from visionkit.models.run_folder import find_checkpoint
-from visionkit.prediction.resuming import digest
 
 __all__ = ["Fitted", "read_fitted"]
 
@@ -45,7 +45,7 @@ def read_fitted(folder: str | os.PathLike[str], checkpoints: Sequence[str | os.P
 
     Raises:
         DataError: It is no evaluation, or a checkpoint cannot be read.
-        UsageError: It is one of other checkpoints, by their bytes, or of one alone.
+        UsageError: It is one of other checkpoints, by their models, or of one alone.
     """
     file = Path(folder) / NUMBERS
     if Path(folder).is_dir() and not file.exists():
@@ -53,9 +53,9 @@ def read_fitted(folder: str | os.PathLike[str], checkpoints: Sequence[str | os.P
     told = _read(file)
     weights = _weights(told, file)
     found = [find_checkpoint(path) for path in checkpoints]
-    hashes = [digest(path) for path in found]
+    hashes = [next((own for own in digests_of(path) if own in weights), "") for path in found]
     for path, own in zip(found, hashes, strict=True):
-        if own not in weights:
+        if not own:
             raise UsageError(f"{path}: is none of the {len(weights)} checkpoints that {folder} fitted; evaluate anew")
     if len(set(hashes)) < len(weights):
         raise UsageError(f"{folder} fitted {len(weights)} checkpoints together, not {len(hashes)}: give all of them")
@@ -70,15 +70,15 @@ def _read(file: Path) -> Any:
 
 
 def _weights(told: Any, file: Path) -> dict[str, float]:
-    """Return the weight of each checkpoint by the hash of its bytes."""
+    """Return the weight of each checkpoint by the digest of its model."""
     try:
         entry, checkpoints = told["ensemble"], told["model"]["checkpoints"]
         if entry is None:
             raise UsageError(f"{file}: the evaluation of one model fitted no weights; evaluate --ckpt A B together")
         hashes, weights = [str(one["sha256"]) for one in checkpoints], [float(w) for w in entry["weights"]]
-        if len(weights) != len(hashes) or not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights):
+        if len(weights) != len(hashes) or not all(w >= 0 for w in weights) or not 0 < sum(weights) < math.inf:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # whole numbers can be too large to be weights
         raise DataError(f"{file}: says no weights of checkpoints; evaluate again") from None
     return dict(zip(hashes, weights, strict=True))
 
@@ -87,7 +87,8 @@ def _thresholds(told: Any, file: Path) -> Thresholds | None:
     entry, classes = told.get("thresholds"), told.get("classes")
     if entry is None:
         return None
+    names = [name for name in classes if isinstance(name, str)] if isinstance(classes, list) else []
     try:
-        return thresholds_of(entry, classes if isinstance(classes, list) else ())
+        return thresholds_of(entry, names)
     except DataError as e:
         raise DataError(f"{file}: {e}") from None

@@ -40,13 +40,15 @@ class Ingredient:
 
     Args:
         name: What messages call it: its checkpoint as it was given.
-        sha256: Of the file, in hex.
+        sha256: Digest of the model, in hex.
         model: In evaluation mode.
+        file_sha256: Of the file, in hex, by which passports of before name it.
     """
 
     name: str
     sha256: str
     model: VisionModel
+    file_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,8 @@ def _refuse_other_start(first: Ingredient, other: Ingredient) -> None:
 
 def _ancestors(one: Ingredient) -> list[str]:
     report = one.model.backbone.weights_report
-    return [one.sha256] if report is None else [one.sha256, report.sha256, *(g.sha256 for g in report.lineage)]
+    own = [one.sha256, *([one.file_sha256] if one.file_sha256 else [])]
+    return own if report is None else [*own, report.sha256, *(g.sha256 for g in report.lineage)]
 
 
 def _start(report: WeightsReport | None) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from visionkit.core.errors import DataError
 from visionkit.core.thresholds import Thresholds
 from visionkit.evaluation.answers import Answers, Evidence
-from visionkit.evaluation.intervals import wilson
+from visionkit.evaluation.measures import share_interval
 from visionkit.evaluation.rules import LEVEL, Choice, Rule
 
 __all__ = ["Rule", "choose", "lines_of", "thresholds_of"]
@@ -130,15 +130,17 @@ def _halves(units: int) -> list[Array]:
 
 
 def _count(choice: Choice, answers: Answers) -> Array:
-    """Return how many answers a threshold keeps, how many of them are right, and of how many things; int64 [3]."""
+    """Return how many answers a threshold keeps, how many of them are right, and of how many things; int64 [3, U]."""
+    units = len(answers.truths)
     if choice.threshold is None:
-        return np.zeros(3, np.int64)
+        return np.zeros((3, units), np.int64)
     kept = answers.scores >= np.float32(choice.threshold)
-    return np.array([kept.sum(), (kept & answers.right).sum(), answers.truths.sum()])
+    found = (np.bincount(answers.unit[which], minlength=units) for which in (kept, kept & answers.right))
+    return np.stack([*found, answers.truths])
 
 
 def _entry(choice: Choice, answers: Answers, images: int, counts: Array) -> dict[str, Any]:
-    kept, right, things = (int(v) for v in counts)
+    kept, right, things = counts
     known = choice.threshold is not None
     more = None
     if choice.times is not None:
@@ -156,11 +158,13 @@ def _entry(choice: Choice, answers: Answers, images: int, counts: Array) -> dict
     }
 
 
-def _told(hits: int, n: int) -> dict[str, Any] | None:
+def _told(hits: Array, of: Array) -> dict[str, Any] | None:
+    """Return a share with its interval, from what each unit adds to it, both int64 [U]: what it holds is alike."""
+    n = int(of.sum())
     if not n:
         return None
-    interval = wilson(hits, n)
-    return {"value": hits / n, "low": interval.low, "high": interval.high, "method": interval.method, "n": n}
+    interval = share_interval(hits, of, np.arange(len(of)))
+    return {"value": int(hits.sum()) / n, "low": interval.low, "high": interval.high, "method": interval.method, "n": n}
 
 
 def _round(number: float) -> int:

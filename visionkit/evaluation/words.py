@@ -202,6 +202,11 @@ def _ensemble(entry: Mapping[str, Any]) -> list[str]:
         lines += _line("" if lines else "together", f"at {entry['cost']:.1f} times the time of one model")
     if isinstance(entry.get("reason"), str):
         lines += _line("weights", entry["reason"])
+    weights, used = entry.get("weights"), entry.get("measured_with")
+    if isinstance(used, list) and used:
+        same = used == weights
+        with_ = "these weights" if same else f"{'equal' if len(set(used)) == 1 else 'other'} weights"
+        lines += _line("" if lines else "weights", f"the numbers here are those of {with_}")
     return lines
 
 

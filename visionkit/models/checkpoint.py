@@ -34,6 +34,7 @@ __all__ = [
     "make_backbone",
     "make_model",
     "read",
+    "read_both",
     "restore",
     "save",
     "spec_of_model",
@@ -288,6 +289,18 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         DataError: The file is missing, damaged, of another kind, of another version or holds code.
     """
+    return read_both(path)[0]
+
+
+def read_both(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what :func:`read` does, and the same with its description as it stands in the file, unknown keys and all.
+
+    Args:
+        path: The file, or the folder of a run.
+
+    Raises:
+        DataError: As :func:`read` does.
+    """
     path = find_checkpoint(path)
     with open_binary(path) as file:
         content = read_torch(file, path) if format_of(file, path) == "PyTorch" else None
@@ -303,16 +316,21 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     for name, value in state.items():
         if not isinstance(name, str) or not (isinstance(value, Tensor) or name.endswith("_extra_state")):
             raise DataError(f"{path}: its state_dict holds a {type(value).__name__} under {name!r:.60}, no tensor")
-    return {**content, KEY: description}
+    return {**content, KEY: description}, content
 
 
-def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def write(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], *, mode: int | None = None) -> None:
     """Write a checkpoint under a temporary name, then rename it: a reader never sees half a file.
+
+    Args:
+        checkpoint: What it holds.
+        path: The file.
+        mode: Who may do what with it; None for what is usual.
 
     Raises:
         DataError: It cannot be written; what was there before stays.
     """
-    with writing(path, needed=_bytes_of(checkpoint)) as file:
+    with writing(path, needed=_bytes_of(checkpoint), mode=mode) as file:
         torch.save(checkpoint, file)
 
 

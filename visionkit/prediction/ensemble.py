@@ -197,6 +197,8 @@ class Ensemble:
     def predict(self, images: Pictures) -> Any:  # one Prediction or a list of them
         """Return what the models say of pictures, in their own pixels; see :meth:`visionkit.VisionModel.predict`.
 
+        Of one model alone its thresholds are gone by, as it does itself; those of several say nothing of all together.
+
         Args:
             images: A picture, which gives one prediction, or several, which give a list of as many.
 
@@ -205,6 +207,8 @@ class Ensemble:
             DataError: A file cannot be read, or a picture has another number of channels.
         """
         found = list(self._predictions(samples_of(images, self.members.channels)))
+        if (chosen := self.members.thresholds) is not None:
+            found = [prediction.over(chosen.values, self.classes) for prediction in found]
         return found[0] if is_one_picture(images) else found
 
     def _predictions(self, samples: Iterable[Sample[Any]]) -> Iterator[Prediction]:

@@ -157,7 +157,7 @@ def predict_files(
     if tell is not None:
         for line in members.lines():
             tell(line)
-    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
+    chosen_by = thresholds_in_force(members, thresholds, min_score, tell)
     remarks = Remarks()
     workers = _workers(num_workers, pictures)
     results = sample_results(predictor, pictures, workers, keep=False, reduced=reduced, remarks=remarks)
@@ -260,7 +260,7 @@ def predict_to_folder(
     members = Members.load(ckpt, weights=weights, trust=trust, device=where)
     head, channels, several = members.head, members.channels, len(members.models) > 1
     hashes = [digest(file) for file in members.files]
-    chosen_by = thresholds_in_force(members.thresholds, thresholds, min_score, members.classes, tell)
+    chosen_by = thresholds_in_force(members, thresholds, min_score, tell)
     asked = {
         "version": visionkit.__version__,
         "checkpoint": hashes if several else hashes[0],

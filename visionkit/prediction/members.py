@@ -125,6 +125,12 @@ class Members:
         return self.models[0].thresholds if len(self.models) == 1 else None
 
     @property
+    def with_thresholds(self) -> tuple[str, ...]:
+        """Which of several models have thresholds: they say nothing of the mean of all."""
+        pairs = zip(self.names, self.models, strict=True) if len(self.models) > 1 else ()
+        return tuple(name for name, model in pairs if model.thresholds is not None)
+
+    @property
     def channels(self) -> int:
         """Channels of the pictures that they take."""
         return self.models[0].backbone.in_channels

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ import torch
 from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
-from visionkit.core.files import open_binary
 from visionkit.core.sample import Batch
 from visionkit.core.text import printable
 from visionkit.data.transforms.scale import resize_batch
 from visionkit.models import checkpoint as checkpoints
+from visionkit.models.content_digest import digest_of
 from visionkit.models.head import Lesson
 from visionkit.models.model import VisionModel
+from visionkit.models.model_digest import holds_model, model_digest
 from visionkit.models.run_folder import find_checkpoint, members_in
 from visionkit.training.recipe import Recipe
 
@@ -86,9 +86,10 @@ class Teacher:
         parts = (model.backbone, model.neck, model.head)
         trust = {type(part).__module__.partition(".")[0] for part in parts} - {"visionkit"} | set(self.trust)
         found = []
-        for path, digest in checksums(self.paths):
-            teacher = checkpoints.restore(checkpoints.read(path), path, trust=sorted(trust))
-            found.append(_Member.of(path, digest, teacher.requires_grad_(False), model))
+        for path in _files(self.paths):
+            content = checkpoints.read(path)
+            teacher = checkpoints.restore(content, path, trust=sorted(trust))
+            found.append(_Member.of(path, digest_of(content, path), teacher.requires_grad_(False), model))
         unknown = _unknown(model, found)
         if unknown and recipe.teacher_weight == 1:
             raise UsageError(
@@ -110,7 +111,7 @@ class Teacher:
         return [*lines, f"teacher  weight {weight:g}, labels {1 - weight:.2g}{softened}{mean}"]
 
     def passport(self) -> list[dict[str, str]]:
-        """Return names and hashes of the teachers' files, as checkpoints and their descriptions hold them."""
+        """Return names of the teachers' files and digests of their models, as descriptions of checkpoints hold them."""
         return [{"source": printable(member.path.name), "sha256": member.sha256} for member in self._members]
 
     def refuse_others(self, passport: Sequence[Mapping[str, str]], path: object) -> None:
@@ -123,14 +124,19 @@ class Teacher:
         Raises:
             DataError: Naming the files of before and now: one is another, is missing or has come.
         """
-        now = sorted(member.sha256 for member in self._members)
-        if passport and sorted(t["sha256"] for t in passport) != now:
+        same = len(passport) == len(self._members) and all(self._taught_by(t["sha256"]) for t in passport)
+        if passport and not same:
             others = ", ".join(f"{t['source']} ({t['sha256'][:12]})" for t in passport)
             ours = ", ".join(f"{member.path} ({member.sha256[:12]})" for member in self._members)
             raise DataError(
                 f"{path}: was taught by {others}, and model.teacher is {ours} now: give the files of before, "
                 "go on without (--model.teacher null), or start anew"
             )
+
+    def _taught_by(self, sha256: str) -> bool:
+        """Return whether a digest is one of the teachers; checkpoints of before have those of the files."""
+        digests = (member.sha256 for member in self._members)
+        return sha256 in digests or any(holds_model(member.path, sha256) for member in self._members)
 
     def blend(
         self, model: VisionModel, losses: Mapping[str, Tensor], outputs: Any, batch: Batch[Any]
@@ -176,7 +182,7 @@ class _Member:
 
     Args:
         path: Its file.
-        sha256: Hash of the file, in hex.
+        sha256: Digest of its model, in hex.
         model: In evaluation mode, without gradients.
         own: int64 [S], ids of the classes that both know, in the model that is trained.
         theirs: int64 [S], their ids here.
@@ -244,7 +250,7 @@ class _Member:
 
 
 def checksums(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]:
-    """Return the checkpoints that paths stand for, and the hash of each file in hex.
+    """Return the checkpoints that paths stand for, and the digest of the model of each in hex.
 
     Args:
         paths: Checkpoints, folders of runs, or folders of members.
@@ -252,12 +258,11 @@ def checksums(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[Path, str]]
     Raises:
         DataError: There is none, or it cannot be read.
     """
-    files = [find_checkpoint(file) for path in paths for file in members_in(path) or [Path(path)]]
-    found = []
-    for file in files:
-        with open_binary(file) as opened:
-            found.append((file, hashlib.file_digest(opened, "sha256").hexdigest()))
-    return found
+    return [(file, model_digest(file)) for file in _files(paths)]
+
+
+def _files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    return [find_checkpoint(file) for path in paths for file in members_in(path) or [Path(path)]]
 
 
 def _edges(seen: tuple[int, int], whole: tuple[int, int], own: tuple[int, int]) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """evaluate --choose, then predict: thresholds go into the checkpoint, and predictions go by them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from PIL import Image
 import visionkit
 from visionkit import ClassTarget
 from visionkit.cli.main import run
+from visionkit.evaluation.model_weights import FittedWeights
+from visionkit.evaluation.thresholds import choose
+from visionkit.models.model_digest import model_digest
 
 NAMES = ("blue", "green", "red")
 
@@ -93,3 +97,72 @@ def test_a_rule_that_is_none_is_refused_before_anything_else(rule, ckpt, root, t
     assert said.err.startswith(f"error: --choose {rule}: ")
     assert len(said.err.splitlines()) == 1
     assert not (tmp_path / "e" / "evaluation.json").exists()
+
+
+@pytest.fixture
+def other(ckpt, tmp_path):
+    """A model that says the same with less certainty."""
+    model = visionkit.load(ckpt)
+    with torch.no_grad():
+        model.head.classifier[-1].weight.mul_(0.5)
+    visionkit.save(model, tmp_path / "other.ckpt", task="visionkit.Classifier")
+    return tmp_path / "other.ckpt"
+
+
+def scores_of(folder):
+    return sorted(json.loads(line)["score"] for line in (folder / "predictions.jsonl").read_text().splitlines())
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_what_was_chosen_for_several_is_what_predict_goes_by(ckpt, other, root, tmp_path, capsys, monkeypatch, split):
+    def fitted(ensemble, *_, **__):
+        return FittedWeights((0.9, 0.1), True, "0.9 and 0.1: as the test says")
+
+    monkeypatch.setattr("visionkit.evaluation.ensembling.fit_weights", fitted)
+    both = ("--ckpt", str(ckpt), str(other), "--split", split)
+    assert evaluate(ckpt, root, tmp_path, *both, "--choose", "precision>=0.5") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    entry = told["ensemble"]
+    assert entry["weights"] == entry["measured_with"] == ([0.5, 0.5] if split == "val" else [0.9, 0.1])
+    assert entry["fitted"] == (split == "test")
+    assert "the numbers here are those of these weights" in said
+    given = ["--ckpt", str(other), str(ckpt), "--fitted", str(tmp_path / "e"), "--out", str(tmp_path / "p")]
+    assert run(["predict", *given, str(root / split)]) == 0
+    by = {name: facts["threshold"] for name, facts in told["thresholds"]["classes"].items()}
+    lines = [json.loads(line) for line in (tmp_path / "p" / "predictions.jsonl").read_text().splitlines()]
+    assert [r["sure"] for r in lines] == [r["score"] >= by[r["label"]] for r in lines]
+    assert scores_of(tmp_path / "p") == pytest.approx(scores_of(tmp_path / "e"), abs=1e-5), "those that were measured"
+    if split == "val":
+        assert evaluate(ckpt, root, tmp_path, *both) == 0
+        entry = json.loads((tmp_path / "e" / "evaluation.json").read_text())["ensemble"]
+        assert (entry["weights"], entry["measured_with"]) == ([0.9, 0.1], [0.5, 0.5])
+        assert "the numbers here are those of equal weights" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_file_that_holds_another_model_by_then_is_left_alone(ckpt, other, root, tmp_path, capsys, monkeypatch):
+    def overtaken(*given, **more):
+        shutil.copy(other, ckpt)  # as a training that goes on does
+        return choose(*given, **more)
+
+    monkeypatch.setattr("visionkit.cli.choosing.choose", overtaken)
+    assert evaluate(ckpt, root, tmp_path, "--choose", "f1") == 1
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: the thresholds stand in evaluation.json, and are not stored: ")
+    assert f"{ckpt}: holds another model now" in said.err
+    assert "stored in" not in said.out
+    assert visionkit.load(ckpt).thresholds is None
+    told = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert told["thresholds"]["rule"] == "f1"
+    assert told["model"]["checkpoints"][0]["sha256"] != model_digest(ckpt), "that of the model that was measured"
+
+
+def test_thresholds_of_other_scores_than_plain_ones_are_not_stored(ckpt, root, tmp_path, capsys):
+    before = ckpt.read_bytes()
+    assert evaluate(ckpt, root, tmp_path, "--choose", "f1", "--flip") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"they stand in evaluation.json, and not in {ckpt}: plain predictions have other scores" in said
+    assert "than those with --flip; evaluate --choose without to store some" in said
+    assert "stored in" not in said
+    assert ckpt.read_bytes() == before
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["thresholds"]["rule"] == "f1"

@@ -1,7 +1,6 @@
 """visionkit evaluate: the numbers of validate with intervals, the folder, what it says, what it refuses."""
 
 import csv
-import hashlib
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
@@ -32,6 +31,7 @@ from visionkit.evaluation.ensembling import MembersJudged
 from visionkit.evaluation.folder import read_evaluation
 from visionkit.evaluation.measures import measure
 from visionkit.evaluation.view_gain import gain_of_views
+from visionkit.models.model_digest import model_digest
 
 CLASSES = {"classification": ("cat", "dog"), "detection": ("cat", "dog"), "instance": ("cat", "dog"),
            "segmentation": ("background", "cat", "dog")}  # fmt: skip
@@ -369,7 +369,8 @@ def test_thresholds_are_stored_in_the_checkpoint(places, evaluate, tmp_path):
     stored = visionkit.load(tmp_path / "own.ckpt").thresholds
     assert stored.rule == "f1"
     assert dict(stored.values) == {name: facts["threshold"] for name, facts in entry["classes"].items()}
-    digest = hashlib.sha256((tmp_path / "own.ckpt").read_bytes()).hexdigest()
+    digest = model_digest(tmp_path / "own.ckpt")
+    assert digest == model_digest(ckpt), "thresholds make no other model"
     assert read_evaluation(tmp_path / "out").model["checkpoints"][0]["sha256"] == digest
     halves = evaluate("--predictions", tmp_path / "out" / "predictions.jsonl", "--data", f"{root}/annotations/"
                       "instances_train.json", "--choose", "f1", out="halves").out  # fmt: skip

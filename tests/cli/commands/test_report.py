@@ -4,10 +4,13 @@ import json
 import re
 
 import pytest
+import torch
 
 import visionkit
 from tests import corpus, evaluations
 from visionkit.cli.main import run
+from visionkit.core.thresholds import Thresholds
+from visionkit.models.store_thresholds import store_thresholds
 
 
 @pytest.fixture
@@ -88,7 +91,12 @@ def test_evidence(tmp_path, capsys, monkeypatch):
     assert "On 3 pictures the maps score " in page
 
     capsys.readouterr()
-    (tmp_path / "a.ckpt").write_bytes((tmp_path / "a.ckpt").read_bytes() + b"x")
+    store_thresholds("a.ckpt", Thresholds("f1", {corpus.NAMES[0]: 0.5}))
+    assert run(["report", "out", "--out", "again.html", "--explain", "--explain-pictures", "1"]) == 0
+    with torch.no_grad():
+        model.head.classifier[-1].bias.add_(1)
+    visionkit.save(model, "a.ckpt")
+    capsys.readouterr()
     assert run(["report", "out", "--out", "b.html", "--explain"]) == 1
     assert capsys.readouterr().err.startswith("error: a.ckpt: holds another model than the one that was evaluated")
 

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import visionkit
 from tests import evaluations
 from visionkit.core.errors import DataError
+from visionkit.core.thresholds import Thresholds
 from visionkit.evaluation.report import page as page_module
 from visionkit.evaluation.report.files import PictureFiles
 from visionkit.evaluation.report.page import page, write_report
 from visionkit.evaluation.report.shots import size_of
 from visionkit.evaluation.report.source import find_source
+from visionkit.models.model_digest import model_digest
+from visionkit.models.store_thresholds import store_thresholds
 from visionkit.prediction.draw import palette
 from visionkit.prediction.resuming import note_images
 
@@ -505,6 +509,19 @@ def test_the_run_of_an_evaluation_is_found_by_its_checkpoint(tmp_path):
         facts["model"]["checkpoints"] = [{"path": str(file), "sha256": sha256, "name": "run"}]
         place.write_text(json.dumps(facts))
         assert ('id="training"' in shown(find_source(tmp_path / "out")).text) == there
+
+
+def test_thresholds_that_were_stored_meanwhile_do_not_part_an_evaluation_from_its_run(tiny_model, tmp_path):
+    evaluations.TrainedRun(tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    visionkit.save(tiny_model, file)
+    evaluations.make("classification", tmp_path / "out", tmp_path / "data")
+    place = tmp_path / "out" / "evaluation.json"
+    facts = json.loads(place.read_text())
+    facts["model"]["checkpoints"] = [{"path": str(file), "sha256": model_digest(file), "name": "run"}]
+    place.write_text(json.dumps(facts))
+    store_thresholds(file, Thresholds("f1", {"red": 0.5}))
+    assert find_source(tmp_path / "out").run is not None
 
 
 def test_the_newest_evaluation_of_a_run_is_shown_and_the_others_named(tmp_path):

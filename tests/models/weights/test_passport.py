@@ -181,7 +181,7 @@ class TestLineage:
         report = ResNet(**SMALL, weights=str(tmp_path / "2.ckpt")).weights_report
         first, second = report.lineage
         assert first == Generation(
-            "1.ckpt", read_weights(tmp_path / "1.ckpt").sha256, "visionkit checkpoint, 2 classes", 1.0
+            "1.ckpt", read_weights(tmp_path / "1.ckpt").digest, "visionkit checkpoint, 2 classes", 1.0
         )
         assert second.source == source.name
         assert str(report).splitlines()[-2:] == [

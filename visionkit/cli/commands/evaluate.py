@@ -93,7 +93,7 @@ def parser() -> Parser:
 
 
 def main(command: str, arguments: Sequence[str]) -> int:
-    """Run the command; the status is 1 when some pictures could not be read (the others are counted)."""
+    """Run the command; the status is 1 when some pictures could not be read, or thresholds not be stored."""
     if not arguments:
         raise UsageError(
             "visionkit evaluate needs a model or predictions, labelled pictures and a folder for the results: "
@@ -117,7 +117,9 @@ def main(command: str, arguments: Sequence[str]) -> int:
         count = f"{len(result.problems)} of {len(result.problems) + len(result.evaluation.images)}"
         say(*result.problems, f"error: {count} pictures are left out of all numbers", error=True)
     say(*result.lines)
-    return 1 if result.problems else 0
+    if result.fault is not None:
+        say(f"error: {result.fault}", error=True)
+    return 1 if result.problems or result.fault else 0
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -91,8 +91,8 @@ def _explainer(source: Source, trust: Sequence[str]) -> Explainer:
         UsageError: There is none, there are several, or it has several heads.
         DataError: Its file is gone, or holds another model now.
     """
-    from visionkit.cli.predicting import told_checkpoint
     from visionkit.models import checkpoint
+    from visionkit.models.model_digest import holds_model
     from visionkit.prediction.explain import Explainer
     from visionkit.tasks.multitask.head import MultiTaskHead
 
@@ -101,7 +101,7 @@ def _explainer(source: Source, trust: Sequence[str]) -> Explainer:
         what = "an ensemble: it explains what one model goes by" if models else "no model: there is nothing to explain"
         raise UsageError(f"--explain: {source.given} is an evaluation of {what}")
     path, digest = (source.facts.text("model", "checkpoints", 0, key) for key in ("path", "sha256"))
-    if told_checkpoint(path)["sha256"] != digest:
+    if not holds_model(path, digest):
         raise DataError(
             f"{path}: holds another model than the one that was evaluated; evaluate again, or leave --explain out"
         )

@@ -68,6 +68,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     from visionkit.core.machine import choose_workers
     from visionkit.evaluation.soup import Ingredient, check_alike, cook
     from visionkit.models import checkpoint
+    from visionkit.models.content_digest import digest_of
     from visionkit.models.run_folder import find_checkpoint
     from visionkit.prediction.backends.available import choose_device
     from visionkit.prediction.resuming import digest
@@ -79,7 +80,8 @@ def main(command: str, arguments: Sequence[str]) -> int:
         checkpoint.restore(content, file, trust=options.trust).to(device)
         for content, file in zip(contents, files, strict=True)
     ]
-    ingredients = [Ingredient(*one) for one in zip(paths, map(digest, files), models, strict=True)]
+    digests = [digest_of(content, file) for content, file in zip(contents, files, strict=True)]
+    ingredients = [Ingredient(*one) for one in zip(paths, digests, models, map(digest, files), strict=True)]
     check_alike(ingredients)
     first = models[0]
     asked: dict[str, Any] = {

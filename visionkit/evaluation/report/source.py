@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -17,6 +16,7 @@ from visionkit.core.errors import DataError, VisionkitError
 from visionkit.core.files import open_binary, read_text
 from visionkit.evaluation.folder import NUMBERS, PREDICTIONS, Evaluation, read_evaluation
 from visionkit.evaluation.report.marks import Facts, is_number
+from visionkit.models.model_digest import holds_model
 from visionkit.models.run_folder import BEST, FOLDER, LAST, MEMBER, members_in
 
 __all__ = ["Run", "Source", "find_source"]
@@ -171,7 +171,7 @@ def _is_of(facts: Facts, run: Run) -> bool:
         for name in dict.fromkeys((Path(path).name, BEST, LAST)):
             file = run.folder / FOLDER / name
             try:
-                if file.is_file() and _sha256(str(file)) == sha256:
+                if file.is_file() and holds_model(file, sha256):
                     return True
             except (VisionkitError, OSError, ValueError):
                 continue
@@ -183,16 +183,16 @@ def _run_of(facts: Facts) -> Run | None:
     path, sha256 = facts.text("model", "checkpoints", 0, "path"), facts.text("model", "checkpoints", 0, "sha256")
     folder = Path(path).parent.parent
     try:
-        if not path or Path(path).parent.name != FOLDER or not (folder / CURVES).is_file() or _sha256(path) != sha256:
+        if (
+            not path
+            or Path(path).parent.name != FOLDER
+            or not (folder / CURVES).is_file()
+            or not holds_model(path, sha256)
+        ):
             return None
         return Run.read(folder)
     except (VisionkitError, OSError, ValueError):
         return None
-
-
-def _sha256(path: str) -> str:
-    with open_binary(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(path: Path) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from visionkit.core.errors import DataError, UsageError
 from visionkit.core.files import missing, open_binary
+from visionkit.models.content_digest import digest_of
 from visionkit.models.description import KEY, Description, check_description, is_spec
 from visionkit.models.run_folder import find_checkpoint
 from visionkit.models.torch_file import AGAIN, check_tensors, first_line, format_of, read_torch
@@ -47,6 +48,7 @@ class WeightsFile:
         sha256: Hash of the file, in hex.
         bytes: Size of the file.
         form: ``PyTorch`` or ``safetensors``.
+        digest: Of the model of a visionkit checkpoint, in hex, which thresholds do not change; or None.
         description: What a visionkit checkpoint says of its model, or None.
         backbone: The backbone's spec (``class_path``, ``init_args``), where the file holds it.
         mean: Mean of each channel, 0 to 1, that the weights expect, where the file or the hub says it.
@@ -63,6 +65,7 @@ class WeightsFile:
     sha256: str
     bytes: int
     form: str
+    digest: str | None = None
     description: Description | None = None
     backbone: Mapping[str, Any] | None = None
     mean: tuple[float, ...] | None = None
@@ -226,6 +229,9 @@ def _facts(source: str, path: Path, content: Mapping[str, Any], metadata: Mappin
         backbone = description["model"]["backbone"]
         facts = {"description": description, "backbone": backbone, "passport": description.get("passport")}
         said, facts["says"] = backbone["init_args"], "the checkpoint"
+        state = content.get("state_dict")
+        if isinstance(state, Mapping) and all(isinstance(name, str) for name in state):
+            facts["digest"] = digest_of({KEY: description, "state_dict": state}, path)
     elif "visionkit" in metadata:
         spec = _json(metadata, "backbone")
         said = {key: _json(metadata, key) for key in ("mean", "std")}

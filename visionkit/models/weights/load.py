@@ -86,7 +86,7 @@ class Generation:
 
     Args:
         source: The file or hub name, as it was given.
-        sha256: Hash of the file, in hex.
+        sha256: Hash of the file, in hex; of a visionkit checkpoint the digest of its model.
         kind: What the file is, in words.
         coverage: Fraction of the backbone's tensors, 0 to 1, that it gave.
     """
@@ -103,7 +103,7 @@ class WeightsReport:
 
     Args:
         source: The file or hub name, as it was given.
-        sha256: Hash of the file, in hex.
+        sha256: Hash of the file, in hex; of a visionkit checkpoint the digest of its model.
         kind: What the file is, in words, such as ``visionkit checkpoint of a Classifier, 10 classes``.
         container: Where in the file the tensors lie, such as ``state_dict``; "" for the file itself.
         prefix: What the file's tensor names have before the module's.
@@ -251,7 +251,7 @@ def load_weights(
     counted = [name for name in targets if not name.endswith(COUNTER)]
     return WeightsReport(
         source=file.source,
-        sha256=file.sha256,
+        sha256=file.digest or file.sha256,
         kind=file.kind,
         container=found.container,
         prefix=found.prefix,
