@@ -16,16 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from visionkit.core.errors import UsageError
 from visionkit.models.backbones.base import Backbone
 
-__all__ = [
-    "DECAY",
-    "RATE",
-    "OptimizerFactory",
-    "Part",
-    "Recipe",
-    "learning_rate_factor",
-    "parameter_groups",
-    "thaw_factor",
-]
+__all__ = ["OptimizerFactory", "Part", "Recipe", "learning_rate_factor", "parameter_groups", "thaw_factor"]
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 """Makes an optimizer for parameters or parameter groups."""
@@ -91,7 +82,7 @@ class Recipe:
             ends.
         cache_limit: Gigabytes that the folder may take, > 0; features that were used least recently make room.
         teacher_weight: Weight of what model.teacher says, above 0 up to 1; the labels have the rest. 1 learns from the
-            teacher alone.
+            teacher alone. For classes of pixels a gain is not shown yet: compare with a training on labels alone.
         teacher_temperature: What logits of both are divided by before they are compared, above 0: at higher ones what
             the teacher thinks of the other classes counts more (Hinton et al. 2015). None is 3 for classes of pictures
             and 1 for those of pixels; boxes have none.
