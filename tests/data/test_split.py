@@ -18,7 +18,7 @@ def names(n):
     return [f"{i}.jpg" for i in range(n)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(single, fractions, st.integers(0, 9))
 def test_single_label_shares_are_within_one_image_a_class(labels, fraction, seed):
     val = split(names(len(labels)), labels, fraction, seed)
@@ -28,7 +28,7 @@ def test_single_label_shares_are_within_one_image_a_class(labels, fraction, seed
         assert (1 <= chosen[c] <= n - 1) if n > 1 else chosen[c] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(several, fractions, st.integers(0, 9), st.randoms())
 def test_order_does_not_matter(labels, fraction, seed, shuffler):
     groups = names(len(labels))
@@ -39,7 +39,7 @@ def test_order_does_not_matter(labels, fraction, seed, shuffler):
     assert [expected[groups[i]] for i in order] == mixed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(several, st.data(), fractions, st.integers(0, 9))
 def test_groups_stay_together_and_every_class_is_trained(labels, data, fraction, seed):
     groups = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=len(labels), max_size=len(labels)))
@@ -52,7 +52,7 @@ def test_groups_stay_together_and_every_class_is_trained(labels, data, fraction,
     assert trained == {c for ids in labels for c in ids}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=60), fractions, st.integers(0, 9))
 def test_pure_groups_put_each_class_on_both_sides(items, fraction, seed):
     groups = [f"{c}-{g}" for c, g in items]

@@ -97,7 +97,7 @@ def predict(model, pictures, **options):
 # ---- windows
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
     window=st.one_of(st.none(), st.integers(16, 300), st.tuples(st.integers(16, 300), st.integers(16, 300))),

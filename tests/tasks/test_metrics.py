@@ -158,7 +158,7 @@ def test_all_images_give_what_compute_gives(kind):
 
 
 @every_metric
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), seed=st.integers(0, 2**20))
 def test_some_images_give_what_a_new_metric_gives(kind, data, seed):
     count = data.draw(st.integers(1, 8))

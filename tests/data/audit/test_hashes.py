@@ -17,7 +17,7 @@ def found(queries, hashes, distance):
     return set(pairs)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 11), st.sampled_from([300, 5000]), st.booleans())
 def test_the_index_finds_what_brute_force_finds(seed, distance, count, crowded):
     rng = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ def test_copies_join_the_groups_that_were_given():
     assert groups == ["a", "a", "b", "a", "d"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(20, 120), st.floats(0.1, 0.5), st.integers(0, 5))
 def test_copies_never_lie_on_both_sides(data, count, fraction, seed):
     parts = data.draw(st.lists(st.integers(0, count), min_size=count, max_size=count))

@@ -41,7 +41,7 @@ def near(a, b, pixels=1):
 
 
 class TestReading:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         size=SIZES,
         polygons=st.lists(
@@ -53,7 +53,7 @@ class TestReading:
         assert np.array_equal(ours(flat, size), theirs(flat, size))
         assert np.array_equal(ours(flat[0], size), theirs([flat[0]], size)), "a single polygon without its list"
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(size=SIZES, seed=st.integers(0, 999), fine=st.integers(1, 9))
     def test_run_lengths(self, size, seed, fine):
         mask = blobs(seed, size, 1, fine)[0]
@@ -105,7 +105,7 @@ class TestReading:
         assert read_segmentation([poor, whole], (48, 64), "here")[1] == lost.replace("[1]", "[0]")
         assert read_segmentation([whole], (48, 64), "here")[1] is None
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=12))
     def test_text_is_run_lengths_of_this_size_or_refused(self, text):
         try:
@@ -130,7 +130,7 @@ class TestReading:
 
 
 class TestMasks:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(size=SIZES, seed=st.integers(0, 999), count=st.integers(0, 4))
     def test_dense_and_back(self, size, seed, count):
         dense = blobs(seed, size, count) if count else np.zeros((0, *size), np.uint8)
@@ -162,7 +162,7 @@ class TestMasks:
         assert np.array_equal(both.dense(), masks.dense()[[0, 1, 1]])
         assert [r["size"] for r in masks.rles()] == [[6, 8]] * 2
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=80)
     @given(size=SIZES, seed=st.integers(0, 999), data=st.data())
     def test_a_window_of_a_picture(self, size, seed, data):
         y1, x1 = (data.draw(st.integers(0, s)) for s in size)
@@ -175,7 +175,7 @@ class TestMasks:
 
 
 class TestPlace:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         seed=st.integers(0, 999),
         scale=st.tuples(st.floats(0.5, 3), st.floats(0.5, 3)),
@@ -193,7 +193,7 @@ class TestPlace:
             canvas[50 + offset[0] :, 50 + offset[1] :][: inner[1], : inner[0]] = resized
             assert near(after, np.ascontiguousarray(canvas[50 : 50 + size[0], 50 : 50 + size[1]]))
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         seed=st.integers(0, 999),
         scale=st.tuples(st.floats(0.3, 3), st.floats(0.3, 3)),
@@ -206,7 +206,7 @@ class TestPlace:
         moved = points * scale[::-1] + np.array(offset[::-1])
         assert np.array_equal(placed.dense()[0], theirs([moved.ravel().tolist()], (100, 120)))
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(seed=st.integers(0, 999), corner=st.tuples(st.integers(0, 40), st.integers(0, 40)), polygon=st.booleans())
     def test_cut_then_pasted(self, seed, corner, polygon):
         (y, x), edge = corner, 20
@@ -259,7 +259,7 @@ def test_a_polygon_that_reaches_far_out_takes_no_more_memory_than_its_picture(po
     assert max(edges) <= 2**20  # COCO's rasteriser takes a hundred bytes for each pixel of its edges
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SIZES, st.integers(0, 2**32 - 1), st.integers(3, 8), st.sampled_from([2, 100, 1000]))
 def test_of_a_polygon_that_reaches_far_out_the_picture_shows_what_pycocotools_shows(size, seed, corners, far):
     rng = np.random.default_rng(seed)

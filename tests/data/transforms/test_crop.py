@@ -187,7 +187,7 @@ def test_classes_come_from_any_mask(kind):
     assert sum(bool((m == 1).any()) for m in shown) > 15
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     size=st.tuples(st.integers(1, 80), st.integers(1, 80)),

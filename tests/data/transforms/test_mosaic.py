@@ -190,7 +190,7 @@ def test_partners_and_corners_are_even():
     assert (corners / corners.sum() > 0.15).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(st.integers(8, 200), st.integers(8, 200)),
     size=st.tuples(st.integers(2, 80), st.integers(2, 80)),

@@ -46,7 +46,7 @@ def hwc(sample):
     return sample.image.permute(1, 2, 0).numpy().astype(int)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 120),
     width=st.integers(1, 120),
@@ -266,7 +266,7 @@ def test_boxes_land_where_the_pixels_land(resize, size, shape):
     assert result.target.restore(result.info) is sample.target
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=st.tuples(st.integers(20, 2000), st.integers(20, 2000)),
     size=st.tuples(st.integers(64, 900), st.integers(64, 900)),

@@ -231,7 +231,7 @@ objects = st.lists(
 
 
 @given(st.lists(objects, min_size=3, max_size=3), st.booleans())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_written_is_read(tmp_path_factory, scene, masks):
     """Bit for bit: JSON has all digits of a number, and run lengths all pixels."""
     folder = tmp_path_factory.mktemp("written")

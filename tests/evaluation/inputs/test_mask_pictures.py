@@ -132,7 +132,7 @@ def test_what_is_wrong_is_named(tmp_path):
 
 
 @given(st.lists(st.integers(0, 2**16), min_size=2, max_size=2))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_what_is_written_is_read(tmp_path_factory, seeds):
     """Bit for bit, by the names of the classes."""
     folder = tmp_path_factory.mktemp("masks")

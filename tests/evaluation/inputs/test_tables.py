@@ -217,7 +217,7 @@ def test_what_is_no_table(tmp_path):
 @given(
     st.lists(st.lists(st.floats(2**-10, 1, width=32), min_size=7, max_size=7), min_size=3, max_size=3), st.booleans()
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_is_written_is_read(tmp_path_factory, values, several):
     folder = tmp_path_factory.mktemp("table")
     data = scene(folder, 3, several=several)

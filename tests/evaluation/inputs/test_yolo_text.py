@@ -139,7 +139,7 @@ objects = st.lists(
 
 
 @given(st.lists(objects, min_size=2, max_size=2))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_is_written_is_read_to_its_six_digits(tmp_path_factory, found):
     """Half a millionth of the picture and of the score: of 160 pixels 0.0002."""
     folder = tmp_path_factory.mktemp("written")

@@ -27,7 +27,7 @@ def results(conv, x, goal):
     return y.detach(), x.grad, conv.weight.grad
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(1, 20), st.sampled_from([(6, 6, 6), (6, 4, 2), (6, 4, 1)]),
     st.booleans(), st.integers(1, 3), st.sampled_from([1, 3, 5]),

@@ -73,7 +73,7 @@ def test_all_levels_are_used_and_at_most_one_feels_a_box():
 finite = st.floats(-200, 400, width=32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     corners=st.lists(st.tuples(finite, finite, st.floats(0, 500, width=32), st.floats(0, 500, width=32)), max_size=8)
 )

@@ -44,7 +44,7 @@ def beyond_a_pixel(a, b):
 
 
 class TestPaste:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         seed=st.integers(0, 999), size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
         corner=st.tuples(st.floats(-50, 70), st.floats(-50, 70)), sides=st.tuples(st.floats(0.1, 120), st.floats(0.1, 120)),

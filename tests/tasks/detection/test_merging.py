@@ -187,7 +187,7 @@ def scattered(rng, size, count):
     return torch.tensor(kept, dtype=torch.float32).reshape(-1, 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**20),
     size=st.tuples(st.integers(60, 300), st.integers(60, 300)),
@@ -212,7 +212,7 @@ def test_a_perfect_detector_sees_through_windows_what_there_is(seed, size, windo
     torch.testing.assert_close((back.boxes, back.scores), (whole.boxes, whole.scores))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**20), views=st.integers(1, 4), noise=st.floats(0, 4))
 def test_rules_of_whole_views(seed, views, noise):
     """Whatever is found: at most one box a view in an object, no box lost, scores between nothing and the best."""

@@ -40,7 +40,7 @@ class TestTarget:
         with pytest.raises(DataError, match="must be"):
             BoxTarget(torch.zeros(boxes), torch.zeros(labels).long(), torch.zeros(crowd).bool(), torch.zeros(areas))
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         scale=st.tuples(st.floats(0.2, 4), st.floats(0.2, 4)), offset=st.tuples(st.integers(0, 90), st.integers(0, 90))
     )

@@ -103,7 +103,7 @@ TOGETHER = Several(lambda i: MultiTaskTarget(everything(i)))
 SPATIAL = ("parts", "ground", "signs", "cars", "lanes")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.tuples(st.floats(0.3, 2.5), st.floats(0.3, 2.5)),

@@ -230,7 +230,7 @@ def test_rows_in_parts_equal_all_at_once(several, monkeypatch):
         assert torch.allclose(parts.probabilities(), probabilities, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), k=st.integers(1, 6), stride=st.sampled_from([1, 4, 32]))
 def test_pictures_of_any_size(height, width, k, stride):
     info = ImageInfo("a", (height, width), (64 / height, 64 / width), (0, 0))

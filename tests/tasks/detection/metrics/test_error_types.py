@@ -188,7 +188,7 @@ def by_loops(prediction, target, k, score, threshold):
     return matrix, kinds
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**20), images=st.integers(1, 6), levels=st.sampled_from([0, 3, 20]))
 @pytest.mark.parametrize("threshold", [0.5, 0.75])
 def test_random_data_against_loops(threshold, seed, images, levels):

@@ -129,7 +129,7 @@ def assert_equals_coco(data, k):
     return values
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**20), images=st.integers(1, 5), k=st.integers(1, 4), most=st.sampled_from([1, 4, 10]))
 def test_random_data_against_pycocotools(seed, images, k, most):
     assert_equals_coco(random_data(images, k, seed, most), k)

@@ -56,7 +56,7 @@ def test_of_equal_overlaps_the_last_or_the_first_column_leads():
     assert pairs.best_first(last=False).column.tolist() == [4, 5, 3, 0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**20), groups=st.integers(1, 5))
 def test_matching_is_what_loops_say(seed, groups):
     rng = np.random.default_rng(seed)

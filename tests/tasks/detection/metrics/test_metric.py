@@ -142,7 +142,7 @@ def assert_equals_coco(data, k, batch=3):
 # ---- against COCO's own code
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**20), images=st.integers(1, 6), k=st.integers(1, 5), levels=st.sampled_from([0, 1, 3, 20]),
     most=st.sampled_from([1, 6, 20]),

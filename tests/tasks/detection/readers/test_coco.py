@@ -235,7 +235,7 @@ side = st.integers(8, 3000)
 share = st.floats(0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_random_boxes_come_back_whatever_the_ids(data):
     names = data.draw(

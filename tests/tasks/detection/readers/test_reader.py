@@ -57,7 +57,7 @@ def test_each_way_to_be_wrong(box, left, text):
     assert [c.dropped for c in corrections] == ([] if text is None else [left is None])
 
 
-@settings(deadline=None)
+@settings()
 @given(
     boxes=st.lists(st.tuples(*[st.floats(width=64)] * 4), max_size=6),
     size=st.none() | st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
@@ -80,7 +80,7 @@ def test_no_box_ever_comes_out_wrong(boxes, size, area):
     assert all(c.text.startswith("a.xml:1: cat box ") for c in corrections)
 
 
-@settings(deadline=None)
+@settings()
 @given(
     boxes=st.lists(st.tuples(*[st.floats(-0.5, 1.5)] * 4), max_size=6),
     size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),

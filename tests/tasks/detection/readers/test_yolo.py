@@ -248,7 +248,7 @@ def test_data_yaml_that_is_alone(tmp_path):
 share = st.floats(0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_random_boxes_come_back(data):
     ids = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=5, unique=True))

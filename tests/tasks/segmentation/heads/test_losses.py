@@ -172,7 +172,7 @@ def test_gradients_are_those_of_the_values(loss):
 
 @EACH
 @given(seed=st.integers(0, 2**31), ignored=st.floats(0, 1), scale=st.sampled_from([0.1, 3.0, 1e4]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_ignored_pixels_change_nothing(loss, seed, ignored, scale):
     logits, mask = scene(seed=seed, ignored=ignored)
     noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed + 1)) * scale

@@ -81,7 +81,7 @@ def test_small_pictures_and_large_tolerances(size):
     assert count(prediction, truth, 2, 50.0) == brute_counts(prediction, truth, 2, 50.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 14), width=st.integers(1, 14), k=st.sampled_from([1, 2, 3, 9, 20, 255]),
     tolerance=st.one_of(st.sampled_from([0.0, 1.0, 2**0.5, 5**0.5, 2.0, 2.5, 5.0]), st.floats(0, 20)),

@@ -242,7 +242,7 @@ def test_wrong_arguments_are_refused():
         SegmentationMetric(ABC).update([prediction([[0]], 3)], [target([[0]])] * 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(order=st.permutations(range(5)), batch=st.integers(1, 5), k=st.sampled_from([2, 6]), seed=st.integers(0, 99))
 def test_order_and_batches_do_not_matter(order, batch, k, seed):
     pairs = [random_pair((8 + 3 * i, 20 - 2 * i), k, seed + i) for i in range(5)]

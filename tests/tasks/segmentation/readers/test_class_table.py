@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_with_the_line(tmp_path, name, text, message):
     assert str(e.value) == f"{file}{message}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["a.txt", "a.csv", "a.json"]), st.text('ab1٣²9 ,:;#\t\n"[]{}-.e_\0\r', max_size=60), st.booleans()
 )

@@ -31,7 +31,7 @@ def masks(folder, *rows):
 # --- by name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables, st.randoms(use_true_random=False))
 def test_masks_of_sparse_ids_come_back_by_name(tmp_path_factory, named, random):
     folder = tmp_path_factory.mktemp("t")
@@ -52,7 +52,7 @@ def test_masks_of_sparse_ids_come_back_by_name(tmp_path_factory, named, random):
     assert [fixed[i] for i in other.ravel()] == [code.classes[i] for i in mask.ravel()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables, st.integers(0, 65535), st.randoms(use_true_random=False))
 def test_a_mask_with_an_unknown_id_is_always_refused(named, stranger, random):
     named.pop(stranger, None)
@@ -68,7 +68,7 @@ def test_a_mask_with_an_unknown_id_is_always_refused(named, stranger, random):
 colour_tables = st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=30, unique=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(colour_tables, st.randoms(use_true_random=False))
 def test_colours_come_back_by_name(tmp_path_factory, colours, random):
     folder = tmp_path_factory.mktemp("t")
