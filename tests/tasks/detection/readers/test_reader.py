@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -57,7 +57,6 @@ def test_each_way_to_be_wrong(box, left, text):
     assert [c.dropped for c in corrections] == ([] if text is None else [left is None])
 
 
-@settings()
 @given(
     boxes=st.lists(st.tuples(*[st.floats(width=64)] * 4), max_size=6),
     size=st.none() | st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
@@ -80,7 +79,6 @@ def test_no_box_ever_comes_out_wrong(boxes, size, area):
     assert all(c.text.startswith("a.xml:1: cat box ") for c in corrections)
 
 
-@settings()
 @given(
     boxes=st.lists(st.tuples(*[st.floats(-0.5, 1.5)] * 4), max_size=6),
     size=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
