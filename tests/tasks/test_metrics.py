@@ -271,6 +271,8 @@ def test_drawing_where_nothing_is_found_or_true():
         metric.update(*map(list, zip(*pairs, strict=True)))
         for weight in (np.ones(len(pairs), np.int64), np.eye(len(pairs), dtype=np.int64)[0]):
             values = {k: float(v) for k, v in metric.redraw_weighted(weight).items() if v.numel() == 1}
+            if not sum(len(truth) * times for (_, truth), times in zip(pairs, weight, strict=True)):
+                assert values.pop("map") == 0.0  # a draw without any object says nothing of it
             assert metric.drawing()(weight) == pytest.approx(values)
 
 
