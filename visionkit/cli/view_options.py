@@ -1,4 +1,4 @@
-"""The options that say what a network sees of each picture, for all commands that predict."""
+"""The options that say how pictures are read and what a network sees of each, for all commands that predict."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ from visionkit.core.errors import UsageError
 if TYPE_CHECKING:
     from visionkit.prediction.views import Views
 
-__all__ = ["add_views", "views_asked"]
+__all__ = ["add_loading", "add_views", "views_asked"]
 
 NAMES = ("flip", "scales", "window", "overlap")
+
+
+def add_loading(p: argparse.ArgumentParser) -> None:
+    """Add the options that say how many pictures are computed at once, and read ahead, to a parser."""
+    p.add_argument("--batch-size", "--batch", "--batch_size", type=int, metavar="N",
+                   help="pictures at once (default: 8 on a CPU, 32 on a GPU)")  # fmt: skip
+    p.add_argument("--num-workers", "--workers", "--num_workers", type=int, metavar="N",
+                   help="threads that read pictures ahead (default: by the machine and the number of "
+                   "pictures)")  # fmt: skip
 
 
 def add_views(p: argparse.ArgumentParser) -> None:

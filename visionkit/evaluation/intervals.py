@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from visionkit.core.errors import UsageError
 
-__all__ = [
-    *("Interval", "clopper_pearson", "clopper_pearson_lower", "expanded_percentile", "mcnemar", "t_interval"),
-    *("welch_interval", "wilson"),
-]
+__all__ = ["Interval", "expanded_percentile", "mcnemar", "welch_interval", "wilson"]
 
 Array = NDArray[Any]
 
@@ -26,7 +23,7 @@ class Interval:
     Args:
         low: The lower end.
         high: The upper end.
-        method: "wilson", "clopper-pearson", "bootstrap" or "t".
+        method: "wilson", "bootstrap" or "t".
     """
 
     low: float
@@ -61,32 +58,6 @@ def wilson(hits: float, n: float, level: float = 0.95) -> Interval:
     return Interval(low if hits else 0.0, high if hits < n else 1.0, "wilson")
 
 
-def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Interval:
-    """Return the exact interval of a share, which covers ``level`` or more at each true share.
-
-    Clopper and Pearson, "The Use of Confidence or Fiducial Limits", Biometrika 1934. Arguments and errors as of
-    :func:`wilson`.
-    """
-    from scipy.special import betaincinv
-
-    _check(hits, n, level)
-    tail = (1 - level) / 2
-    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
-    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
-    return Interval(low, high, "clopper-pearson")
-
-
-def clopper_pearson_lower(hits: int, n: int, level: float = 0.95) -> float:
-    """Return what a share is not below, with certainty ``level``: the exact bound on one side.
-
-    Arguments and errors as of :func:`wilson`.
-    """
-    from scipy.special import betaincinv
-
-    _check(hits, n, level)
-    return float(betaincinv(hits, n - hits + 1, 1 - level)) if hits else 0.0
-
-
 def expanded_percentile(draws: Array, n: int, level: float = 0.95) -> Interval:
     """Return the interval of a value from its bootstrap draws: their percentiles, moved out for small n.
 
@@ -110,25 +81,6 @@ def expanded_percentile(draws: Array, n: int, level: float = 0.95) -> Interval:
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.5 + level / 2)))
     low, high = np.quantile(known, [tail, 1 - tail])
     return Interval(float(low), float(high), "bootstrap")
-
-
-def t_interval(values: Array, level: float = 0.95) -> Interval:
-    """Return the interval of the mean of a few independent values, such as one value a seed.
-
-    Args:
-        values: float64 [N], from 2 on.
-        level: How often the interval holds the true mean, 0..1.
-
-    Raises:
-        UsageError: A number is out of range.
-    """
-    from scipy.special import stdtrit
-
-    known = np.asarray(values, np.float64)
-    if len(known) < 2 or not 0 < level < 1:
-        raise UsageError(f"an interval at level {level} of {len(known)} values: from 2 values on")
-    half = float(stdtrit(len(known) - 1, 0.5 + level / 2) * known.std(ddof=1) / math.sqrt(len(known)))
-    return Interval(float(known.mean()) - half, float(known.mean()) + half, "t")
 
 
 def welch_interval(a: Array, b: Array, level: float = 0.95) -> Interval:

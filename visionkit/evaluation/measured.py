@@ -12,7 +12,7 @@ from visionkit.evaluation.intervals import Interval
 
 __all__ = ["METHODS", "Measured"]
 
-METHODS = ("wilson", "clopper-pearson", "bootstrap", "t")
+METHODS = ("wilson", "bootstrap", "t")
 """How intervals are made."""
 
 

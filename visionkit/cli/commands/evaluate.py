@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from visionkit.cli.commands.predict import Parser
-from visionkit.cli.view_options import add_views, views_asked
+from visionkit.cli.view_options import add_loading, add_views, views_asked
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 
@@ -65,21 +65,7 @@ def parser() -> Parser:
     p.add_argument("--allow-missing", action="store_true",
                    help="leave out pictures that --predictions say nothing of, where each needs a class, or one for "
                    "each pixel (default: they are refused)")  # fmt: skip
-    p.add_argument(
-        "--batch-size",
-        "--batch",
-        "--batch_size",
-        type=int,
-        metavar="N",
-        help="pictures at once (default: 8 on a CPU, 32 on a GPU)",
-    )
-    p.add_argument(
-        "--num-workers",
-        "--num_workers",
-        type=int,
-        metavar="N",
-        help="threads that read pictures ahead (default: one for two cores)",
-    )
+    add_loading(p)
     p.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
     p.add_argument("--precision", choices=("auto", "32", "bf16", "int8"),
                    help="as in visionkit predict (default: auto, bf16 where the processor is fast at it)")  # fmt: skip

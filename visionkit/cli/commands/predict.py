@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from visionkit.cli.config.options import each_checkpoint, options_of
-from visionkit.cli.view_options import add_views, views_asked
+from visionkit.cli.view_options import add_loading, add_views, views_asked
 from visionkit.core.errors import UsageError
 from visionkit.core.text import say
 from visionkit.models.run_folder import is_checkpoint
@@ -68,21 +68,7 @@ def parser() -> Parser:
                    "C++ compiler and half a minute); openvino, the fastest on most CPUs (pip install "
                    "'visionkit[openvino]'); or onnx, ONNX Runtime (pip install 'visionkit[onnx]'); predictions are "
                    "the same up to rounding (default: torch)")  # fmt: skip
-    p.add_argument(
-        "--batch-size",
-        "--batch",
-        "--batch_size",
-        type=int,
-        metavar="N",
-        help="pictures at once (default: 8 on a CPU, 32 on a GPU)",
-    )
-    p.add_argument(
-        "--num-workers",
-        "--workers",
-        type=int,
-        metavar="N",
-        help="threads that read pictures (default: by the machine and the number of pictures)",
-    )
+    add_loading(p)
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU when there is one)")
     p.add_argument("--precision", choices=("auto", "32", "bf16", "int8"), default="auto",
                    help="arithmetic of the network (default: bf16 where the processor is fast at it and the backend "
